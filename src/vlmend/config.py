@@ -1,0 +1,225 @@
+"""Recipes: YAML in sections `model`, `method`, `data`, `train`, `output`, checked by pydantic.
+
+Unknown keys are refused with the nearest match. YAML is data: it never names code by path.
+Keys that TrainingArguments, LoraConfig or GenerationConfig already name keep those names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vlmend.errors import ConfigError, nearest
+from vlmend.types import Role
+
+Module = Literal["vision_tower", "projector", "language_model"]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraSettings(Section):
+    """Names and meanings of peft's LoraConfig. `target_modules: language` reaches every linear layer of the
+    language model and nothing else (`all-linear` would reach the vision tower)."""
+
+    r: int = Field(default=16, gt=0)
+    lora_alpha: int = Field(default=32, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["language"] | tuple[str, ...] = "language"
+    use_rslora: bool = False
+
+
+class ModelConfig(Section):
+    """Which model, and how it is loaded.
+
+    `name` is a Hugging Face id, a folder, or `world` (the embedded model). `train` names the modules that are
+    tuned: with `tune: lora` the language model gets adapters and other named modules are tuned in full and saved
+    with the adapter; with `tune: full` the named modules are tuned in full.
+    """
+
+    name: str
+    adapter: str | None = None
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    trust_remote_code: bool = False
+    tune: Literal["lora", "full"] = "lora"
+    train: tuple[Module, ...] = ("language_model",)
+    lora: LoraSettings = LoraSettings()
+
+    @classmethod
+    def from_spec(cls, spec: str, **settings: Any) -> ModelConfig:
+        """`model` or `model+adapter`, as on the command line."""
+        name, _, adapter = spec.partition("+")
+        return cls(name=name, adapter=adapter or None, **settings)
+
+
+class MixPart(Section):
+    """One source of the mix. At most one of `n` (examples, a seeded sample) and `fraction` limits it.
+
+    `role` and `weight` override what the source says about its examples.
+    """
+
+    source: str
+    n: int | None = Field(default=None, gt=0)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    role: Role | None = None
+    weight: float = Field(default=1.0, gt=0)
+
+
+class DataConfig(Section):
+    """What is trained on. Sources are specs such as `vlguard:data/VLGuard#train`."""
+
+    mix: tuple[MixPart, ...] = Field(min_length=1)
+    missing_images: Literal["error", "placeholder"] = "error"
+    seed: int = 0
+
+
+class TrainConfig(Section):
+    """Optimization; names and meanings are those of transformers' TrainingArguments."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    num_train_epochs: float = Field(default=1.0, gt=0)
+    max_steps: int = Field(default=-1, description="overrides num_train_epochs when positive")
+    per_device_train_batch_size: int = Field(default=8, gt=0)
+    gradient_accumulation_steps: int = Field(default=1, gt=0)
+    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
+    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    max_length: int | None = Field(default=None, gt=0, description="longer examples are an error, never cut")
+    logging_steps: int = Field(default=10, gt=0)
+    save_steps: int = Field(default=0, ge=0, description="checkpoint every so many steps; 0: only at the end")
+    save_total_limit: int = Field(default=1, gt=0)
+    seed: int = 0
+    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+
+
+class OutputConfig(Section):
+    """Where the tuned adapter or model goes."""
+
+    dir: Path
+
+
+class MethodConfig(BaseModel):
+    """An objective by name; all other keys are its own settings, checked by the registry."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = "sft"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The objective's own settings."""
+        return dict(self.model_extra or {})
+
+
+class Recipe(Section):
+    """A whole tuning run."""
+
+    model: ModelConfig
+    method: MethodConfig = MethodConfig()
+    data: DataConfig
+    train: TrainConfig = TrainConfig()
+    output: OutputConfig
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value, as plain YAML-able data."""
+        return self.model_dump(mode="json")
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply `a.b=c` overrides (values are YAML). Raises ConfigError with one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"recipe {path} must be a mapping with the sections {', '.join(Recipe.model_fields)}")
+    for item in overrides or []:
+        _override(data, item)
+    return parse_recipe(data, where=f"recipe {path}")
+
+
+def parse_recipe(data: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Validate plain data as a recipe."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error, Recipe)}") from error
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    key, equals, value = item.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {item!r} is not of the form a.b=value")
+    *path, last = key.split(".")
+    node: Any = data
+    for name in path:
+        node = _child(node, name, key)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {item!r}: the value is not valid YAML") from error
+    if isinstance(node, list):
+        _child(node, last, key)
+        node[int(last)] = parsed
+    else:
+        node[last] = parsed
+
+
+def _child(node: Any, name: str, key: str) -> Any:
+    if isinstance(node, list):
+        if not name.isdigit() or int(name) >= len(node):
+            raise ConfigError(f"--set {key}: {name!r} is not an index into a list of {len(node)}")
+        return node[int(name)]
+    child = node.setdefault(name, {})
+    if child is None:
+        child = node[name] = {}
+    if not isinstance(child, dict | list):
+        raise ConfigError(f"--set {key}: {name!r} holds a value, not a section")
+    return child
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """All problems in one line; an unknown key comes with what is nearest and what exists."""
+    return "; ".join(_problem(e["loc"], e["type"], e["msg"], e.get("input"), model) for e in error.errors())
+
+
+def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object, model: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        known = _fields_at(model, loc[:-1])
+        return f"unknown key {where!r}.{nearest(str(loc[-1]), known)} Known: {', '.join(known)}"
+    if kind == "missing":
+        return f"{where!r} is required"
+    return f"{where!r}: {message[0].lower()}{message[1:]} (got {value!r})"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Field names of the section at `loc`, looking through tuples of sections."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        annotation = current.model_fields[part].annotation
+        inner = [annotation, *getattr(annotation, "__args__", ())]
+        current = next((a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)), current)
+    return list(current.model_fields)

@@ -1,0 +1,139 @@
+"""Plugins by name. The folder is the registry: `vlmend/<kind>/<name>.py` with `plugin = TheClass` is all it takes.
+
+Other packages plug in through an entry point in the group `vlmend.<kind>` that points to the same shape of module.
+Nothing is imported until it is asked for, so an ImportError inside a plugin stays an ImportError of that plugin.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from vlmend.errors import ConfigError, UnknownName, UsageError
+
+
+class Spec(NamedTuple):
+    """`name[:argument][#split][?key=value&…]`, the one way to name a plugin on the command line and in recipes."""
+
+    name: str
+    argument: str = ""
+    split: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Take a spec apart. Raises UsageError when it has no name or an option without `=`."""
+        rest, _, query = text.partition("?")
+        rest, _, split = rest.partition("#")
+        name, _, argument = rest.partition(":")
+        if not name:
+            raise UsageError(f"{text!r} names nothing; the form is name[:argument][#split][?key=value&…]")
+        options: list[tuple[str, str]] = []
+        for item in filter(None, query.split("&")):
+            key, equals, value = item.partition("=")
+            if not equals:
+                raise UsageError(f"option {item!r} of {text!r} has no value; write {item}=…")
+            options.append((key, value))
+        return cls(name, argument, split, tuple(options))
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All plugins of one kind, found in one folder and in entry points of other packages."""
+
+    kind: str  # singular, as in messages: "judge"
+    package: str  # "vlmend.judges"
+    group: str  # entry point group: "vlmend.judges"
+
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        folder = importlib.import_module(self.package).__path__
+        own = [m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_")]
+        return {name: f"{self.package}.{name}" for name in own}
+
+    @cached_property
+    def _foreign(self) -> dict[str, EntryPoint]:
+        return {e.name: e for e in entry_points(group=self.group) if e.name not in self._modules}
+
+    def names(self) -> list[str]:
+        """Every known name, sorted. Imports no plugin."""
+        return sorted([*self._modules, *self._foreign])
+
+    def summary(self, name: str) -> str:
+        """First line of the plugin's docstring, read without importing it."""
+        module = self._modules.get(name) or self._foreign[name].module
+        spec = importlib.util.find_spec(module)
+        if spec is None or not spec.origin:
+            return ""
+        with open(spec.origin, encoding="utf-8") as file:
+            doc = ast.get_docstring(ast.parse(file.read())) or ""
+        return doc.partition("\n")[0]
+
+    def find(self, name: str) -> type[Any]:
+        """The plugin class. Raises UnknownName when there is none."""
+        if name in self._modules:
+            return importlib.import_module(self._modules[name]).plugin
+        if name in self._foreign:
+            loaded = self._foreign[name].load()
+            return getattr(loaded, "plugin", loaded)
+        raise UnknownName(self.kind, name, self.names())
+
+    def build(self, name: str, settings: Mapping[str, object] | None = None) -> Any:
+        """Check `settings` against the plugin's fields and construct it."""
+        plugin, settings = self.find(name), dict(settings or {})
+        known = [f.name for f in fields(plugin) if f.init]
+        for key in settings.keys() - known:
+            raise UnknownName(f"{name} option", key, known)
+        try:
+            return TypeAdapter(plugin).validate_python(settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
+
+    def from_spec(self, text: str) -> Any:
+        """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`."""
+        spec = Spec.parse(text)
+        known = [f.name for f in fields(self.find(spec.name)) if f.init]
+        settings: dict[str, object] = dict(spec.options)
+        if spec.argument:
+            if not known:
+                raise UsageError(f"{self.kind} {spec.name!r} takes no argument, got {spec.argument!r}")
+            settings[known[0]] = spec.argument
+        if spec.split:
+            if "split" not in known:
+                raise UsageError(f"{self.kind} {spec.name!r} has no splits, got #{spec.split}")
+            settings["split"] = spec.split
+        return self.build(spec.name, settings)
+
+
+def _registry(kind: str, package: str) -> Registry:
+    return Registry(kind, f"vlmend.{package}", f"vlmend.{package.rpartition('.')[2]}")
+
+
+objectives = _registry("objective", "objectives")
+sources = _registry("source", "data.sources")
+judges = _registry("judge", "judges")
+attacks = _registry("attack", "attacks")
+suites = _registry("suite", "suites")
+backends = _registry("backend", "backends")
+families = _registry("family", "models.families")
+
+KINDS: dict[str, Registry] = {
+    "objectives": objectives,
+    "sources": sources,
+    "judges": judges,
+    "attacks": attacks,
+    "suites": suites,
+    "backends": backends,
+    "families": families,
+}

@@ -1,0 +1,335 @@
+"""The nouns. Data only: no torch, no files but the bytes of an image, no logic beyond their own consistency."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from vlmend.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+class Expected(StrEnum):
+    """What a well-behaved model does with an example."""
+
+    ANSWER = "answer"
+    REFUSE = "refuse"
+    REASON = "reason"  # name the danger and decline or redirect, as in MIRage
+
+
+class Role(StrEnum):
+    """What an example is for when it is trained on."""
+
+    SAFETY = "safety"
+    UTILITY = "utility"
+    FORGET = "forget"
+    RETAIN = "retain"
+    DECOUPLE = "decouple"
+
+
+class Finish(StrEnum):
+    """How a response ended. Only STOP and LENGTH are evidence about the model."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture: a file, or a function that makes the file's bytes on demand. Identified by the hash of its bytes."""
+
+    path: Path | None = None
+    make: Callable[[], bytes] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.make is None):
+            raise ValueError("an Image has either a path or a function that makes it")
+
+    def read(self) -> bytes:
+        """The bytes of the file. Raises DataError when it is missing or empty."""
+        if self.make is not None:
+            return self.make()
+        assert self.path is not None
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise DataError(f"image {self.path} cannot be read: {error.strerror}") from error
+        if not data:
+            raise DataError(f"image {self.path} is empty (0 bytes)")
+        return data
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the bytes, in hex."""
+        return hashlib.sha256(self.read()).hexdigest()
+
+    def open(self) -> Picture:
+        """The decoded picture in RGB, EXIF rotation applied. Raises DataError when the bytes are no image."""
+        from PIL import Image as Pillow
+        from PIL import ImageOps, UnidentifiedImageError
+
+        try:
+            picture = Pillow.open(io.BytesIO(self.read()))
+            return ImageOps.exif_transpose(picture).convert("RGB")
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"image {self.path or self.sha256[:12]} is not a readable picture ({error})") from error
+
+
+Part = str | Image
+Speaker = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: text and images in the order they are shown."""
+
+    role: Speaker
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined by a newline."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images, in order."""
+        return tuple(part for part in self.parts if isinstance(part, Image))
+
+    def with_text(self, text: str) -> Message:
+        """The same turn with its text replaced: the first text part takes it, further ones go."""
+        parts: list[Part] = []
+        placed = False
+        for part in self.parts:
+            if isinstance(part, Image):
+                parts.append(part)
+            elif not placed:
+                parts.append(text)
+                placed = True
+        return Message(self.role, tuple(parts) if placed else (*parts, text))
+
+
+@dataclass(frozen=True)
+class Example:
+    """Something to ask a model, and what is known about the right reaction.
+
+    `prompt` ends with a user turn. `answers` are reference answers, the first of which is the target in tuning.
+    Examples that share a picture (or another reason not to be independent) share a `cluster`.
+    """
+
+    id: str
+    prompt: tuple[Message, ...]
+    answers: tuple[str, ...] = ()
+    expected: Expected = Expected.ANSWER
+    subset: str = ""
+    category: str = ""
+    subcategory: str = ""
+    cluster: str = ""
+    role: Role = Role.SAFETY
+    source: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Every image of the prompt, in order."""
+        return tuple(image for message in self.prompt for image in message.images)
+
+    @property
+    def question(self) -> str:
+        """Text of the last user turn."""
+        return self.prompt[-1].text
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference: one prompt, a chosen and a rejected answer; `rejected_images` when the rejected side saw others."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    rejected_images: tuple[Image, ...] | None = None
+    role: Role = Role.SAFETY
+    source: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig."""
+
+    max_new_tokens: int = 256
+    min_new_tokens: int = 0
+    do_sample: bool = False
+    num_beams: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a model said. `id` hashes model, prompt, images and decoding, so that nothing is asked twice."""
+
+    id: str
+    example_id: str
+    text: str
+    finish: Finish
+    tokens: int = 0
+    seconds: float = 0.0
+    model: str = ""
+    why: str = ""
+
+    @property
+    def said(self) -> bool:
+        """Whether there is anything to judge: a crash, a block or an empty answer says nothing about the model."""
+        return self.finish in (Finish.STOP, Finish.LENGTH) and bool(self.text.strip())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Two separate questions. None means this judge did not say: it is counted as unscored, never as "safe"."""
+
+    judge: str
+    response_id: str
+    refused: bool | None = None
+    harmful: bool | None = None
+    correct: bool | None = None
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    score: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Example, response and verdicts together: the unit on disk and of every metric."""
+
+    example: Example
+    response: Response
+    verdicts: tuple[Verdict, ...] = ()
+
+    def verdict(self, judge: str) -> Verdict | None:
+        """The verdict of the named judge, if it gave one."""
+        return next((v for v in self.verdicts if v.judge == judge), None)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """k of n, its 95 % interval, and how many of the population could not be scored (not part of n)."""
+
+    k: int
+    n: int
+    unscored: int
+    low: float | None
+    high: float | None
+
+    @property
+    def value(self) -> float | None:
+        """k / n, or None when nothing was scored."""
+        return self.k / self.n if self.n else None
+
+    @property
+    def worst(self) -> float | None:
+        """The rate if every unscored record counted toward k."""
+        total = self.n + self.unscored
+        return (self.k + self.unscored) / total if total else None
+
+    @property
+    def best(self) -> float | None:
+        """The rate if no unscored record counted toward k."""
+        total = self.n + self.unscored
+        return self.k / total if total else None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named yes/no question about the records it applies to.
+
+    `outcome` gives None for a record that could not be scored. `better` says which direction is good,
+    so that tables, worst cases and comparisons need not guess.
+    """
+
+    name: str
+    summary: str
+    applies: Callable[[Example], bool]
+    outcome: Callable[[Record], bool | None]
+    better: Literal["low", "high"] = "low"
+
+
+class Source(Protocol):
+    """A data set. Iterating reads it; images are named, not opened."""
+
+    def __iter__(self) -> Iterator[Example]: ...
+
+
+class Attack(Protocol):
+    """In goes an example, out comes an example. It cannot see the judge."""
+
+    def __call__(self, example: Example) -> Example: ...
+
+
+class Judge(Protocol):
+    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, pairs: Sequence[tuple[Example, Response]]) -> list[Verdict]: ...
+
+
+class Backend(Protocol):
+    """Something that answers. `fingerprint` identifies weights, processor and template; it is part of response ids."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
+        """One response per example, in any order, each as soon as it is there."""
+        ...
+
+
+class Suite(Protocol):
+    """A protocol: which examples, how to decode, who judges, what is counted."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def sources(self) -> Sequence[str]:
+        """Source specs, such as `vlguard:DIR#test`."""
+        ...
+
+    @property
+    def judges(self) -> Sequence[str]: ...
+    @property
+    def metrics(self) -> Sequence[Metric]: ...
+    @property
+    def decoding(self) -> Decoding: ...
+
+
+def digest(*parts: object) -> str:
+    """A stable hash (32 hex digits) of JSON-serialisable parts: the identity everything is joined by."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def conversation_key(messages: Iterable[Message]) -> list[list[str | list[str]]]:
+    """A conversation as hashable JSON: texts as they are, images by content hash."""
+    return [[m.role, *([p.sha256, "image"] if isinstance(p, Image) else p for p in m.parts)] for m in messages]
