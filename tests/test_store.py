@@ -1,0 +1,223 @@
+"""Laws of the store: nothing complete is lost, nothing torn is kept, nothing damaged is passed over."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vlmend.errors import StoreError
+from vlmend.store import (
+    Asked,
+    Journal,
+    Run,
+    example_from_json,
+    example_to_json,
+    find_runs,
+    read_rows,
+    record_from_json,
+    record_to_json,
+    write_atomic,
+)
+from vlmend.types import Example, Expected, Finish, Image, Message, Record, Response, Role, Verdict
+
+ROWS = [{"id": "a", "text": "plain"}, {"id": "b", "text": "line\nbreak \u2028 ü \ud800"}, {"id": "c", "text": ""}]
+
+
+def _journal(path: Path) -> bytes:
+    with Journal(path) as journal:
+        for row in ROWS:
+            journal.append(row)
+    return path.read_bytes()
+
+
+def test_torn_at_every_byte(tmp_path: Path) -> None:
+    """Cut the file anywhere: the complete rows are there, and writing goes on behind them."""
+    whole = _journal(tmp_path / "whole.jsonl")
+    path = tmp_path / "torn.jsonl"
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        complete = whole[:cut].count(b"\n")
+        assert read_rows(path) == ROWS[:complete]
+        with Journal(path) as journal:
+            journal.append({"id": "new"})
+        assert read_rows(path) == [*ROWS[:complete], {"id": "new"}]
+
+
+def test_torn_line_longer_than_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "torn.jsonl"
+    path.write_bytes(b'{"id":"a"}\n' + b"x" * 200_000)
+    with Journal(path) as journal:
+        journal.append({"id": "b"})
+    assert read_rows(path) == [{"id": "a"}, {"id": "b"}]
+
+
+@pytest.mark.parametrize("damage", [b'{"id": \n', b"[1]\n", b"\n", b"\x00\x00\n", b"\xff\xfe\n"])
+def test_damage_in_the_middle_names_the_line(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "damaged.jsonl"
+    path.write_bytes(b'{"id":"a"}\n' + damage + b'{"id":"b"}\n')
+    with pytest.raises(StoreError, match="line 2"):
+        read_rows(path)
+
+
+def test_second_writer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    with Journal(path), pytest.raises(StoreError, match="another process"):
+        Journal(path)
+    Journal(path).close()
+
+
+def test_killed_writer_leaves_its_rows_and_its_lock_goes(tmp_path: Path) -> None:
+    path = tmp_path / "killed.jsonl"
+    code = (
+        "import sys, itertools\nfrom pathlib import Path\nfrom vlmend.store import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for i in itertools.count(): journal.append({'i': i, 'text': 'x' * (i % 3000)})"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
+    deadline = time.monotonic() + 30
+    while (not path.exists() or path.stat().st_size < 100_000) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    with Journal(path) as journal:
+        rows = journal.rows()
+    assert [row["i"] for row in rows] == list(range(len(rows)))
+    assert rows
+
+
+def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    write_atomic(path, b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def drawn() -> bytes:
+    return b"the bytes of a drawing"
+
+
+def _record(tmp_path: Path) -> Record:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"the bytes of a photo")
+    example = Example(
+        id="e/1",
+        prompt=(
+            Message("system", ("Be kind.",)),
+            Message("user", (Image(file), "What is “this”?", Image(make=drawn), "And that?")),
+        ),
+        answers=("a", "b"),
+        expected=Expected.REASON,
+        subset="s",
+        category="c",
+        subcategory="d",
+        cluster="k",
+        role=Role.FORGET,
+        source="vlguard:x#test",
+        meta={"scene": "7"},
+    )
+    response = Response("r1", "e/1", "I can’t.\n", Finish.LENGTH, tokens=3, seconds=0.25, model="m", why="")
+    verdicts = (
+        Verdict("refusal", "r1", refused=True, labels={"list": "opening"}, score=0.5, why="I can't"),
+        Verdict("exact", "r1", why="no answers"),
+    )
+    return Record(example, response, verdicts)
+
+
+def test_record_round_trip_is_lossless(tmp_path: Path) -> None:
+    record = _record(tmp_path)
+    run = Run(tmp_path / "run")
+    run.write_asked([Asked(record.example, "r1")])
+    row = json.loads(json.dumps(record_to_json(record)))
+    again = record_from_json(row, run.images)
+    assert record_to_json(again) == {**row, "example": example_to_json(again.example)}
+    assert again.response == record.response
+    assert again.verdicts == record.verdicts
+    assert [i.sha256 for i in again.example.images] == [i.sha256 for i in record.example.images]
+    assert again.example.images[0] == record.example.images[0]
+    assert again.example.images[1].read() == drawn()
+    plain = example_from_json(example_to_json(Example("t", (Message("user", ("hi",)),), meta={"k": "v"})))
+    assert plain == Example("t", (Message("user", ("hi",)),), meta={"k": "v"})
+
+
+def test_only_drawn_pictures_are_copied(tmp_path: Path) -> None:
+    record = _record(tmp_path)
+    run = Run(tmp_path / "run")
+    run.write_asked([Asked(record.example, "r1")])
+    assert [p.stem for p in run.images.iterdir()] == [record.example.images[1].sha256]
+
+
+def _question(name: str) -> Example:
+    return Example(name, (Message("user", (f"question {name}",)),))
+
+
+def test_records_join_by_id_not_by_position(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_asked([Asked(_question(n), f"r-{n}") for n in "abc"])
+    with run.response_journal() as journal:
+        for name in "cba":
+            journal.append({"id": f"r-{name}", "example_id": name, "text": name, "finish": "stop"})
+    with run.verdict_journal() as journal:
+        journal.append({"example_id": "b", "response_id": "r-b", "judge": "j", "refused": True})
+        journal.append({"example_id": "b", "response_id": "stale", "judge": "j", "refused": False})
+        journal.append({"example_id": "a", "response_id": "r-a", "judge": "j", "refused": False})
+        journal.append({"example_id": "a", "response_id": "r-a", "judge": "j", "refused": None})
+    records = run.records()
+    assert [(r.example.id, r.response.text) for r in records] == [("a", "a"), ("b", "b"), ("c", "c")]
+    verdicts = [r.verdict("j") for r in records]
+    assert [v.refused if v else "none" for v in verdicts] == [None, True, "none"]
+
+
+def test_example_without_response_stays_as_failed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_asked([Asked(_question("a"), "r")])
+    [record] = run.records()
+    assert record.response.finish is Finish.FAILED
+    assert not record.response.said
+
+
+def test_two_examples_may_share_a_response(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_asked([Asked(_question("a"), "r"), Asked(_question("b"), "r")])
+    with run.response_journal() as journal:
+        journal.append({"id": "r", "example_id": "a", "text": "x", "finish": "stop"})
+    with run.verdict_journal() as journal:
+        journal.append({"example_id": "a", "response_id": "r", "judge": "j", "correct": True})
+        journal.append({"example_id": "b", "response_id": "r", "judge": "j", "correct": False})
+    assert [(r.response.example_id, r.verdicts[0].correct) for r in run.records()] == [("a", True), ("b", False)]
+
+
+def test_folder_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.claim({"model": "world", "decoding": {"top_k": 0}}, {"vlmend": "1"})
+    run.claim({"model": "world", "decoding": {"top_k": 0}}, {"vlmend": "2"})
+    assert run.manifest()["vlmend"] == "1"
+    with pytest.raises(StoreError, match=r"decoding is .*top_k.*0.* there"):
+        run.claim({"model": "world", "decoding": {"top_k": 5}}, {})
+    with pytest.raises(StoreError, match="attack"):
+        run.claim({"model": "world", "decoding": {"top_k": 0}, "attack": "x"}, {})
+
+
+def test_row_that_is_no_response_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "responses.jsonl").write_text('{"id": "a", "example_id": "e", "text": "", "finish": "vanished"}\n')
+    with pytest.raises(StoreError, match="line 1"):
+        Run(tmp_path).responses()
+
+
+def test_find_runs(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no run"):
+        find_runs(tmp_path)
+    with pytest.raises(StoreError, match="not a folder"):
+        find_runs(tmp_path / "absent")
+    Run(tmp_path / "b").claim({}, {})
+    Run(tmp_path / "a").claim({}, {})
+    assert [r.folder.name for r in find_runs(tmp_path)] == ["a", "b"]
+    with pytest.raises(StoreError, match=r"no manifest\.json"):
+        Run.open(tmp_path)
