@@ -1,0 +1,73 @@
+"""The manifest says what made a result, and says it without loading any of it."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlmend.errors import DataError
+from vlmend.manifest import environment, file_hash, revision, tree_hash, write_manifest
+
+
+def test_environment_is_plain_data() -> None:
+    found = environment("cpu")
+    assert found["device"] == "cpu"
+    assert {"vlmend", "torch", "transformers", "peft"} <= found["versions"].keys()
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_environment_imports_nothing_heavy() -> None:
+    code = "import sys, vlmend.manifest as m; m.environment(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_revision_of_a_checkout_and_of_none(tmp_path: Path) -> None:
+    assert revision(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("a")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    clean = revision(tmp_path)
+    assert clean is not None
+    assert len(clean["revision"]) == 40
+    assert clean["dirty"] is False
+    (tmp_path / "file").write_text("b")
+    assert revision(tmp_path) == {**clean, "dirty": True}
+
+
+def test_file_hash(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"abc" * 1_000_000)
+    assert file_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(DataError, match="cannot be read"):
+        file_hash(tmp_path / "absent")
+
+
+def test_blob_name_of_a_cache_is_taken_for_its_hash(tmp_path: Path) -> None:
+    name = "0123456789abcdef" * 4
+    (tmp_path / name).write_bytes(b"other")
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(tmp_path / name)
+    assert file_hash(link) == name
+    plain = tmp_path / "link"
+    plain.symlink_to(link)
+    assert file_hash(plain) == hashlib.sha256(b"other").hexdigest()
+
+
+def test_tree_hash_sees_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_text("1")
+    first = tree_hash(tmp_path)
+    (tmp_path / "sub" / "a").rename(tmp_path / "sub" / "b")
+    second = tree_hash(tmp_path)
+    (tmp_path / "sub" / "b").write_text("2")
+    assert len({first, second, tree_hash(tmp_path)}) == 3
+
+
+def test_write_manifest(tmp_path: Path) -> None:
+    path = write_manifest(tmp_path / "run", {"seed": 0})
+    assert json.loads(path.read_text()) == {"seed": 0}
