@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.files import write_jsonl, write_vlguard
+from vlmend.config import DataConfig
+from vlmend.data.mix import Mix, build
+from vlmend.errors import DataError
+from vlmend.types import Role
+
+
+def config(folder: Path, *, seed: int = 0, missing: str = "error", **second: Any) -> DataConfig:
+    write_vlguard(folder / "guard", pictures=missing == "error")
+    write_jsonl(folder / "help.jsonl", [{"prompt": f"q{i}", "answer": f"a{i}"} for i in range(50)])
+    parts = [{"source": f"vlguard:{folder / 'guard'}#train"}, {"source": f"jsonl:{folder / 'help.jsonl'}", **second}]
+    return DataConfig.model_validate({"mix": parts, "seed": seed, "missing_images": missing})
+
+
+def taken(mix: Mix) -> list[str]:
+    return [example.id for example in mix.examples]
+
+
+def test_a_seed_gives_one_mix(tmp_path: Path) -> None:
+    first, again, other = (build(config(tmp_path, seed=s, n=20)) for s in (1, 1, 2))
+    assert taken(first) == taken(again)
+    assert first.report == again.report
+    assert taken(first) != taken(other)
+    assert first.report["parts"][1]["rows"] != other.report["parts"][1]["rows"]
+
+
+def test_the_report_accounts_for_every_row(tmp_path: Path) -> None:
+    mix = build(config(tmp_path, fraction=0.5, weight=2.0, role="retain"))
+    parts = mix.report["parts"]
+    assert [part["taken"] for part in parts] == [62, 25]
+    assert [part["available"] for part in parts] == [62, 50]
+    assert sorted(row for part in parts for row in part["rows"]) == sorted(taken(mix))
+    assert mix.report["roles"] == {"safety": 62, "retain": 25}
+    weights = {e.id: weight for e, weight in zip(mix.examples, mix.weights, strict=True)}
+    assert all(weight == (1.0 if name.startswith("vlguard/") else 2.0) for name, weight in weights.items())
+    assert all((e.role is Role.RETAIN) != e.id.startswith("vlguard/") for e in mix.examples)
+    assert json.loads(json.dumps(mix.report)) == mix.report
+
+
+def test_the_mix_is_shuffled_and_nothing_is_lost(tmp_path: Path) -> None:
+    mix = build(config(tmp_path))
+    assert len(mix.examples) == len(set(taken(mix))) == 112
+    assert len({name.startswith("vlguard/") for name in taken(mix)[:20]}) == 2
+
+
+def test_more_than_there_is_cannot_be_taken(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="asks for 51 examples and has 50"):
+        build(config(tmp_path, n=51))
+    with pytest.raises(DataError, match="both n and fraction"):
+        build(config(tmp_path, n=5, fraction=0.1))
+
+
+def test_the_same_rows_in_two_parts_are_refused(tmp_path: Path) -> None:
+    once = config(tmp_path)
+    twice = once.model_copy(update={"mix": (once.mix[0], once.mix[0])})
+    with pytest.raises(DataError, match="the mix uses 62 ids more than once"):
+        build(twice)
+
+
+def test_placeholders_are_marked(tmp_path: Path) -> None:
+    mix = build(config(tmp_path, missing="placeholder"))
+    assert mix.placeholders == mix.report["placeholders"] == 40
+    assert mix.warning == mix.report["warning"]
+    assert "PLACEHOLDER PICTURES" in mix.warning
+    assert not build(config(tmp_path, missing="error")).warning
