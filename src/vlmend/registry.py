@@ -56,9 +56,12 @@ class Registry:
 
     @cached_property
     def _modules(self) -> dict[str, str]:
-        folder = importlib.import_module(self.package).__path__
-        own = [m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_")]
-        return {name: f"{self.package}.{name}" for name in own}
+        """Name to file. The package itself is located, not imported: its own imports may be heavy."""
+        package = importlib.util.find_spec(self.package)
+        if package is None or package.submodule_search_locations is None:
+            return {}
+        found = pkgutil.iter_modules(package.submodule_search_locations)
+        return {m.name: _origin(m) for m in found if not m.name.startswith("_")}
 
     @cached_property
     def _foreign(self) -> dict[str, EntryPoint]:
@@ -70,18 +73,15 @@ class Registry:
 
     def summary(self, name: str) -> str:
         """First line of the plugin's docstring, read without importing it."""
-        module = self._modules.get(name) or self._foreign[name].module
-        spec = importlib.util.find_spec(module)
-        if spec is None or not spec.origin:
-            return ""
-        with open(spec.origin, encoding="utf-8") as file:
+        path = self._modules.get(name) or _foreign_origin(self._foreign[name])
+        with open(path, encoding="utf-8") as file:
             doc = ast.get_docstring(ast.parse(file.read())) or ""
         return doc.partition("\n")[0]
 
     def find(self, name: str) -> type[Any]:
         """The plugin class. Raises UnknownName when there is none."""
         if name in self._modules:
-            return importlib.import_module(self._modules[name]).plugin
+            return importlib.import_module(f"{self.package}.{name}").plugin
         if name in self._foreign:
             loaded = self._foreign[name].load()
             return getattr(loaded, "plugin", loaded)
@@ -114,6 +114,16 @@ class Registry:
                 raise UsageError(f"{self.kind} {spec.name!r} has no splits, got #{spec.split}")
             settings["split"] = spec.split
         return self.build(spec.name, settings)
+
+
+def _origin(module: pkgutil.ModuleInfo) -> str:
+    spec = module.module_finder.find_spec(module.name, None)
+    return (spec and spec.origin) or ""
+
+
+def _foreign_origin(entry: EntryPoint) -> str:
+    spec = importlib.util.find_spec(entry.module)
+    return (spec and spec.origin) or ""
 
 
 def _registry(kind: str, package: str) -> Registry:

@@ -1,0 +1,241 @@
+"""Conversation ↔ tensors, through the model's own processor and chat template.
+
+The same codec serves tuning, generation and scoring, so that they cannot disagree about a template. Text is never
+changed, nothing is ever cut: what does not fit is an error that names the example. Users' text cannot write control
+tokens: where it spells one, it is encoded as plain characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmend.errors import DataError, ModelError
+from vlmend.ops.logprobs import IGNORE
+from vlmend.types import Example, Image, Message, Part, digest
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the model's forward takes (`inputs`), and what is known about its tokens.
+
+    labels (B, T): the token itself where it is supervised, else -100; not shifted.
+    image_mask (B, T): where the token stands for a part of a picture.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    image_mask: Tensor
+    examples: tuple[Example, ...]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved = {name: value.to(device) for name, value in self.inputs.items()}
+        return replace(self, inputs=moved, labels=self.labels.to(device), image_mask=self.image_mask.to(device))
+
+
+Conversation = Sequence[Message]
+
+
+class Codec:
+    """Encodes examples for one model and decodes its answers."""
+
+    def __init__(self, processor: Any, config: Any, generation_config: Any) -> None:
+        self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.model_type: str = config.model_type
+        self.image_id = _image_id(processor, config)
+        self.eos_ids = _eos_ids(self.tokenizer, generation_config)
+        self.pad_id = _pad_id(self.tokenizer)
+        self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self._template = _template(processor, self.tokenizer, self.model_type)
+        self._closing = "" if self._template_ends_answers() else str(self.tokenizer.eos_token)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of everything that decides which tokens and pixels a conversation becomes."""
+        pixels = getattr(self.processor, "image_processor", None)
+        vocabulary = self.tokenizer.backend_tokenizer.to_str()
+        return digest(self.model_type, self._template, vocabulary, pixels.to_json_string() if pixels else "")
+
+    def encode_prompts(self, examples: Sequence[Example]) -> Batch:
+        """Left-padded prompts that end where the model is to answer. Nothing is supervised."""
+        inputs = self._process([e.prompt for e in examples], padding_side="left", answering=True)
+        _check_lengths(examples, inputs["attention_mask"], self.context)
+        ids = inputs["input_ids"]
+        return Batch(inputs, torch.full_like(ids, IGNORE), ids == self.image_id, tuple(examples))
+
+    def encode_training(self, examples: Sequence[Example], max_length: int | None = None) -> Batch:
+        """Right-padded conversations with `answers[0]` as last turn.
+
+        Supervised is the text of every assistant turn and the token that ends it, nothing else. Raises DataError
+        for an example without an answer, or longer than `max_length` or the model's context.
+        """
+        conversations = [(*e.prompt, Message("assistant", (_target(e),))) for e in examples]
+        inputs = self._process(conversations, padding_side="right", answering=False)
+        limit = min(filter(None, (max_length, self.context)), default=None)
+        _check_lengths(examples, inputs["attention_mask"], limit)
+        labels = torch.full_like(inputs["input_ids"], IGNORE)
+        for row, conversation in enumerate(conversations):
+            length = int(inputs["attention_mask"][row].sum())
+            ids = inputs["input_ids"][row, :length]
+            for start, end in self._answer_spans(conversation, ids.tolist()):
+                labels[row, start:end] = ids[start:end]
+        return Batch(inputs, labels, inputs["input_ids"] == self.image_id, tuple(examples))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of an answer up to its end token, without special tokens and outer white space."""
+        end = next((i for i, token in enumerate(ids) if token in self.eos_ids), len(ids))
+        return self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True).strip()
+
+    def prompt_length(self, example: Example) -> int:
+        """A cheap estimate that sorts prompts well: pictures weigh most, then characters."""
+        return 10_000 * len(example.images) + sum(len(message.text) for message in example.prompt)
+
+    def _process(self, conversations: Sequence[Conversation], padding_side: str, answering: bool) -> dict[str, Tensor]:
+        """Template, pictures and tokens in one call of the model's processor."""
+        chats = [self._chat(conversation, pictures=True) for conversation in conversations]
+        try:
+            encoded = self.processor.apply_chat_template(
+                chats,
+                chat_template=self._template,
+                add_generation_prompt=answering,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                sanitize_control_tokens=any(map(self._spells_control_token, conversations)),
+                processor_kwargs={"padding": True, "padding_side": padding_side},
+            )
+        except (ValueError, IndexError, TypeError, NotImplementedError) as error:
+            message = " ".join(str(error).split())
+            raise ModelError(f"the processor of this {self.model_type} model refused its input: {message}") from error
+        return {name: value for name, value in encoded.items() if isinstance(value, Tensor)}
+
+    def _answer_spans(self, conversation: Conversation, ids: list[int]) -> Iterator[tuple[int, int]]:
+        """[start, end) of every assistant turn in `ids`, its end token included.
+
+        A turn is found by rendering the conversation up to its start and up to its end, one token per picture.
+        Pictures stand for more tokens in `ids`, so a span is counted from the right end, or, where another picture
+        follows it, from the left end with the pictures before it put in.
+        """
+        whole = self._plain_ids(conversation)
+        for turn, message in enumerate(conversation):
+            if message.role != "assistant":
+                continue
+            prompt = self._plain_ids(conversation[:turn], answering=True)
+            start = len(prompt)
+            end = _after_end_token(whole, start, len(self._plain_ids(conversation[: turn + 1])), self.eos_ids)
+            if any(m.images for m in conversation[turn:]):
+                before = self._process([conversation[:turn]], padding_side="right", answering=True)
+                shift = int(before["input_ids"].shape[1]) - start
+            else:
+                shift = len(ids) - len(whole)
+            if whole[:start] != prompt or ids[start + shift : end + shift] != whole[start:end] or start >= end:
+                raise ModelError(
+                    f"the chat template of this {self.model_type} model renders a finished turn differently from the "
+                    f"prompt it answers, so tuning and generation would disagree (answer {message.text[:40]!r})"
+                )
+            yield start + shift, end + shift
+
+    def _plain_ids(self, conversation: Conversation, answering: bool = False) -> list[int]:
+        """Token ids of the rendered conversation, one placeholder per picture, no pictures read."""
+        return self.tokenizer.apply_chat_template(
+            self._chat(conversation, pictures=False),
+            chat_template=self._template,
+            add_generation_prompt=answering,
+            tokenize=True,
+            return_dict=False,
+            sanitize_control_tokens=self._spells_control_token(conversation),
+        )
+
+    def _chat(self, conversation: Conversation, pictures: bool) -> list[dict[str, Any]]:
+        """The conversation as transformers' templates expect it: every turn a list of typed parts."""
+        return [{"role": m.role, "content": [self._part(m, part, pictures) for part in m.parts]} for m in conversation]
+
+    def _part(self, message: Message, part: Part, pictures: bool) -> dict[str, Any]:
+        if isinstance(part, Image):
+            return {"type": "image", "image": part.open()} if pictures else {"type": "image"}
+        if message.role == "assistant":
+            return {"type": "text", "text": part.strip() + self._closing}
+        return {"type": "text", "text": part}
+
+    def _spells_control_token(self, conversation: Conversation) -> bool:
+        return any(self._control.search(part) for m in conversation for part in m.parts if isinstance(part, str))
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        """Matches any control token in plain text."""
+        tokens = [t.content for t in self.tokenizer.added_tokens_decoder.values() if not t.content.isspace()]
+        return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+
+    def _template_ends_answers(self) -> bool:
+        """Whether the chat template itself writes an end token after an answer."""
+        self._closing = ""
+        asked = (Message("user", ("?",)),)
+        start = len(self._plain_ids(asked, answering=True))
+        ids = self._plain_ids((*asked, Message("assistant", ("!",))))
+        return any(token in self.eos_ids for token in ids[start:])
+
+
+def _target(example: Example) -> str:
+    if not example.answers or not example.answers[0].strip():
+        raise DataError(f"example {example.id!r} has no answer to learn from")
+    return example.answers[0]
+
+
+def _check_lengths(examples: Sequence[Example], attention_mask: Tensor, limit: int | None) -> None:
+    if limit is None:
+        return
+    for example, length in zip(examples, attention_mask.sum(dim=1).tolist(), strict=True):
+        if length > limit:
+            raise DataError(
+                f"example {example.id!r} is {length} tokens long with its {len(example.images)} picture(s), "
+                f"but only {limit} fit; nothing is cut, so raise max_length or leave the example out"
+            )
+
+
+def _after_end_token(ids: list[int], start: int, end: int, eos_ids: frozenset[int]) -> int:
+    """Where an answer in ids[start:end] ends, its end token included and what the template adds behind it not."""
+    last = next((i for i in range(end - 1, start - 1, -1) if ids[i] in eos_ids), end - 1)
+    return last + 1
+
+
+def _template(processor: Any, tokenizer: Any, model_type: str) -> str:
+    template = getattr(processor, "chat_template", None) or tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        raise ModelError(f"the processor of this {model_type} model has no chat template; add one to its folder")
+    return template
+
+
+def _image_id(processor: Any, config: Any) -> int:
+    """The token that stands for a piece of picture; -1 for models that place pictures elsewhere."""
+    for holder, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+        found = getattr(holder, name, None)
+        if isinstance(found, int):
+            return found
+    return -1
+
+
+def _eos_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    found = getattr(generation_config, "eos_token_id", None)
+    ids = found if isinstance(found, list) else [found]
+    known = frozenset(i for i in [*ids, tokenizer.eos_token_id] if isinstance(i, int))
+    if not known:
+        raise ModelError("neither the tokenizer nor the generation config names an end token")
+    return known
+
+
+def _pad_id(tokenizer: Any) -> int:
+    """The padding token; the end token where there is none, which the attention mask makes harmless."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    found: Any = tokenizer.pad_token_id
+    return int(found)

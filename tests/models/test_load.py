@@ -1,0 +1,169 @@
+"""Loading, freezing, adapters: what trains is what was named, and what does not fit is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from tests.models import tiny
+from vlmend.config import LoraSettings, ModelConfig
+from vlmend.errors import ModelError
+from vlmend.models import load as loading
+from vlmend.models.parts import count, owner
+from vlmend.types import Example
+
+
+@pytest.fixture(scope="session", params=list(tiny.FAMILIES))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def llava_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save("llava", tmp_path_factory.mktemp("base"))
+
+
+def logits(model: torch.nn.Module, codec: object, examples: list[Example]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**codec.encode_prompts(examples).inputs).logits  # type: ignore[attr-defined]
+
+
+def shaken(loaded: loading.Loaded) -> loading.Loaded:
+    """Adapters start at zero effect: give them some."""
+    with torch.no_grad():
+        for parameter in loaded.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return loaded
+
+
+def test_lora_reaches_the_language_model_only(folder: Path) -> None:
+    loaded = loading.load(ModelConfig(name=str(folder)), for_training=True)
+    adapted = {n for n, p in loaded.model.named_parameters() if p.requires_grad}
+    assert adapted
+    assert all("lora_" in name and owner(name) == "language_model" for name in adapted)
+    assert set(loaded.trainable.trained) == {"language_model"}
+    assert loaded.trainable.trained["language_model"] == sum(
+        p.numel() for p in loaded.model.parameters() if p.requires_grad
+    )
+
+
+def test_every_parameter_has_a_part(folder: Path) -> None:
+    model = loading.load(ModelConfig(name=str(folder))).model
+    parts = count(model)
+    assert set(parts.total) == {"language_model", "projector", "vision_tower"}
+    assert sum(parts.total.values()) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("named", [("projector",), ("language_model", "projector"), ("vision_tower",)])
+def test_full_tuning_opens_exactly_what_is_named(folder: Path, named: tuple[str, ...]) -> None:
+    config = ModelConfig.model_validate({"name": str(folder), "tune": "full", "train": named})
+    loaded = loading.load(config, for_training=True)
+    for name, parameter in loaded.model.named_parameters():
+        assert parameter.requires_grad == (owner(name) in named)
+    assert set(loaded.trainable.trained) == set(named)
+
+
+def test_adapter_and_projector_survive_a_round_trip_through_plain_peft(
+    folder: Path, examples: list[Example], tmp_path: Path
+) -> None:
+    config = ModelConfig.model_validate({"name": str(folder), "train": ["language_model", "projector"]})
+    tuned = shaken(loading.load(config, for_training=True))
+    tuned.model.eval()
+    expected = logits(tuned.model, tuned.codec, examples)
+    loading.save(tuned, tmp_path)
+
+    plain = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(folder), tmp_path).eval()
+    torch.testing.assert_close(logits(plain, tuned.codec, examples), expected)
+    ours = loading.load(ModelConfig.from_spec(f"{folder}+{tmp_path}"))
+    torch.testing.assert_close(logits(ours.model, ours.codec, examples), expected, atol=1e-5, rtol=1e-4)
+    base = loading.load(ModelConfig.from_spec(str(folder)))
+    assert not torch.allclose(logits(base.model, base.codec, examples), expected, atol=1e-3)
+    assert base.fingerprint != ours.fingerprint
+    AutoProcessor.from_pretrained(tmp_path)
+
+
+def test_full_model_survives_a_round_trip_through_plain_transformers(
+    folder: Path, examples: list[Example], tmp_path: Path
+) -> None:
+    config = ModelConfig.model_validate({"name": str(folder), "tune": "full"})
+    tuned = shaken(loading.load(config, for_training=True))
+    tuned.model.eval()
+    loading.save(tuned, tmp_path)
+    plain = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(logits(plain, tuned.codec, examples), logits(tuned.model, tuned.codec, examples))
+
+
+def test_the_fingerprint_follows_the_weights(llava_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(llava_folder, tmp_path / "copy")
+    one = loading.load(ModelConfig(name=str(llava_folder))).fingerprint
+    assert one == loading.load(ModelConfig(name=str(copy))).fingerprint
+    weights = load_file(copy / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert one != loading.load(ModelConfig(name=str(copy))).fingerprint
+
+
+def test_adapter_of_another_model_is_refused(llava_folder: Path, tmp_path: Path) -> None:
+    other = tiny.save("qwen2_vl", tmp_path / "qwen")
+    tuned = loading.load(ModelConfig(name=str(other), lora=LoraSettings(r=2)), for_training=True)
+    loading.save(tuned, tmp_path / "adapter")
+    for note in (True, False):  # with our note about its base, and as any other tool would have saved it
+        if not note:
+            (tmp_path / "adapter" / loading.BASE_FILE).unlink()
+        with pytest.raises(ModelError, match="does not fit"):
+            loading.load(ModelConfig.from_spec(f"{llava_folder}+{tmp_path / 'adapter'}"))
+
+
+def test_adapter_of_a_twin_with_other_weights_is_refused(llava_folder: Path, tmp_path: Path) -> None:
+    twin = loading.load(ModelConfig.model_validate({"name": str(llava_folder), "tune": "full"}), for_training=True)
+    loading.save(shaken(twin), tmp_path / "twin")
+    loading.save(loading.load(ModelConfig(name=str(llava_folder)), for_training=True), tmp_path / "adapter")
+    with pytest.raises(ModelError, match="tuned on other weights"):
+        loading.load(ModelConfig.from_spec(f"{tmp_path / 'twin'}+{tmp_path / 'adapter'}"))
+
+
+def test_adapter_that_lost_weights_is_refused(llava_folder: Path, tmp_path: Path) -> None:
+    loading.save(loading.load(ModelConfig(name=str(llava_folder)), for_training=True), tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    weights.pop(min(weights))
+    save_file(weights, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="1 weights differ"):
+        loading.load(ModelConfig.from_spec(f"{llava_folder}+{tmp_path}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("wrold", "no model 'wrold'"),
+        ("./nowhere", "no model './nowhere'"),
+        ("{text}", "does not take pictures"),
+        ("{empty}", "has no config.json"),
+        ("{broken}", "does not load"),
+        ("{base}+./nowhere", "does not exist"),
+        ("{base}+{empty}", "has no adapter_config.json"),
+    ],
+)
+def test_bad_models_are_one_line(llava_folder: Path, tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, config in {"text": {"model_type": "gpt2"}, "broken": {"model_type": "llava"}}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+    places = {key: tmp_path / key for key in ("text", "empty", "broken")} | {"base": llava_folder}
+    with pytest.raises(ModelError, match=message) as caught:
+        loading.load(ModelConfig.from_spec(name.format_map(places)))
+    assert "\n" not in str(caught.value)
+
+
+def test_quantized_weights_cannot_be_tuned_in_full() -> None:
+    config = ModelConfig.model_validate({"name": "world", "tune": "full", "quantization": "4bit"})
+    with pytest.raises(ModelError, match="use tune: lora"):
+        loading._prepare(torch.nn.Linear(1, 1), config)  # pyright: ignore[reportPrivateUsage]
