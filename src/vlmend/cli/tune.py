@@ -1,0 +1,59 @@
+"""`vlmend tune`: make a model safer by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vlmend.config import Recipe
+
+
+def tune(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/world/sft_balanced.yaml.", show_default=False)],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Override a setting; repeat for more.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Same as --set output.dir=…", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Same as --set train.seed=…", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="Same as --set model.device=…", show_default=False)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show recipe, what trains and the mask report; train nothing.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Tune a model as RECIPE says; the same command goes on with a run that was stopped."""
+    import json
+
+    from rich.console import Console
+
+    from vlmend.config import load_recipe
+    from vlmend.train.run import tune as run
+
+    named = {"output.dir": out, "train.seed": seed, "model.device": device}
+    overrides = [*(set_ or []), *(f"{key}={json.dumps(str(v))}" for key, v in named.items() if v is not None)]
+    loaded = load_recipe(recipe, overrides)
+    console = Console(stderr=True)
+    if dry_run:
+        _show(console, loaded)
+    outcome = run(loaded, console=console, dry_run=dry_run)
+    if json_:
+        more = {"dry_run": True, "recipe": loaded.resolved()} if dry_run else {}
+        typer.echo(json.dumps({**outcome.to_json(), **more}, ensure_ascii=False))
+    elif not dry_run and not outcome.finished_before:
+        typer.echo(
+            f"{outcome.output}: {outcome.steps} steps, loss {outcome.loss:.4f}, {outcome.seconds:.0f} s,"
+            f" weights moved by {outcome.moved:.3g}"
+        )
+
+
+def _show(console: Console, recipe: Recipe) -> None:
+    import yaml
+
+    text = yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

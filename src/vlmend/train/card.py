@@ -1,0 +1,74 @@
+"""The model card of what was tuned: what it is, on what, and how plain transformers or peft load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from vlmend.config import Recipe
+from vlmend.registry import Spec
+
+ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+base = AutoModelForImageTextToText.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{folder}")
+processor = AutoProcessor.from_pretrained("{folder}")"""
+
+FULL = """\
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("{folder}")
+processor = AutoProcessor.from_pretrained("{folder}")"""
+
+
+def model_card(recipe: Recipe, about: Mapping[str, Any]) -> str:
+    """README.md with the front matter that model hubs read. `about` is the manifest."""
+    lora = recipe.model.tune == "lora"
+    sources = sorted({Spec.parse(part.source).name for part in recipe.data.mix})
+    front = {
+        "base_model": recipe.model.name,
+        "library_name": "peft" if lora else "transformers",
+        "pipeline_tag": "image-text-to-text",
+        "tags": ["vlmend", "safety", recipe.method.name, *(["lora"] if lora else [])],
+        "datasets": sources,
+    }
+    how = (ADAPTER if lora else FULL).format(base=recipe.model.name, folder=recipe.output.dir.name)
+    text = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
+        f"# {recipe.output.dir.name}\n",
+        f"{_what(recipe)}\n",
+        *([f"> **Warning.** {about['warning']}\n"] if about["warning"] else []),
+        f"## Use\n\n```python\n{how}\n```\n",
+        f"## Training\n\n{_table(_facts(about))}\n",
+        "`recipe.yaml` is the whole recipe; `manifest.json` has versions, hashes, row ids and token counts.\n",
+        "## Limits\n\nTuning for safety on a data set shows nothing about requests unlike it. Measure refusals, "
+        "over-refusals and ability on your own task, also under rewording, before relying on this model.\n",
+    ]
+    return "\n".join(text)
+
+
+def _what(recipe: Recipe) -> str:
+    kind = "A LoRA adapter" if recipe.model.tune == "lora" else "A fully tuned model"
+    parts = ", ".join(recipe.model.train).replace("_", " ")
+    return f"{kind} for `{recipe.model.name}`: method `{recipe.method.name}`, {parts} trained, made with vlmend."
+
+
+def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    mask = about["mask_report"]
+    return [
+        ("examples", f"{about['data']['examples']:,}"),
+        ("optimizer steps", f"{about['steps']:,} of {about['examples_per_step']:,} examples"),
+        ("final loss", f"{about['loss']:.4f}"),
+        ("trained parameters", f"{sum(part['trained'] for part in about['trainable'].values()):,}"),
+        ("change of the weights (norm)", f"{about['moved']:.4g}"),
+        ("supervised tokens in the first batches", f"{mask['supervised']:,}, none of them picture or padding"),
+        ("seed", str(about["seeds"]["train"])),
+    ]
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "|--|--|", *(f"| {name} | {value} |" for name, value in rows)])

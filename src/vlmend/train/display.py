@@ -1,0 +1,80 @@
+"""What a person sees of a run: tables before it and a progress line while it lasts. On stderr, never stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vlmend.models.parts import Trainable
+from vlmend.train.mask_report import MaskReport
+
+
+def show_mask(console: Console, report: MaskReport) -> None:
+    """The mask report as a small table."""
+    table = Table("tokens", "count", "share", "supervised", title=f"mask of the first {report.examples} examples")
+    for kind, count, supervised in report.rows():
+        table.add_row(kind, f"{count:,}", f"{count / max(1, report.tokens):.1%}", f"{supervised:,}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+    console.print(f"first supervised span: {escape(repr(report.first_answer[:200]))}", highlight=False)
+
+
+def show_trainable(console: Console, trainable: Trainable) -> None:
+    """What trains, with counts by part of the model."""
+    table = Table("part", "trained", "parameters", title="what trains")
+    for part, trained, total in trainable.rows():
+        table.add_row(part, f"{trained:,}", f"{total:,}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+
+
+class Display:
+    """A live bar in a terminal, one plain line per logging step elsewhere, nothing in processes but the first."""
+
+    def __init__(self, console: Console, total: int, done: int, *, quiet: bool = False) -> None:
+        self._console, self._quiet, self._total = console, quiet, total
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[says]}"))
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal)
+        self._task: TaskID = self._bar.add_task("step", total=total, completed=done, says="")
+
+    def step(self, step: int) -> None:
+        """One more step is done."""
+        self._bar.update(self._task, completed=step)
+
+    def log(self, entry: Mapping[str, Any], seconds_left: float) -> None:
+        """A logging step."""
+        says = line(entry)
+        self._bar.update(self._task, says=says)
+        if not self._quiet and not self._console.is_terminal:
+            left = f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
+            self._console.print(f"step {entry['step']}/{self._total}  {says}  {left}", highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One line for the reader."""
+        if not self._quiet:
+            self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+def line(entry: Mapping[str, Any]) -> str:
+    """A log entry in one line: the loss, its parts when there are several, the rate and the speed."""
+    parts: Mapping[str, float] = entry["parts"]
+    shown: Iterable[str] = [f"{name} {value:.4f}" for name, value in parts.items()] if len(parts) > 1 else []
+    speed = f"{entry['tokens_per_second']:,.0f} tokens/s"
+    return "  ".join([f"loss {entry['loss']:.4f}", *shown, f"lr {entry['lr']:.2e}", speed])

@@ -1,0 +1,359 @@
+"""A whole tuning run: from a recipe to a folder with the tuned weights, a model card and a manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from torch.nn import Parameter
+
+from vlmend import manifest
+from vlmend.config import Recipe, TrainConfig
+from vlmend.data.batches import Plan
+from vlmend.data.mix import Mix, build
+from vlmend.errors import ConfigError, ModelError, StoreError
+from vlmend.models import load as models
+from vlmend.objectives import Objective
+from vlmend.registry import objectives
+from vlmend.store import Journal, read_json, write_atomic
+from vlmend.train import checkpoint
+from vlmend.train.card import model_card
+from vlmend.train.display import Display, show_mask, show_trainable
+from vlmend.train.interrupt import Interrupt
+from vlmend.train.loop import Hooks, Tuning, optimize
+from vlmend.train.mask_report import MaskReport, mask_report
+from vlmend.train.parallel import Team, seed_everything
+from vlmend.train.schedule import adamw
+from vlmend.types import digest
+
+REPORTED = 32  # examples the mask report looks at
+FREE = {"output": {"dir"}, "train": {"logging_steps", "save_steps", "save_total_limit", "report_to"}}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run. `moved` is the norm of the change of the trained weights."""
+
+    output: str
+    steps: int
+    loss: float | None
+    seconds: float
+    trainable: dict[str, dict[str, int]]
+    moved: float
+    mask_report: dict[str, Any]
+    resumed_from: int
+    finished_before: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start, nothing written yet."""
+
+    recipe: Recipe
+    team: Team
+    objective: Objective
+    mix: Mix
+    loaded: models.Loaded
+    plan: Plan
+    mask: MaskReport
+    identity: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files go."""
+        return self.recipe.output.dir
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps from beginning to end."""
+        return self.plan.total_steps(self.recipe.train.num_train_epochs, self.recipe.train.max_steps)
+
+
+def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = False) -> Outcome:
+    """Tune as the recipe says, going on from the newest checkpoint of the same run if there is one.
+
+    With `dry_run` everything is loaded, checked and shown, and nothing is trained or written.
+    """
+    console = console or Console(stderr=True)
+    team = Team.gather(device=recipe.model.device, report_to=recipe.train.report_to, folder=recipe.output.dir)
+    _refuse_other(recipe.output.dir, {"recipe": comparable(recipe)})
+    prepared = _prepare(recipe, team)
+    _refuse_other(recipe.output.dir, prepared.identity)
+    done = _finished(recipe.output.dir)
+    if done and not dry_run:
+        if team.is_main:
+            console.print(f"{recipe.output.dir} holds this run, finished; nothing to do", markup=False, soft_wrap=True)
+        return _outcome(recipe, done, finished_before=True)
+    if team.is_main:
+        _show(console, prepared)
+    if dry_run:
+        return _planned(prepared)
+    return _outcome(recipe, _carry_out(prepared, console), finished_before=False)
+
+
+# Before
+
+
+def _prepare(recipe: Recipe, team: Team) -> Prepared:
+    objective: Objective = objectives.build(recipe.method.name, recipe.method.settings)
+    if objective.needs_reference and (recipe.model.tune == "full" or recipe.model.adapter):
+        raise ConfigError(
+            f"method {recipe.method.name!r} compares with the model before tuning, which is had by taking a new adapter"
+            " off: it needs model.tune: lora and no model.adapter (merge that one first)"
+        )
+    mix = build(recipe.data)
+    config = recipe.train
+    seed_everything(config.seed, "weights")
+    model = recipe.model.model_copy(update={"device": str(team.device)})
+    loaded = models.load(model, for_training=True)
+    plan = Plan(
+        len(mix.examples),
+        config.per_device_train_batch_size,
+        config.gradient_accumulation_steps,
+        processes=team.size,
+        seed=config.seed,
+    )
+    mask = _mask(loaded, mix, plan, config)
+    return Prepared(recipe, team, objective, mix, loaded, plan, mask, _identity(recipe, mix, loaded, plan))
+
+
+def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> MaskReport:
+    """Of the first examples in the order of training, batched as they will be."""
+    first = plan.step(0)[:REPORTED]
+    size = config.per_device_train_batch_size
+    batches = (
+        loaded.codec.encode_training([mix.examples[i] for i in first[at : at + size]], config.max_length)
+        for at in range(0, len(first), size)
+    )
+    return mask_report(batches, loaded.codec.tokenizer.decode)
+
+
+def comparable(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide what comes out: two runs that agree in them are the same run."""
+    sections = recipe.resolved()
+    return {
+        name: {key: value for key, value in section.items() if key not in FREE.get(name, ())}
+        for name, section in sections.items()
+    }
+
+
+def _identity(recipe: Recipe, mix: Mix, loaded: models.Loaded, plan: Plan) -> dict[str, Any]:
+    return {
+        "recipe": comparable(recipe),
+        "data": digest(mix.report),
+        "model": loaded.fingerprint,
+        "examples_per_step": plan.examples_per_step,
+    }
+
+
+def _refuse_other(folder: Path, identity: dict[str, Any]) -> None:
+    """Raise StoreError when the folder holds another run (going by the keys of `identity`), or something else."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / "recipe.yaml").exists():
+        raise StoreError(f"{folder} is not empty and holds no tuning run; choose another output.dir")
+    there = _finished(folder).get("identity")
+    kept = checkpoint.checkpoints(folder)
+    if there is None and kept:
+        there = read_json(kept[-1] / "state.json")["identity"]
+    if there is None:
+        return
+    found = checkpoint.differences({key: there.get(key) for key in identity}, identity)
+    if found:
+        raise StoreError(f"{folder} holds another run: {'; '.join(found)}; choose another output.dir or remove it")
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished run, or nothing."""
+    path = folder / "manifest.json"
+    return read_json(path) if path.exists() else {}
+
+
+def _show(console: Console, prepared: Prepared) -> None:
+    if prepared.mix.warning:
+        console.print(prepared.mix.warning, style="bold red", markup=False)
+    show_trainable(console, prepared.loaded.trainable)
+    show_mask(console, prepared.mask)
+    examples, each = len(prepared.mix.examples), prepared.plan.examples_per_step
+    console.print(f"{examples:,} examples, {prepared.total:,} steps of {each:,} examples", highlight=False)
+
+
+# During
+
+
+def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
+    team, folder = prepared.team, prepared.folder
+    run = _tuning(prepared)
+    before = checkpoint.snapshot(run.trained)
+    resumed_from = _resume(run, folder)
+    team.share(run.trained.values())
+    if team.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe = yaml.safe_dump(prepared.recipe.resolved(), sort_keys=False, allow_unicode=True)
+        write_atomic(folder / "recipe.yaml", recipe.encode())
+    team.wait()
+    _optimize(prepared, run, console, resumed_from)
+    moved = _check_moved(before, run)
+    about = _about(prepared, run, moved, resumed_from)
+    if team.is_main:
+        _write(prepared, about)
+        manifest.write_manifest(folder, about)
+    team.wait()
+    return about
+
+
+def _tuning(prepared: Prepared) -> Tuning:
+    model, config = prepared.loaded.model, prepared.recipe.train
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    trained: dict[str, Parameter] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return Tuning(
+        model=model,
+        codec=prepared.loaded.codec,
+        objective=prepared.objective,
+        examples=prepared.mix.examples,
+        weights=prepared.mix.weights,
+        plan=prepared.plan,
+        config=config,
+        team=prepared.team,
+        trained=trained,
+        optimizer=adamw(trained.values(), config),
+        total=prepared.total,
+    )
+
+
+def _resume(run: Tuning, folder: Path) -> int:
+    """Go to the newest checkpoint. Returns its step, 0 when there is none."""
+    kept = checkpoint.checkpoints(folder)
+    if kept:
+        run.progress = checkpoint.restore(kept[-1], run.trained, run.optimizer)
+    return run.progress.step
+
+
+def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: int) -> None:
+    """The loop, with everything that is written and shown around it."""
+    team, folder = run.team, prepared.folder
+    journal = _open_log(folder, run.progress.step) if team.is_main else None
+    with Display(console, run.total, run.progress.step, quiet=not team.is_main) as display, Interrupt() as interrupt:
+        if resumed_from:
+            display.say(f"going on from step {resumed_from}")
+        if run.config.report_to != "none":
+            _start_tracker(team)
+
+        def log(entry: dict[str, Any]) -> None:
+            if journal is not None:
+                journal.append(entry)
+            team.accelerator.log(scalars(entry), step=entry["step"])
+            left = (run.total - run.progress.step) * run.progress.seconds / run.progress.step
+            display.log(entry, left)
+
+        def save() -> None:
+            if team.is_main:
+                checkpoint.save_checkpoint(folder, run.progress, run.trained, run.optimizer, prepared.identity)
+                checkpoint.prune(folder, run.config.save_total_limit)
+            team.wait()
+
+        done = optimize(run, Hooks(display.step, log, save, lambda: interrupt.signal != 0))
+        if journal is not None:
+            journal.close()
+        team.accelerator.end_training()
+        if not done:
+            display.say(f"stopped after step {run.progress.step}, which is kept; the same command goes on from there")
+            interrupt.leave()
+
+
+def _open_log(folder: Path, step: int) -> Journal:
+    """The log, locked against a second process on this folder, holding what was logged up to `step`."""
+    journal = Journal(folder / "log.jsonl")
+    checkpoint.rewind(journal.path, step)
+    return journal
+
+
+def _start_tracker(team: Team) -> None:
+    """Trackers get scalars under a fixed project name: no settings, no texts, no pictures."""
+    if not team.accelerator.log_with:
+        raise ConfigError("train.report_to names a tracker that is not installed")
+    team.accelerator.init_trackers("vlmend")
+
+
+def scalars(entry: dict[str, Any]) -> dict[str, float]:
+    """A log entry as flat numbers."""
+    parts = {f"parts/{name}": value for name, value in entry["parts"].items()}
+    return {**{name: value for name, value in entry.items() if name not in ("parts", "step")}, **parts}
+
+
+# After
+
+
+def _check_moved(before: Any, run: Tuning) -> float:
+    moved = checkpoint.distance(before, run.trained)
+    if not math.isfinite(moved):
+        raise ModelError("the tuned weights are not finite")
+    if moved == 0:
+        raise ModelError(f"{run.total} steps changed no weight; is learning_rate {run.config.learning_rate} too small?")
+    return moved
+
+
+def _about(prepared: Prepared, run: Tuning, moved: float, resumed_from: int) -> dict[str, Any]:
+    recipe = prepared.recipe
+    return {
+        "kind": "tune",
+        "identity": prepared.identity,
+        "recipe": recipe.resolved(),
+        "environment": manifest.environment(str(prepared.team.device)),
+        "processes": prepared.team.size,
+        "seeds": {"train": recipe.train.seed, "data": recipe.data.seed},
+        "examples_per_step": prepared.plan.examples_per_step,
+        "trainable": prepared.loaded.trainable.as_dict(),
+        "mask_report": prepared.mask.to_json(),
+        "data": prepared.mix.report,
+        "warning": prepared.mix.warning,
+        "steps": run.progress.step,
+        "tokens": run.progress.tokens,
+        "loss": run.progress.loss,
+        "seconds": round(run.progress.seconds, 3),
+        "moved": moved,
+        "resumed_from": resumed_from,
+    }
+
+
+def _write(prepared: Prepared, about: dict[str, Any]) -> None:
+    """Weights, processor and card, each file put in place whole; adds the weights' hashes to `about`."""
+    part = prepared.folder / ".weights.part"
+    shutil.rmtree(part, ignore_errors=True)
+    models.save(prepared.loaded, part)
+    write_atomic(part / "README.md", model_card(prepared.recipe, about).encode())
+    about["weights"] = {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))}
+    for path in sorted(part.iterdir()):
+        path.replace(prepared.folder / path.name)
+    part.rmdir()
+
+
+def _outcome(recipe: Recipe, about: dict[str, Any], *, finished_before: bool) -> Outcome:
+    names = ("steps", "loss", "seconds", "trainable", "moved", "mask_report", "resumed_from")
+    return Outcome(output=str(recipe.output.dir), finished_before=finished_before, **{n: about[n] for n in names})
+
+
+def _planned(prepared: Prepared) -> Outcome:
+    return Outcome(
+        output=str(prepared.folder),
+        steps=0,
+        loss=None,
+        seconds=0.0,
+        trainable=prepared.loaded.trainable.as_dict(),
+        moved=0.0,
+        mask_report=prepared.mask.to_json(),
+        resumed_from=0,
+        finished_before=False,
+    )
