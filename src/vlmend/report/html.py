@@ -1,0 +1,86 @@
+"""Sections to HTML. Whatever a model or a data set said is escaped; a content policy forbids everything remote."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlmend.errors import DataError
+from vlmend.report import plots, tables
+from vlmend.types import Image, Rate
+
+if TYPE_CHECKING:
+    from vlmend.report.page import Section
+
+SMALL = 128  # pictures up to this many pixels wide are shown enlarged, pixel by pixel
+LARGE = 448  # pictures above this are embedded reduced
+FOLD = 320  # answers longer than this many characters are folded
+
+
+def render(title: str, sections: Sequence[Section], *, lead: str = "") -> str:
+    """The whole page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vlmend.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    template = environment.get_template("page.html.jinja")
+    return template.render(title=title, lead=lead, sections=sections, fold=FOLD, small=SMALL, series=plots.SERIES)
+
+
+def badness(rate: Rate | None, better: tables.Better) -> int:
+    """0 to 100: how far a rate lies on the bad side, for tinting a cell."""
+    if rate is None or rate.value is None:
+        return 0
+    return round(100 * (rate.value if better == "low" else 1 - rate.value))
+
+
+def picture(image: Image) -> dict[str, Any] | None:
+    """A picture as a data URL with its size, reduced when large; None when it cannot be read any more."""
+    try:
+        drawn = image.open()
+    except DataError:
+        return None
+    if max(drawn.size) > LARGE:
+        drawn.thumbnail((LARGE, LARGE))
+    buffer = io.BytesIO()
+    kind = "png" if max(drawn.size) <= SMALL else "jpeg"
+    drawn.save(buffer, format=kind.upper(), **({"quality": 82} if kind == "jpeg" else {}))
+    url = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return {"url": url, "width": drawn.width, "height": drawn.height}
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names and texts."""
+    for key, entry in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(entry, Mapping) and entry:
+            yield from flatten(entry, f"{name}.")
+        elif isinstance(entry, list | tuple):
+            yield name, ", ".join(map(str, entry)) if len(entry) <= 20 else f"{len(entry):,} entries"
+        else:
+            yield name, tables.NOTHING if entry is None else str(entry)
+
+
+def _flat(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return list(flatten(data))
+
+
+FILTERS: dict[str, Any] = {
+    "value": tables.value,
+    "interval": tables.interval,
+    "counts": tables.counts,
+    "sentence": tables.sentence,
+    "share": tables.percent,
+    "badness": badness,
+    "bar_groups": plots.bar_groups,
+    "picture": picture,
+    "flat": _flat,
+}

@@ -1,0 +1,55 @@
+"""Bars with intervals, as plain numbers in percent: the page draws them with its own style sheet.
+
+No picture file is made, so that text stays text, bars fit a phone, and light and dark need no second drawing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlmend.report.tables import Better, RateTable, sentence, value
+from vlmend.types import Rate
+
+SERIES = 8  # colors in the style sheet; more models than that share them
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One model's rate: where the bar ends and where its interval lies, in percent of the axis."""
+
+    name: str
+    color: int
+    text: str
+    says: str
+    at: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BarGroup:
+    """All models under one measure and condition."""
+
+    title: str
+    better: Better
+    summary: str
+    bars: tuple[Bar, ...]
+
+
+def bar_groups(table: RateTable) -> list[BarGroup]:
+    """One group per column, one bar per model that was measured."""
+    groups: list[BarGroup] = []
+    for column in table.columns:
+        bars = [
+            _bar(row.name, i % SERIES, row.rates[column], column.better)
+            for i, row in enumerate(table.rows)
+            if column in row.rates
+        ]
+        groups.append(BarGroup(column.title, column.better, column.summary, tuple(bars)))
+    return groups
+
+
+def _bar(name: str, color: int, rate: Rate, better: Better) -> Bar:
+    at = None if rate.value is None else round(100 * rate.value, 2)
+    low, high = (round(100 * (edge or 0.0), 2) for edge in (rate.low, rate.high))
+    return Bar(name, color, value(rate), sentence(rate, better), at, low, high)

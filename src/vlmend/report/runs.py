@@ -1,0 +1,129 @@
+"""Run folders to sections: models by measures and conditions, bars, examples side by side, and what made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vlmend.errors import UsageError
+from vlmend.report import gallery, page, tables
+from vlmend.store import Run, find_runs
+from vlmend.types import Record
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Told:
+    """One run and what the page says of it."""
+
+    run: Run
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """What made the run."""
+        return self.run.manifest()
+
+    @cached_property
+    def records(self) -> Sequence[Record]:
+        """Everything asked, answered and judged."""
+        return self.run.records()
+
+    def setting(self, name: str) -> str:
+        """A setting that identifies the run, as text; empty when it has none of that name."""
+        found = self.manifest.get("settings", {}).get(name)
+        return found if isinstance(found, str) else ""
+
+    @property
+    def model(self) -> str:
+        """The model's name, or the folder's when the run names none."""
+        return self.setting("model") or self.run.folder.name
+
+    @property
+    def suite(self) -> str:
+        """The suite's name and protocol."""
+        parts = [self.setting("suite") or "records", self.setting("protocol")]
+        return ", protocol ".join(part for part in parts if part)
+
+    @property
+    def condition(self) -> str:
+        """The attack, in words."""
+        attack = self.setting("attack").replace("_", " ")
+        name, _, word = attack.partition(":")
+        return f"after {name} '{word}'" if word else f"after {name}" if name else PLAIN
+
+
+def sections(folders: Sequence[Path], *, limit: int = 12) -> list[page.Section]:
+    """The page of some run folders. A folder may hold one run or one per suite."""
+    told = [Told(run) for folder in folders for run in find_runs(folder)]
+    if not told:
+        raise UsageError("a report needs at least one run folder")
+    found: list[page.Section] = []
+    if count := max(placeholders(run.manifest) for run in told):
+        found.append(page.Banner(_warning(count)))
+    for suite in dict.fromkeys(run.suite for run in told):
+        found += _suite(suite, [run for run in told if run.suite == suite], limit)
+    found.append(page.Provenance({_label(run): run.manifest for run in told}))
+    return found
+
+
+def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
+    names = _names(runs)
+    pairs = [(name, tables.from_metrics(_metrics(run), run.condition)) for name, run in zip(names, runs, strict=True)]
+    table = tables.collect(suite, pairs)
+    found: list[page.Section] = [page.Rates(table), page.Bars(tables.RateTable("With intervals", *_body(table)))]
+    items = _gallery(names, runs, limit)
+    if items:
+        note = "Chosen by rule: examples on which the columns differ come first, the subsets taking turns."
+        found.append(page.Gallery("What was asked and said", items, note))
+    return found
+
+
+def _body(table: tables.RateTable) -> tuple[tuple[tables.Column, ...], tuple[tables.Row, ...]]:
+    return table.columns, table.rows
+
+
+def _metrics(run: Told) -> Mapping[str, Mapping[str, Any]]:
+    return run.run.metrics()["metrics"]
+
+
+def _names(runs: Sequence[Told]) -> list[str]:
+    """Models' names; runs that would share one row and condition are told apart by their folders."""
+    seen = [(run.model, run.condition) for run in runs]
+    return [
+        f"{run.model} ({run.run.folder})" if seen.count((run.model, run.condition)) > 1 else run.model for run in runs
+    ]
+
+
+def _gallery(names: Sequence[str], runs: Sequence[Told], limit: int) -> tuple[gallery.Item, ...]:
+    judges = [v.judge for run in runs for record in run.records for v in record.verdicts]
+    if not judges:
+        return ()
+    columns = [gallery.Column(f"{name}, {run.condition}", run.records) for name, run in zip(names, runs, strict=True)]
+    drawn = all(image.path is None for run in runs for record in run.records for image in record.example.images)
+    return gallery.gallery(columns, judges[0], limit=limit, veil=not drawn)
+
+
+def _label(run: Told) -> str:
+    return f"{run.model}, {run.suite}, {run.condition} ({run.run.folder})"
+
+
+def placeholders(manifest: object) -> int:
+    """How many stand-in pictures a manifest owns up to, wherever in it that is said."""
+    if isinstance(manifest, Mapping):
+        own = manifest.get("placeholders")
+        inner = max((placeholders(entry) for entry in manifest.values()), default=0)
+        return max(own, inner) if isinstance(own, int) else inner
+    if isinstance(manifest, list):
+        return max((placeholders(entry) for entry in manifest), default=0)
+    return 0
+
+
+def _warning(count: int) -> str:
+    return (
+        f"PLACEHOLDER PICTURES: {count:,} missing pictures were replaced by meaningless color patterns. "
+        "Nothing on this page says anything about real pictures."
+    )

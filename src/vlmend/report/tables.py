@@ -1,0 +1,164 @@
+"""Tables of rates: the one shape that terminal, Markdown and page are drawn from. Every number comes from a Rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from vlmend.types import Rate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOTHING = "–"  # what a rate of nothing looks like: it is not 0
+Better = Literal["low", "high"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure under one condition, such as attack success after 'what'."""
+
+    name: str
+    condition: str = ""
+    better: Better = "low"
+    summary: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name and condition in one line."""
+        return f"{self.name}, {self.condition}" if self.condition else self.name
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model. A column without a rate was not measured."""
+
+    name: str
+    rates: Mapping[Column, Rate]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RateTable:
+    """Models by measures."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+    caption: str = field(default="Share of examples in percent, with the 95 % interval and k of n.")
+
+    def only(self, keep: Callable[[Column], bool]) -> RateTable:
+        """The same table with some columns."""
+        columns = tuple(column for column in self.columns if keep(column))
+        return RateTable(self.title, columns, self.rows, self.note, self.caption)
+
+
+def percent(value: float | None) -> str:
+    """`0.455` to `45.5`; None to a dash."""
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def value(rate: Rate | None) -> str:
+    """The rate in percent, or a dash when nothing was scored."""
+    return NOTHING if rate is None or rate.value is None else f"{percent(rate.value)} %"
+
+
+def interval(rate: Rate | None) -> str:
+    """`38.7 to 52.4`, or the empty string when there is none."""
+    if rate is None or rate.low is None or rate.high is None:
+        return ""
+    return f"{percent(rate.low)} to {percent(rate.high)}"
+
+
+def counts(rate: Rate | None) -> str:
+    """`91/200`, and what could not be scored."""
+    if rate is None:
+        return ""
+    return f"{rate.k}/{rate.n}" + (f" +{rate.unscored} unscored" if rate.unscored else "")
+
+
+def worst(rate: Rate, better: Better) -> float | None:
+    """The rate if every unscored example had gone the bad way."""
+    return rate.worst if better == "low" else rate.best
+
+
+def sentence(rate: Rate | None, better: Better = "low") -> str:
+    """Everything about a rate in words, for hovering and screen readers."""
+    if rate is None:
+        return "not measured"
+    if rate.value is None:
+        return f"nothing scored, {rate.unscored} unscored"
+    text = f"{value(rate)}: {rate.k} of {rate.n}, 95 % interval {interval(rate)} %"
+    if rate.unscored:
+        text += f"; {rate.unscored} unscored, worst case {percent(worst(rate, better))} %"
+    return text
+
+
+def from_metrics(metrics: Mapping[str, Mapping[str, Any]], condition: str = "") -> dict[Column, Rate]:
+    """The `metrics` object of a run as columns and rates."""
+    return {
+        Column(name, condition, row.get("better", "low"), row.get("summary", "")): Rate(
+            row["k"], row["n"], row["unscored"], row["low"], row["high"]
+        )
+        for name, row in metrics.items()
+    }
+
+
+def collect(title: str, rows: Iterable[tuple[str, Mapping[Column, Rate]]], note: str = "") -> RateTable:
+    """One table from (model, rates) pairs: pairs of the same model join into one row; columns group by measure."""
+    joined: dict[str, dict[Column, Rate]] = {}
+    for name, rates in rows:
+        joined.setdefault(name, {}).update(rates)
+    columns = dict.fromkeys(column for rates in joined.values() for column in rates)
+    measures = list(dict.fromkeys(column.name for column in columns))
+    ordered = sorted(columns, key=lambda column: measures.index(column.name))
+    return RateTable(title, tuple(ordered), tuple(Row(name, rates) for name, rates in joined.items()), note)
+
+
+def markdown(table: RateTable) -> str:
+    """A GitHub-flavored Markdown table."""
+    head = ["model", *(f"{_escape(column.title)} {_arrow(column.better)}" for column in table.columns)]
+    lines = [_line(head), _line(["---", *("---:" for _ in table.columns)])]
+    for row in table.rows:
+        lines.append(_line([_escape(row.name), *(_cell(row.rates.get(column)) for column in table.columns)]))
+    return "\n".join(lines) + "\n"
+
+
+def terminal(table: RateTable) -> Table:
+    """The table for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(table.title, style="bold"), title_justify="left", caption=table.caption)
+    drawn.add_column("model")
+    for column in table.columns:
+        drawn.add_column(Text(f"{column.title} {_arrow(column.better)}"), justify="right")
+    for row in table.rows:
+        drawn.add_row(Text(row.name), *(_stacked(row.rates.get(column)) for column in table.columns))
+    return drawn
+
+
+def _stacked(rate: Rate | None) -> Any:
+    from rich.text import Text
+
+    lines = [value(rate), interval(rate), counts(rate)]
+    return Text.assemble((lines[0], "bold"), *((f"\n{line}", "dim") for line in lines[1:] if line))
+
+
+def _cell(rate: Rate | None) -> str:
+    parts = [value(rate), f"[{interval(rate)}]" if interval(rate) else "", counts(rate)]
+    return " ".join(part for part in parts if part)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _arrow(better: Better) -> str:
+    return "↓" if better == "low" else "↑"
