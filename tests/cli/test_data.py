@@ -44,7 +44,7 @@ def test_show_the_published_metadata() -> None:
 
 def test_reading_data_never_imports_torch(tmp_path: Path) -> None:
     folder = write_vlguard(tmp_path)
-    load = f"from vlmend.data.mix import load; load('vlguard:{folder}#train')"
+    load = f"from vlmend.data import load, mix; load('vlguard:{folder}#train')"
     subprocess.run(
         [sys.executable, "-c", f"{load}; import sys, vlmend.cli.data; assert 'torch' not in sys.modules"], check=True
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.files import write_jsonl, write_vlguard
+from tests.data.files import png, write_jsonl, write_vlguard
 from vlmend.config import DataConfig
 from vlmend.data.mix import Mix, build
 from vlmend.errors import DataError
@@ -71,3 +71,14 @@ def test_placeholders_are_marked(tmp_path: Path) -> None:
     assert mix.warning == mix.report["warning"]
     assert "PLACEHOLDER PICTURES" in mix.warning
     assert not build(config(tmp_path, missing="error")).warning
+
+
+def test_only_the_sample_needs_its_pictures(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "answer": "a", "image": f"{i}.png"} for i in range(30)]
+    file = write_jsonl(tmp_path / "help.jsonl", rows)
+    data = {"mix": [{"source": f"jsonl:{file}", "n": 5}], "missing_images": "placeholder"}
+    mix = build(DataConfig.model_validate(data))
+    assert mix.placeholders == 5
+    for name in mix.report["parts"][0]["rows"]:
+        (tmp_path / f"{name.partition('/')[2]}.png").write_bytes(png())
+    assert build(DataConfig.model_validate({**data, "missing_images": "error"})).placeholders == 0

@@ -39,8 +39,11 @@ def load(spec: str, *, missing_images: MissingImages = "error") -> Dataset:
 
     With `placeholder`, a missing picture becomes a fixed pattern of its own; a broken one is still an error.
     """
-    source, cut = _open(spec)
-    examples = _checked(spec, tuple(source if cut is None else cut(source)))
+    return with_pictures(spec, read(spec), missing_images=missing_images)
+
+
+def with_pictures(spec: str, examples: tuple[Example, ...], *, missing_images: MissingImages) -> Dataset:
+    """The data set of some of a source's examples, their pictures checked or stood in for; others are not looked at."""
     needed = pictures.paths(examples)
     absent = pictures.missing(needed)
     if absent and missing_images == "error":
@@ -49,8 +52,8 @@ def load(spec: str, *, missing_images: MissingImages = "error") -> Dataset:
     pictures.check(file for file in needed if file not in gone)
     fingerprint = fingerprint_of(examples)
     if absent:
-        # a stand-in must not depend on the slice, so the folder that pictures are named from is that of the whole set
-        root = placeholder.root_of(needed if cut is None else pictures.paths(source))
+        # A stand-in must not depend on what was chosen, so pictures are named from the folder of the whole source.
+        root = placeholder.root_of(pictures.paths(_open(spec)[0]))
         examples = tuple(placeholder.fill(e, gone, root) for e in examples)
     return Dataset(spec, examples, len(absent), fingerprint)
 

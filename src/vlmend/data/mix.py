@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmend.config import DataConfig, MixPart
 from vlmend.data import placeholder
-from vlmend.data.dataset import Dataset, load, refuse_duplicates
+from vlmend.data.dataset import Dataset, read, refuse_duplicates, with_pictures
 from vlmend.errors import DataError
 from vlmend.types import Example
 
@@ -35,42 +35,46 @@ class Mix:
 
 def build(config: DataConfig) -> Mix:
     """Load, sample, weight and shuffle the parts of a recipe's data section. The same config gives the same mix."""
-    loaded = [load(part.source, missing_images=config.missing_images) for part in config.mix]
-    taken = [_sample(part, data, config.seed, i) for i, (part, data) in enumerate(zip(config.mix, loaded, strict=True))]
-    rows = [(e, part.weight) for part, examples in zip(config.mix, taken, strict=True) for e in examples]
+    taken = [_take(part, config, index) for index, part in enumerate(config.mix)]
+    rows = [(e, part.weight) for part, (data, _) in zip(config.mix, taken, strict=True) for e in data.examples]
     refuse_duplicates([example for example, _ in rows], "the mix")
     random.Random(f"shuffle/{config.seed}").shuffle(rows)
     examples = tuple(example for example, _ in rows)
-    parts = [_part(*row) for row in zip(config.mix, loaded, taken, strict=True)]
+    parts = [_part(part, *row) for part, row in zip(config.mix, taken, strict=True)]
     return Mix(examples, tuple(weight for _, weight in rows), _report(config, examples, parts))
 
 
-def _sample(part: MixPart, data: Dataset, seed: int, index: int) -> tuple[Example, ...]:
-    """A seeded sample without replacement, in the source's order."""
-    available = len(data.examples)
+def _take(part: MixPart, config: DataConfig, index: int) -> tuple[Dataset, int]:
+    """A seeded sample without replacement, in the source's order, and how many there were to choose from.
+
+    Only pictures of the sample need to be there.
+    """
+    examples = read(part.source)
+    available = len(examples)
     if part.n is not None and part.fraction is not None:
         raise DataError(f"mix part {part.source} sets both n and fraction; one of them limits a part")
     wanted = part.n if part.n is not None else max(1, round((part.fraction or 1.0) * available))
     if wanted > available:
         raise DataError(f"mix part {part.source} asks for {wanted:,} examples and has {available:,}")
-    chosen = sorted(random.Random(f"sample/{seed}/{index}/{part.source}").sample(range(available), wanted))
-    return tuple(_with_role(data.examples[i], part) for i in chosen)
+    order = random.Random(f"sample/{config.seed}/{index}/{part.source}")
+    chosen = tuple(_with_role(examples[i], part) for i in sorted(order.sample(range(available), wanted)))
+    return with_pictures(part.source, chosen, missing_images=config.missing_images), available
 
 
 def _with_role(example: Example, part: MixPart) -> Example:
     return example if part.role is None else replace(example, role=part.role)
 
 
-def _part(part: MixPart, data: Dataset, taken: tuple[Example, ...]) -> dict[str, Any]:
+def _part(part: MixPart, data: Dataset, available: int) -> dict[str, Any]:
     return {
         "source": part.source,
-        "available": len(data.examples),
-        "taken": len(taken),
+        "available": available,
+        "taken": len(data.examples),
         "weight": part.weight,
         "role": part.role,
         "fingerprint": data.fingerprint,
         "placeholders": data.placeholders,
-        "rows": [example.id for example in taken],
+        "rows": [example.id for example in data.examples],
     }
 
 

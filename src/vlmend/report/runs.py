@@ -99,12 +99,12 @@ def _names(runs: Sequence[Told]) -> list[str]:
 
 
 def _gallery(names: Sequence[str], runs: Sequence[Told], limit: int) -> tuple[gallery.Item, ...]:
-    judges = [v.judge for run in runs for record in run.records for v in record.verdicts]
-    if not judges:
+    judge = next((v.judge for run in runs for r in run.records for v in r.verdicts if v.refused is not None), None)
+    if judge is None:
         return ()
     columns = [gallery.Column(f"{name}, {run.condition}", run.records) for name, run in zip(names, runs, strict=True)]
     drawn = all(image.path is None for run in runs for record in run.records for image in record.example.images)
-    return gallery.gallery(columns, judges[0], limit=limit, veil=not drawn)
+    return gallery.gallery(columns, judge, limit=limit, veil=not drawn)
 
 
 def _label(run: Told) -> str:
