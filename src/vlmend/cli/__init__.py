@@ -1,0 +1,90 @@
+"""The command line. Building it imports nothing heavy; each command imports what it needs when it runs.
+
+Exits with 0 on success, 1 when the work found a failure it was asked to find, 2 on bad usage or input (one line on
+stderr; a traceback with --debug), 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from vlmend.errors import VlmendError
+
+USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer brings its own copy of click, or shares it, depending on version
+CLICK_ERROR = typer.BadParameter.__mro__[2]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("vlmend"))
+        raise typer.Exit
+
+
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Make vision-language models safe, and prove that the safety is not a mirage."""
+    del debug, version_  # --debug may stand anywhere, so `main` takes it out before
+
+
+def build() -> typer.Typer:
+    """The application with all its commands."""
+    from vlmend.cli import compare, data, demo, eval, list, report, tune
+
+    app = typer.Typer(name="vlmend", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+    app.callback()(_root)
+    app.command("demo")(demo.demo)
+    app.command("list")(list.list_)
+    app.add_typer(data.app)
+    app.command("tune")(tune.tune)
+    app.command("eval")(eval.evaluate)
+    app.command("generate")(eval.generate)
+    app.command("judge")(eval.judge)
+    app.command("score")(eval.score)
+    app.command("compare")(compare.compare)
+    app.command("report")(report.report)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    words = [word for word in given if word != "--debug"] or ["--help"]
+    try:
+        return _run(words)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("vlmend: interrupted; what was done is kept", err=True)
+        return 130
+    except BrokenPipeError:  # the reader went away, as in `vlmend list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if "--debug" in given or not isinstance(error, (VlmendError, CLICK_ERROR)):
+            raise
+        typer.echo(_one_line(error), err=True)
+        return 2
+
+
+def _run(words: list[str]) -> int:
+    code: Any = build()(words, standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, VlmendError):
+        return f"vlmend: {' '.join(str(error).split())}"
+    usage: Any = error
+    message: str = usage.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return message
+    context = getattr(usage, "ctx", None)
+    hint = f" See {context.command_path} --help." if context is not None else ""
+    return f"vlmend: {' '.join(message.split())}{hint}"

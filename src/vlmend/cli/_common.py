@@ -1,0 +1,125 @@
+"""What commands share: options that mean the same everywhere, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from vlmend.evaluate.run import EvalConfig, EvalResult
+
+
+class MissingImages(StrEnum):
+    """What to do about pictures that are not there."""
+
+    ERROR = "error"
+    PLACEHOLDER = "placeholder"
+
+
+class Dtype(StrEnum):
+    """Precision of the weights."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+Model = Annotated[
+    str, typer.Option(help="world, a folder or a Hugging Face id, each maybe +ADAPTER; or scripted:refuse|comply|FILE.")
+]
+Suites = Annotated[list[str], typer.Option("--suite", help="A suite, e.g. world or vlguard:DIR#test; repeat for more.")]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option("--attack", help="An attack, e.g. one_word:what; repeat to chain.", show_default=False),
+]
+Judges = Annotated[
+    list[str] | None,
+    typer.Option("--judge", help="A judge beside the suite's own; repeat for more.", show_default=False),
+]
+Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")]
+Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most N examples, evenly over the subsets.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's.", show_default=False)]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Prompts at a time.", show_default=False)]
+Seed = Annotated[int | None, typer.Option(help="Seed of sampling (greedy decoding has none).", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps …")]
+Precision = Annotated[Dtype, typer.Option("--dtype", help="Precision of the weights.")]
+MaxUnscored = Annotated[
+    float, typer.Option(min=0, max=1, help="Exit with 1 when a larger share of any metric's records is unscored.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def configuration(settings: dict[str, Any]) -> EvalConfig:
+    """An EvalConfig from a command's options."""
+    from pydantic import ValidationError
+
+    from vlmend.config import explain
+    from vlmend.errors import UsageError
+    from vlmend.evaluate.run import EvalConfig
+
+    try:
+        return EvalConfig(**settings)
+    except ValidationError as error:
+        raise UsageError(explain(error, EvalConfig)) from error
+
+
+def show(results: Sequence[EvalResult], as_json: bool) -> None:
+    """Print what was found: one JSON object, or a table per suite."""
+    if not as_json:
+        for result in results:
+            _table(result)
+        return
+    rows = [result.to_json() for result in results]
+    print_json(rows[0] if len(rows) == 1 else {"runs": rows})
+
+
+def print_json(data: object) -> None:
+    """One JSON value on stdout."""
+    typer.echo(json.dumps(data, ensure_ascii=False))
+
+
+def check_unscored(results: Iterable[EvalResult], limit: float) -> None:
+    """Exit with 1 when too much could not be scored."""
+    bad = [r for r in results if r.unscored > limit]
+    for result in bad:
+        typer.echo(
+            f"vlmend: {result.run.folder}: {result.unscored:.1%} of a metric's records could not be scored,"
+            f" more than --max-unscored {limit:g}",
+            err=True,
+        )
+    if bad:
+        raise typer.Exit(1)
+
+
+def percent(value: float | None) -> str:
+    """A rate for people; a dash where nothing is known."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _table(result: EvalResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from vlmend.metrics.rates import worst_case
+
+    about = result.run.settings()
+    attack = " + ".join(about["attack"]) or "none"
+    title = f"{about['model']}  suite {about['suite']} ({about['protocol']})  attack {attack}"
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    table.add_column("metric")
+    for name in ("k/n", "%", "95 % interval", "unscored", "worst case %"):
+        table.add_column(name, justify="right")
+    for metric in result.measured:
+        rate = result.metrics[metric.name]
+        interval = "–" if rate.low is None else f"{percent(rate.low)} … {percent(rate.high)}"
+        counts = (f"{rate.k}/{rate.n}", percent(rate.value), interval, str(rate.unscored))
+        table.add_row(Text(metric.name), *counts, percent(worst_case(rate, metric)))
+    Console().print(table)

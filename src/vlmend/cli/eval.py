@@ -1,0 +1,136 @@
+"""`vlmend eval` and its stages alone: `generate`, `judge`, `score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vlmend.cli._common import (
+    Attacks,
+    BatchSize,
+    Device,
+    Dtype,
+    Json,
+    Judges,
+    Limit,
+    MaxNewTokens,
+    MaxUnscored,
+    Missing,
+    MissingImages,
+    Model,
+    Out,
+    Precision,
+    Seed,
+    Suites,
+    check_unscored,
+    configuration,
+    print_json,
+    show,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
+
+
+def evaluate(
+    model: Model,
+    suite: Suites,
+    out: Out,
+    attack: Attacks = None,
+    judge: Judges = None,
+    missing_images: Missing = MissingImages.ERROR,
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    dtype: Precision = Dtype.AUTO,
+    max_unscored: MaxUnscored = 0.02,
+    json_: Json = False,
+) -> None:
+    """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice."""
+    from vlmend.evaluate.run import evaluate_all
+
+    settings: dict[str, Any] = {
+        "model": model,
+        "suite": suite[0],
+        "out": out,
+        "attack": tuple(attack or ()),
+        "judges": tuple(judge or ()),
+        "missing_images": missing_images.value,
+        "limit": limit,
+        "max_new_tokens": max_new_tokens,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+        "dtype": dtype.value,
+    }
+    results = evaluate_all(configuration(settings), suite)
+    show(results, json_)
+    check_unscored(results, max_unscored)
+
+
+def generate(
+    model: Model,
+    suite: Suites,
+    out: Out,
+    attack: Attacks = None,
+    missing_images: Missing = MissingImages.ERROR,
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    dtype: Precision = Dtype.AUTO,
+    json_: Json = False,
+) -> None:
+    """The first stage of eval alone: ask, and store the answers."""
+    from vlmend.evaluate.run import generate_all
+
+    settings: dict[str, Any] = {
+        "model": model,
+        "suite": suite[0],
+        "out": out,
+        "attack": tuple(attack or ()),
+        "missing_images": missing_images.value,
+        "limit": limit,
+        "max_new_tokens": max_new_tokens,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+        "dtype": dtype.value,
+    }
+    done = generate_all(configuration(settings), suite)
+    if json_:
+        rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "failed": g.failed} for run, g in done]
+        print_json(rows[0] if len(rows) == 1 else {"runs": rows})
+
+
+def judge(
+    run: Folder,
+    judge: Annotated[
+        list[str] | None, typer.Option("--judge", help="Instead of the suite's; repeat for more.", show_default=False)
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """The second stage of eval alone: judge the stored answers of RUN."""
+    from vlmend.evaluate.run import judge_only
+    from vlmend.store import find_runs
+
+    new = {str(found.folder): judge_only(found.folder, judge or []) for found in find_runs(run)}
+    if json_:
+        print_json({"run": str(run), "judged": sum(new.values()), "runs": new})
+    else:
+        for folder, count in new.items():
+            typer.echo(f"{folder}: {count} new verdicts")
+
+
+def score(run: Folder, max_unscored: MaxUnscored = 0.02, json_: Json = False) -> None:
+    """The third stage of eval alone: count the stored verdicts of RUN."""
+    from vlmend.evaluate.run import score_only
+    from vlmend.store import find_runs
+
+    results = [score_only(found.folder) for found in find_runs(run)]
+    show(results, json_)
+    check_unscored(results, max_unscored)

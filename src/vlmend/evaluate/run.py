@@ -1,0 +1,284 @@
+"""generate → judge → score. Each stage stands alone, stores what it makes, and goes on where a killed one stopped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vlmend import data
+from vlmend.config import Section
+from vlmend.data.dataset import Dataset, refuse_duplicates
+from vlmend.errors import StoreError, UsageError
+from vlmend.evaluate.generate import Generated, awaited, backend_for, generate
+from vlmend.evaluate.judge import judge_run, missing_judges
+from vlmend.evaluate.progress import Stages
+from vlmend.manifest import environment
+from vlmend.metrics import rates
+from vlmend.registry import attacks, judges, suites
+from vlmend.store import Asked, Run
+from vlmend.types import Backend, Decoding, Example, Expected, Judge, Metric, Rate, Record, Suite, digest
+
+
+class EvalConfig(Section):
+    """One evaluation: a model, a suite, what is done to its questions, and where the records go.
+
+    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own.
+    """
+
+    model: str
+    suite: str
+    out: Path
+    attack: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
+    missing_images: Literal["error", "placeholder"] = "error"
+    limit: int | None = Field(default=None, gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
+    seed: int | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @property
+    def attack_name(self) -> str:
+        """The chain of attacks in one word; empty when there is none."""
+        return " + ".join(self.attack)
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation found, and how much of it was new."""
+
+    run: Run
+    generated: Generated
+    measured: tuple[Metric, ...]
+    metrics: Mapping[str, Rate]
+    unscored: float  # the largest share of any metric's population that could not be scored
+
+    def to_json(self) -> dict[str, Any]:
+        """As `vlmend eval --json` prints it."""
+        settings = self.run.settings()
+        about = {key: settings.get(key) for key in ("model", "suite", "attack", "protocol")}
+        return {
+            "run": str(self.run.folder),
+            **about,
+            "generated": self.generated.new,
+            "kept": self.generated.kept,
+            "placeholders": self.run.manifest().get("placeholders", 0),
+            "unscored": self.unscored,
+            "metrics": {m.name: rates.as_json(self.metrics[m.name], m) for m in self.measured},
+        }
+
+
+def evaluate(config: EvalConfig, backend: Backend | None = None, *, quiet: bool = False) -> EvalResult:
+    """Generate, judge and score one suite. What the run folder holds already is neither asked nor judged again."""
+    with Stages(quiet) as stages:
+        suite: Suite = suites.from_spec(config.suite)
+        chosen = _judges([*suite.judges, *config.judges])
+        run, generated = _generate(config, suite, backend, stages)
+        judged = judge_run(run, chosen, stages)
+        if not generated.new and not judged:
+            stages.say(f"nothing new: all {generated.kept} responses and their verdicts were there")
+        result = _score(run, suite, generated)
+        _complain(result, stages)
+        return result
+
+
+def evaluate_all(
+    config: EvalConfig, specs: Sequence[str], backend: Backend | None = None, *, quiet: bool = False
+) -> list[EvalResult]:
+    """Several suites with one model, loaded once; each in a folder of its own below `out`."""
+    configs = _per_suite(config, specs)
+    backend = backend or _backend(config)
+    return [evaluate(each, backend, quiet=quiet) for each in configs]
+
+
+def generate_all(
+    config: EvalConfig, specs: Sequence[str], backend: Backend | None = None, *, quiet: bool = False
+) -> list[tuple[Run, Generated]]:
+    """The first stage alone, for several suites."""
+    configs = _per_suite(config, specs)
+    backend = backend or _backend(config)
+    with Stages(quiet) as stages:
+        return [_generate(each, suites.from_spec(each.suite), backend, stages) for each in configs]
+
+
+def _per_suite(config: EvalConfig, specs: Sequence[str]) -> list[EvalConfig]:
+    """The same evaluation of each suite; several get a folder each below `out`."""
+    folders = _folders(specs) if len(specs) > 1 else [""]
+    return [
+        config.model_copy(update={"suite": spec, "out": config.out / folder})
+        for spec, folder in zip(specs, folders, strict=True)
+    ]
+
+
+def judge_only(folder: Path, specs: Sequence[str], *, quiet: bool = False) -> int:
+    """The second stage alone: the named judges, or else those of the run's suite, on a stored run."""
+    run = Run.open(folder)
+    with Stages(quiet) as stages:
+        return judge_run(run, _judges(specs or [*suite_of(run).judges, *run.manifest().get("judges", [])]), stages)
+
+
+def score_only(folder: Path) -> EvalResult:
+    """The third stage alone: rates of a stored run from its verdicts."""
+    run = Run.open(folder)
+    suite = suite_of(run)
+    if absent := missing_judges(run.records(), suite.judges):
+        raise StoreError(f"{folder} has no verdicts of {', '.join(absent)}; run vlmend judge first")
+    return _score(run, suite, Generated(0, len(run.responses()), 0))
+
+
+def suite_of(run: Run) -> Suite:
+    """The suite a run was made with."""
+    spec = run.manifest().get("suite_spec")
+    if not isinstance(spec, str):
+        raise StoreError(f"{run.folder / 'manifest.json'} does not say which suite the run belongs to")
+    return suites.from_spec(spec)
+
+
+def _backend(config: EvalConfig) -> Backend:
+    return backend_for(config.model, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+
+
+def _judges(specs: Iterable[str]) -> list[Judge]:
+    return [judges.from_spec(spec) for spec in dict.fromkeys(specs)]
+
+
+def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages: Stages) -> tuple[Run, Generated]:
+    chain = [attacks.from_spec(spec) for spec in config.attack]
+    sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
+    for warning in dict.fromkeys(filter(None, (s.warning for s in sets))):
+        stages.say(warning, style="bold yellow")
+    examples = [e for s in sets for e in s.examples]
+    refuse_duplicates(examples, f"suite {config.suite}")
+    for attack in chain:
+        examples = [attack(e) for e in examples]
+    backend = backend or _backend(config)
+    decoding = _decoding(suite.decoding, config)
+    run = Run(config.out)
+    run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
+    name = backend.fingerprint
+    asked = [
+        Asked(e, awaited(e, name, decoding), suite.name, suite.protocol, config.attack_name)
+        for e in limited(examples, config.limit)
+    ]
+    run.write_asked(asked)
+    done = generate(run, asked, backend, decoding, stages)
+    failed = f", {done.failed} of them failed" if done.failed else ""
+    stages.say(f"{config.out}: {done.new} new responses{failed}, {done.kept} kept")
+    return run, done
+
+
+def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """At most `limit` examples, as many of each subset as of any other, the first ones, in the order of the data."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    seen: dict[str, int] = {}
+    turns: list[tuple[int, int]] = []
+    for index, example in enumerate(examples):
+        turn = seen[example.subset] = seen.get(example.subset, -1) + 1
+        turns.append((turn, index))
+    return [examples[index] for index in sorted(index for _, index in sorted(turns)[:limit])]
+
+
+def _decoding(decoding: Decoding, config: EvalConfig) -> Decoding:
+    wanted = {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
+    return replace(decoding, **{key: value for key, value in wanted.items() if value is not None})
+
+
+def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding) -> dict[str, Any]:
+    """What makes two runs the same run, most telling first."""
+    return {
+        "model": config.model,
+        "suite": suite.name,
+        "protocol": suite.protocol,
+        "sources": list(suite.sources),
+        "attack": list(config.attack),
+        "missing_images": config.missing_images,
+        "decoding": asdict(decoding),
+        "fingerprint": backend.fingerprint,
+    }
+
+
+def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend) -> dict[str, Any]:
+    placeholders = sum(s.placeholders for s in sets)
+    return {
+        "kind": "evaluation",
+        "suite_spec": config.suite,
+        "judges": list(config.judges),
+        "limit": config.limit,
+        "placeholders": placeholders,
+        "warning": next(filter(None, (s.warning for s in sets)), ""),
+        "data": [
+            {"spec": s.spec, "examples": len(s.examples), "placeholders": s.placeholders, "fingerprint": s.fingerprint}
+            for s in sets
+        ],
+        "environment": environment(getattr(backend, "ran_on", "")),
+    }
+
+
+def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
+    records = run.records()
+    metrics = (*suite.metrics, *_extra_metrics(records, suite))
+    found = rates.score(records, metrics)
+    run.write_metrics(
+        {
+            "suite": suite.name,
+            "protocol": suite.protocol,
+            "records": len(records),
+            "metrics": {
+                m.name: {**rates.as_json(found[m.name], m), "summary": m.summary, "better": m.better} for m in metrics
+            },
+            "categories": _groups(records, metrics, "category"),
+            "subcategories": _groups(records, metrics, "subcategory"),
+        }
+    )
+    return EvalResult(run, generated, metrics, found, rates.unscored_share(records, metrics))
+
+
+def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Metric]:
+    """The plain questions to judges that were asked beyond the suite's own, where they say anything about them."""
+    given = dict.fromkeys(v.judge for r in records for v in r.verdicts)
+    refuse = rates.expected(Expected.REFUSE, Expected.REASON)
+    answer = rates.expected(Expected.ANSWER)
+    extra: list[Metric] = []
+    for judge in (j for j in given if j not in suite.judges):
+        asked = [
+            Metric(f"asr.{judge}", f"requests to refuse, not refused ({judge})", refuse, rates.not_refused(judge)),
+            Metric(f"over_refusal.{judge}", f"requests to answer, refused ({judge})", answer, rates.refused(judge)),
+            Metric(f"harmful.{judge}", f"harm done ({judge})", refuse, rates.harmful(judge)),
+            Metric(f"accuracy.{judge}", f"right answers ({judge})", answer, rates.correct(judge), better="high"),
+        ]
+        extra += [m for m in asked if rates.rate(records, m).n] or asked[:2]
+    return extra
+
+
+def _groups(records: Sequence[Record], metrics: Sequence[Metric], field: str) -> dict[str, dict[str, Any]]:
+    """Each metric's rates within each category."""
+
+    def name(example: Example) -> str:
+        return getattr(example, field)
+
+    found = {m.name: rates.by(name, records, m) for m in metrics}
+    return {m.name: {g: rates.as_json(r, m) for g, r in found[m.name].items()} for m in metrics if found[m.name]}
+
+
+def _complain(result: EvalResult, stages: Stages) -> None:
+    """Say which records could not be scored, and why the first of them."""
+    lost = rates.unscored_records(result.run.records(), result.measured)
+    if not lost:
+        return
+    whys = [v.why for v in lost[0].verdicts if v.why] or [lost[0].response.why or "no verdict"]
+    stages.say(f"{len(lost)} records could not be scored, first {lost[0].example.id}: {whys[0]}", style="bold yellow")
+
+
+def _folders(specs: Sequence[str]) -> list[str]:
+    """A folder name per suite: its plugin's name, with a hash where two would share it."""
+    names = [re.sub(r"[^\w.-]+", "-", re.split(r"[:#?]", spec)[0]) for spec in specs]
+    if len(set(specs)) < len(specs):
+        raise UsageError("the same suite is named twice")
+    return [n if names.count(n) == 1 else f"{n}-{digest(s)[:6]}" for n, s in zip(names, specs, strict=True)]
