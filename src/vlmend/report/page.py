@@ -50,9 +50,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Rates:
-    """A table of rates."""
+    """A table of rates; a folded one shows its title until it is opened."""
 
     table: RateTable
+    folded: bool = False
     kind: ClassVar[str] = "rates"
 
 

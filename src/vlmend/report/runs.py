@@ -11,7 +11,7 @@ from typing import Any
 from vlmend.errors import UsageError
 from vlmend.report import gallery, page, tables
 from vlmend.store import Run, find_runs
-from vlmend.types import Record
+from vlmend.types import Rate, Record
 
 PLAIN = "plain"
 
@@ -45,15 +45,19 @@ class Told:
     @property
     def suite(self) -> str:
         """The suite's name and protocol."""
-        parts = [self.setting("suite") or "records", self.setting("protocol")]
-        return ", protocol ".join(part for part in parts if part)
+        name, protocol = self.setting("suite") or "records", self.setting("protocol")
+        return name if protocol in ("", "default") else f"{name}, protocol {protocol}"
 
     @property
     def condition(self) -> str:
-        """The attack, in words."""
-        attack = self.setting("attack").replace("_", " ")
-        name, _, word = attack.partition(":")
-        return f"after {name} '{word}'" if word else f"after {name}" if name else PLAIN
+        """The attacks, in words."""
+        found = self.manifest.get("settings", {}).get("attack") or []
+        return ", ".join(_words(spec) for spec in ([found] if isinstance(found, str) else found)) or PLAIN
+
+
+def _words(attack: str) -> str:
+    name, _, word = attack.replace("_", " ").partition(":")
+    return f"after {name} '{word}'" if word else f"after {name}"
 
 
 def sections(folders: Sequence[Path], *, limit: int = 12) -> list[page.Section]:
@@ -75,10 +79,28 @@ def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
     pairs = [(name, tables.from_metrics(_metrics(run), run.condition)) for name, run in zip(names, runs, strict=True)]
     table = tables.collect(suite, pairs)
     found: list[page.Section] = [page.Rates(table), page.Bars(tables.RateTable("With intervals", *_body(table)))]
+    found += _by_category(names, runs)
     items = _gallery(names, runs, limit)
     if items:
         note = "Chosen by rule: examples on which the columns differ come first, the subsets taking turns."
         found.append(page.Gallery("What was asked and said", items, note))
+    return found
+
+
+def _by_category(names: Sequence[str], runs: Sequence[Told]) -> list[page.Section]:
+    """A table per measure of the suite's own that was counted in several categories."""
+    groups = [run.run.metrics().get("categories", {}) for run in runs]
+    measures = dict.fromkeys(name for group in groups for name in group if "." not in name)
+    found: list[page.Section] = []
+    for measure in measures:
+        better = next((_metrics(run)[measure]["better"] for run in runs if measure in _metrics(run)), "low")
+        pairs: list[tuple[str, Mapping[tables.Column, Rate]]] = []
+        for name, run, group in zip(names, runs, groups, strict=True):
+            rows = {category: {**row, "better": better} for category, row in group.get(measure, {}).items()}
+            pairs.append((f"{name}, {run.condition}", tables.from_metrics(rows)))
+        table = tables.collect(f"{measure.replace('_', ' ')} by category", pairs)
+        if len(table.columns) > 1:
+            found.append(page.Rates(table, folded=True))
     return found
 
 
