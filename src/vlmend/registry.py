@@ -16,8 +16,6 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
-
 from vlmend.errors import ConfigError, UnknownName, UsageError
 
 
@@ -89,6 +87,8 @@ class Registry:
 
     def build(self, name: str, settings: Mapping[str, object] | None = None) -> Any:
         """Check `settings` against the plugin's fields and construct it."""
+        from pydantic import TypeAdapter, ValidationError  # not at the top: listing plugins must not wait for it
+
         plugin, settings = self.find(name), dict(settings or {})
         known = [f.name for f in fields(plugin) if f.init]
         for key in settings.keys() - known:
