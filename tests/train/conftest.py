@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def tune(recipe: Recipe, **settings: bool) -> tuple[running.Outcome, str]:
 def ready(recipe: Recipe) -> Tuning:
     """A run that is about to take its first step."""
     team = Team.gather(device="cpu")
-    run = running._tuning(running._prepare(recipe, team))  # noqa: SLF001
+    run = running._tuning(running._prepare(recipe, team))
     run.progress = Progress()
     run.model.train()
     return run
@@ -98,9 +97,3 @@ def ready(recipe: Recipe) -> Tuning:
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def environment() -> dict[str, str]:
-    """For subprocesses: one thread, no network."""
-    root = Path(__file__).resolve().parents[2]
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(root)}

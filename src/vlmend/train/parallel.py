@@ -36,12 +36,12 @@ class Team:
     def gather(cls, *, device: str = "auto", report_to: str = "none", folder: Path = Path()) -> Team:
         """Join the processes that `accelerate launch` started, or work alone."""
         trackers = None if report_to == "none" else report_to
-        accelerator = Accelerator(
-            cpu=device == "cpu", mixed_precision="no", log_with=trackers, project_dir=str(folder)
-        )
+        accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", log_with=trackers, project_dir=str(folder))
         if accelerator.distributed_type not in PLAIN:
             kind = accelerator.distributed_type.value
             raise ConfigError(f"tuning under {kind} is not supported; launch it with --multi_gpu or as one process")
+        if trackers and not accelerator.log_with:
+            raise ConfigError(f"train.report_to names {report_to}, which is not installed: pip install {report_to}")
         return cls(accelerator)
 
     @property

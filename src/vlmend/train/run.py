@@ -216,7 +216,7 @@ def _tuning(prepared: Prepared) -> Tuning:
     model, config = prepared.loaded.model, prepared.recipe.train
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+        model.enable_input_require_grads()  # frozen embeddings would cut checkpointed blocks off from the gradient
     trained: dict[str, Parameter] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return Tuning(
         model=model,
@@ -249,7 +249,7 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
         if resumed_from:
             display.say(f"going on from step {resumed_from}")
         if run.config.report_to != "none":
-            _start_tracker(team)
+            team.accelerator.init_trackers("vlmend")  # no settings: trackers get scalars only
 
         def log(entry: dict[str, Any]) -> None:
             if journal is not None:
@@ -267,7 +267,8 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
         done = optimize(run, Hooks(display.step, log, save, lambda: interrupt.signal != 0))
         if journal is not None:
             journal.close()
-        team.accelerator.end_training()
+        for tracker in team.accelerator.trackers:
+            tracker.finish()
         if not done:
             display.say(f"stopped after step {run.progress.step}, which is kept; the same command goes on from there")
             interrupt.leave()
@@ -278,13 +279,6 @@ def _open_log(folder: Path, step: int) -> Journal:
     journal = Journal(folder / "log.jsonl")
     checkpoint.rewind(journal.path, step)
     return journal
-
-
-def _start_tracker(team: Team) -> None:
-    """Trackers get scalars under a fixed project name: no settings, no texts, no pictures."""
-    if not team.accelerator.log_with:
-        raise ConfigError("train.report_to names a tracker that is not installed")
-    team.accelerator.init_trackers("vlmend")
 
 
 def scalars(entry: dict[str, Any]) -> dict[str, float]:

@@ -1,0 +1,54 @@
+"""The order of examples: nothing lost, nothing twice, the same for any number of processes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from vlmend.data.batches import Plan, split_evenly
+
+
+@pytest.mark.parametrize(("count", "size", "accumulation", "processes"), [(11, 2, 2, 1), (11, 1, 2, 2), (3, 4, 1, 4)])
+def test_an_epoch_shows_every_example_once(count: int, size: int, accumulation: int, processes: int) -> None:
+    plan = Plan(count, size, accumulation, processes, seed=3)
+    for epoch in range(2):
+        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+        shown = [i for s in steps for p in range(processes) for batch in plan.window(s, p) for i in batch]
+        assert sorted(shown) == list(range(count))
+
+
+def test_processes_share_the_order_of_one() -> None:
+    one, two = Plan(11, 2, 2, 1, seed=1), Plan(11, 2, 1, 2, seed=1)
+    assert one.total_steps(2) == two.total_steps(2)
+    for step in range(one.total_steps(2)):
+        together = sorted(i for p in range(2) for batch in two.window(step, p) for i in batch)
+        assert together == sorted(one.step(step)) == sorted(i for batch in one.window(step, 0) for i in batch)
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    orders = [tuple(Plan(50, 50, seed=seed).step(epoch)) for seed, epoch in itertools.product(range(2), range(2))]
+    assert len(set(orders)) == 4
+    assert orders == [
+        tuple(Plan(50, 50, seed=seed).step(epoch)) for seed, epoch in itertools.product(range(2), range(2))
+    ]
+
+
+def test_processes_make_equally_many_passes_none_above_the_size() -> None:
+    for count, processes in itertools.product(range(1, 14), range(1, 5)):
+        plan = Plan(count, 2, 3, processes)
+        for step in range(plan.steps_per_epoch):
+            windows = [plan.window(step, p) for p in range(processes)]
+            assert len({len(window) for window in windows}) == 1
+            assert all(len(batch) <= 2 for window in windows for batch in window)
+
+
+def test_total_steps() -> None:
+    plan = Plan(10, 2, 2)
+    assert plan.steps_per_epoch == 3
+    assert (plan.total_steps(1), plan.total_steps(1.5), plan.total_steps(0.01), plan.total_steps(1, 7)) == (3, 5, 1, 7)
+
+
+def test_split_evenly() -> None:
+    assert split_evenly(range(5), 3) == [range(0, 2), range(2, 4), range(4, 5)]
+    assert [len(part) for part in split_evenly([1], 3)] == [1, 0, 0]

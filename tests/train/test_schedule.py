@@ -1,0 +1,44 @@
+"""The learning rate: transformers' curves, no step at rate zero, and zero at the end."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
+from vlmend.config import TrainConfig
+from vlmend.train.schedule import adamw, rate_factor, set_rate, warmup_steps
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs"), [("cosine", get_cosine_schedule_with_warmup), ("linear", get_linear_schedule_with_warmup)]
+)
+def test_after_warm_up_the_curve_is_that_of_transformers(kind: str, theirs: object) -> None:
+    for warmup in (0, 4):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule = theirs(optimizer, warmup, 20)  # type: ignore[operator]
+        for step in range(20):
+            if step >= warmup:
+                assert rate_factor(step, 20, warmup, kind) == pytest.approx(schedule.get_last_lr()[0], abs=1e-12)
+            optimizer.step()
+            schedule.step()
+        assert schedule.get_last_lr()[0] == pytest.approx(rate_factor(20, 20, warmup, kind), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant_with_warmup"])
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 100])
+def test_no_step_is_wasted_and_the_end_is_exactly_zero(kind: str, total: int) -> None:
+    config = TrainConfig(warmup_ratio=0.1, lr_scheduler_type=kind)
+    warmup = warmup_steps(config, total)
+    factors = [rate_factor(step, total, warmup, kind) for step in range(total)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert factors[: warmup + 1] == sorted(factors[: warmup + 1])
+    assert factors[warmup] == 1
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    assert set_rate(optimizer, config, total, total) == 0.0 == optimizer.param_groups[0]["lr"]
+
+
+def test_only_matrices_decay() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
+    groups = adamw(model.parameters(), TrainConfig(weight_decay=0.1)).param_groups
+    assert {p.ndim: group["weight_decay"] for group in groups for p in group["params"]} == {2: 0.1, 1: 0.0}
