@@ -323,7 +323,9 @@ class Run:
 
     def note(self, about: Row) -> None:
         """Add to the manifest, keeping its settings."""
-        write_json(self.folder / "manifest.json", {**self.manifest(), **about, "settings": self.settings()})
+        there = self.manifest()
+        if (data := {**there, **about, "settings": there.get("settings", {})}) != there:
+            write_json(self.folder / "manifest.json", data)
 
     def write_asked(self, asked: Sequence[Asked]) -> None:
         """Record what is asked, and keep the pictures that exist nowhere else."""

@@ -103,7 +103,7 @@ def generate(
     }
     done = generate_all(configuration(settings), suite)
     if json_:
-        rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "failed": g.failed} for run, g in done]
+        rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done]
         print_json(rows[0] if len(rows) == 1 else {"runs": rows})
 
 

@@ -37,11 +37,11 @@ def awaited(example: Example, fingerprint: str, decoding: Decoding) -> str:
 
 @dataclass(frozen=True)
 class Generated:
-    """How many responses are new and how many were there; `failed` of the new ones say nothing."""
+    """How many responses are new and how many were there; `silent` of those asked for now say nothing."""
 
     new: int
     kept: int
-    failed: int
+    silent: int
 
 
 def generate(
@@ -57,17 +57,18 @@ def generate(
         stored = run.responses()
         todo = {name: e for name, e in wanted.items() if name not in stored or stored[name].finish is Finish.FAILED}
         ids = {example.id: name for name, example in todo.items()}
-        new = failed = 0
+        new = silent = 0
+        progress("generate", 0, len(todo))
         for done, response in enumerate(backend.generate(list(todo.values()), decoding), start=1):
             if response.example_id not in ids:
                 raise UsageError(f"the backend answered {response.example_id!r}, which it was not asked")
             response = replace(response, id=ids[response.example_id])
-            failed += not response.said
+            silent += not response.said
             if not _failed_as_before(response, stored):
                 journal.append(response_to_json(response))
                 new += 1
             progress("generate", done, len(todo))
-    return Generated(new, kept=len(wanted) - len(todo), failed=failed)
+    return Generated(new, kept=len(wanted) - len(todo), silent=silent)
 
 
 def _failed_as_before(response: Response, stored: dict[str, Response]) -> bool:

@@ -80,6 +80,7 @@ def evaluate(config: EvalConfig, backend: Backend | None = None, *, quiet: bool 
         suite: Suite = suites.from_spec(config.suite)
         chosen = _judges([*suite.judges, *config.judges])
         run, generated = _generate(config, suite, backend, stages)
+        run.note({"judges": [judge.name for judge in chosen]})
         judged = judge_run(run, chosen, stages)
         if not generated.new and not judged:
             stages.say(f"nothing new: all {generated.kept} responses and their verdicts were there")
@@ -120,7 +121,7 @@ def judge_only(folder: Path, specs: Sequence[str], *, quiet: bool = False) -> in
     """The second stage alone: the named judges, or else those of the run's suite, on a stored run."""
     run = Run.open(folder)
     with Stages(quiet) as stages:
-        return judge_run(run, _judges(specs or [*suite_of(run).judges, *run.manifest().get("judges", [])]), stages)
+        return judge_run(run, _judges(specs or run.manifest().get("judges") or suite_of(run).judges), stages)
 
 
 def score_only(folder: Path) -> EvalResult:
@@ -168,8 +169,8 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     ]
     run.write_asked(asked)
     done = generate(run, asked, backend, decoding, stages)
-    failed = f", {done.failed} of them failed" if done.failed else ""
-    stages.say(f"{config.out}: {done.new} new responses{failed}, {done.kept} kept")
+    silent = f" ({done.silent} say nothing)" if done.silent else ""
+    stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
     return run, done
 
 
@@ -209,7 +210,6 @@ def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend) -> dic
     return {
         "kind": "evaluation",
         "suite_spec": config.suite,
-        "judges": list(config.judges),
         "limit": config.limit,
         "placeholders": placeholders,
         "warning": next(filter(None, (s.warning for s in sets)), ""),

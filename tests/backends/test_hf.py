@@ -1,0 +1,138 @@
+"""Generation through transformers: a batch says what its members say alone, and no failure takes others along."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from tests.models import tiny
+from vlmend.backends.hf import Hf
+from vlmend.errors import VlmendError
+from vlmend.types import Decoding, Example, Finish, Image, Message, Response
+
+
+def png(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 24 + seed, 3), dtype=np.uint8)
+    data = io.BytesIO()
+    Pillow.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def picture(seed: int) -> Image:
+    data = png(seed)
+    return Image(make=lambda: data)
+
+
+def examples() -> list[Example]:
+    texts = ["Describe this.", "What is it?", "How many cubes are there in the whole picture?", "Hm", "Where? " * 8]
+    shown = [[picture(0)], [picture(1), picture(2)], [], [picture(3)], [picture(0)]]
+    return [Example(f"e{i}", (Message("user", (*p, t)),)) for i, (p, t) in enumerate(zip(shown, texts, strict=True))]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save("llava", tmp_path_factory.mktemp("tiny"))
+
+
+def texts(responses: list[Response]) -> dict[str, tuple[str, Finish, int]]:
+    return {r.example_id: (r.text, r.finish, r.tokens) for r in responses}
+
+
+GREEDY = Decoding(max_new_tokens=12)
+SAMPLED = Decoding(max_new_tokens=12, do_sample=True, temperature=1.5, top_p=0.95, top_k=50, seed=3)
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLED, Decoding(max_new_tokens=8, num_beams=2)])
+def test_batched_equals_one_at_a_time(folder: Path, decoding: Decoding) -> None:
+    batched = list(Hf(str(folder), batch_size=5, device="cpu").generate(examples(), decoding))
+    alone = list(Hf(str(folder), batch_size=1, device="cpu").generate(examples(), decoding))
+    assert texts(batched) == texts(alone)
+    assert {r.id for r in batched} == {r.id for r in alone}
+    assert len(batched) == 5
+    assert any(r.text for r in batched)
+
+
+def test_seed_decides_what_is_sampled(folder: Path) -> None:
+    backend = Hf(str(folder), device="cpu")
+    first, again, other = (
+        texts(list(backend.generate(examples(), Decoding(max_new_tokens=12, do_sample=True, seed=seed))))
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert first != texts(list(backend.generate(examples(), GREEDY)))
+
+
+def test_sampling_defaults_of_the_model_file_do_not_leak(folder: Path, tmp_path: Path) -> None:
+    """A protocol decides about decoding, not what a checkpoint's author wrote into generation_config.json."""
+    import shutil
+
+    from transformers import GenerationConfig
+
+    other = shutil.copytree(folder, tmp_path / "model")
+    greedy = Hf(str(folder), device="cpu")
+    config = GenerationConfig.from_pretrained(other)
+    config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0, top_k=3, no_repeat_ngram_size=1)
+    config.save_pretrained(other)
+    assert texts(list(Hf(str(other), device="cpu").generate(examples(), GREEDY))) == texts(
+        list(greedy.generate(examples(), GREEDY))
+    )
+
+
+def test_end_token_means_stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Hf(str(folder), device="cpu")
+    codec = backend._loaded.codec
+    said = torch.tensor([[65, 66, min(codec.eos_ids), codec.pad_id], [65, 66, 67, 68]])
+    monkeypatch.setattr(Hf, "_sample", lambda self, batch, decoding: said)
+    first, second = backend.generate(examples()[2:4][::-1], GREEDY)
+    assert (first.finish, first.tokens) == (Finish.STOP, 3)
+    assert (second.finish, second.tokens) == (Finish.LENGTH, 4)
+
+
+def test_what_cannot_be_encoded_fails_alone(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    bad = [
+        Example("text", (Message("user", (Image(broken), "q")),)),
+        Example("gone", (Message("user", (Image(tmp_path / "gone.png"), "q")),)),
+        Example("long", (Message("user", ("word " * 400,)),)),
+    ]
+    responses = {r.example_id: r for r in Hf(str(folder), device="cpu").generate([*examples(), *bad], GREEDY)}
+    assert len(responses) == 8
+    assert all(responses[f"e{i}"].finish is not Finish.FAILED for i in range(5))
+    for name in ("text", "gone", "long"):
+        assert responses[name].finish is Finish.FAILED
+        assert responses[name].why
+        assert not responses[name].said
+
+
+def test_out_of_memory_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Hf(str(folder), device="cpu", batch_size=5)
+    wanted = texts(list(backend.generate(examples(), GREEDY)))
+    sizes: list[int] = []
+    whole = Hf._answer
+
+    def small(self: Hf, chunk: list[Example], decoding: Decoding) -> list[Response]:
+        sizes.append(len(chunk))
+        if len(chunk) > 1 or chunk[0].id == "e3":
+            raise torch.OutOfMemoryError("no")
+        return whole(self, chunk, decoding)
+
+    monkeypatch.setattr(Hf, "_answer", small)
+    found = list(backend.generate(examples(), GREEDY))
+    assert sizes == [5, 2, 1, 1, 1, 1, 1]
+    assert {k: v for k, v in texts(found).items() if k != "e3"} == {k: v for k, v in wanted.items() if k != "e3"}
+    [failed] = [r for r in found if r.example_id == "e3"]
+    assert failed.finish is Finish.FAILED
+    assert "memory" in failed.why
+
+
+def test_settings_that_cannot_be(folder: Path) -> None:
+    with pytest.raises(VlmendError, match="exclude"):
+        list(Hf(str(folder), device="cpu").generate(examples(), Decoding(do_sample=True, num_beams=2)))
+    with pytest.raises(VlmendError, match="batch_size"):
+        Hf(str(folder), batch_size=0)
+    with pytest.raises(VlmendError, match="neither"):
+        list(Hf("./absent", device="cpu").generate(examples(), GREEDY))
