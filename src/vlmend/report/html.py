@@ -81,6 +81,7 @@ FILTERS: dict[str, Any] = {
     "share": tables.percent,
     "badness": badness,
     "bar_groups": plots.bar_groups,
+    "by_measure": tables.by_measure,
     "picture": picture,
     "flat": _flat,
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlmend.report.tables import Better, RateTable, sentence, value
+from vlmend.report.tables import Better, Column, RateTable, by_measure, sentence, value
 from vlmend.types import Rate
 
 SERIES = 8  # colors in the style sheet; more models than that share them
@@ -28,25 +28,28 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarGroup:
-    """All models under one measure and condition."""
+    """One measure: all models under each condition."""
 
     title: str
     better: Better
     summary: str
-    bars: tuple[Bar, ...]
+    parts: tuple[tuple[str, tuple[Bar, ...]], ...]
 
 
 def bar_groups(table: RateTable) -> list[BarGroup]:
-    """One group per column, one bar per model that was measured."""
-    groups: list[BarGroup] = []
-    for column in table.columns:
-        bars = [
-            _bar(row.name, i % SERIES, row.rates[column], column.better)
-            for i, row in enumerate(table.rows)
-            if column in row.rates
-        ]
-        groups.append(BarGroup(column.title, column.better, column.summary, tuple(bars)))
-    return groups
+    """One group per measure, one part per condition, one bar per model that was measured."""
+    return [
+        BarGroup(name, columns[0].better, columns[0].summary, tuple((c.condition, _bars(table, c)) for c in columns))
+        for name, columns in by_measure(table)
+    ]
+
+
+def _bars(table: RateTable, column: Column) -> tuple[Bar, ...]:
+    return tuple(
+        _bar(row.name, i % SERIES, row.rates[column], column.better)
+        for i, row in enumerate(table.rows)
+        if column in row.rates
+    )
 
 
 def _bar(name: str, color: int, rate: Rate, better: Better) -> Bar:

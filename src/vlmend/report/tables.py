@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmend.types import Rate
@@ -115,6 +116,11 @@ def collect(title: str, rows: Iterable[tuple[str, Mapping[Column, Rate]]], note:
     measures = list(dict.fromkeys(column.name for column in columns))
     ordered = sorted(columns, key=lambda column: measures.index(column.name))
     return RateTable(title, tuple(ordered), tuple(Row(name, rates) for name, rates in joined.items()), note)
+
+
+def by_measure(table: RateTable) -> list[tuple[str, list[Column]]]:
+    """The columns of each measure: it under its conditions."""
+    return [(name, list(columns)) for name, columns in groupby(table.columns, key=lambda column: column.name)]
 
 
 def markdown(table: RateTable) -> str:
