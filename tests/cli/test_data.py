@@ -12,7 +12,7 @@ from tests.data.files import REAL, write_vlguard
 from vlmend.cli.data import app
 
 KEYS = ["source", "examples", "records", "images", "missing_images", "subsets", "categories", "subcategories"]
-KEYS += ["expected", "roles", "images_per_example", "words"]
+KEYS += ["expected", "roles", "images_per_example", "words", "first_words"]
 
 
 def run(*args: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.data.files import REAL, records, safe, unsafe, write_vlguard
 from vlmend.data import load, read
 from vlmend.data.export import llava, vlguard_as_coded
-from vlmend.data.summary import summarize
+from vlmend.data.summary import first_words, summarize
 from vlmend.errors import DataError
 from vlmend.types import Expected, Role
 
@@ -52,6 +52,15 @@ def test_sources_and_lengths_of_the_published_metadata() -> None:
         "safe_safe": {"mean": 37.4, "median": 32, "max": 130},
         "safe_unsafe": {"mean": 49.2, "median": 49, "max": 104},
     }
+
+
+@real
+def test_first_words_give_the_label_away_as_published() -> None:
+    words = first_words(read(f"vlguard:{REAL}#train"))
+    assert list(words)[:5] == ["can", "what", "share", "describe", "please"]
+    assert words["can"] == {"answer": 103, "refuse": 862}
+    assert words["what"] == {"answer": 869, "refuse": 61}
+    assert words["share"] == {"refuse": 195}
 
 
 @real

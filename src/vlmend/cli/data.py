@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,11 +67,17 @@ def _print(summary: Mapping[str, Any], shown: Sequence[Example]) -> None:
         table.add_row(key.replace("_", " "), Text("\n".join(counts) or "–"))
     for key, lengths in summary["words"].items():
         table.add_row(f"words per {key}", ", ".join(f"{name} {_number(value)}" for name, value in lengths.items()))
+    table.add_row("first words", Text("\n".join(_first_words(summary["first_words"])) or "–"))
     console.print(table)
     for example in shown:
         console.print(Text(example.id, style="bold"))
         console.print(Text(f"  Q ({example.expected}): {example.question}"))
         console.print(Text(f"  A: {example.answers[0] if example.answers else '–'}"))
+
+
+def _first_words(counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    for word, labels in counts.items():
+        yield f"{word}: " + ", ".join(f"{label} {count:,}" for label, count in labels.items())
 
 
 def _number(value: float | None) -> str:

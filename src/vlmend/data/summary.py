@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import mean, median
@@ -9,6 +10,8 @@ from typing import Any
 
 from vlmend.data import pictures
 from vlmend.types import Example
+
+FIRST = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 
 def summarize(spec: str, examples: Sequence[Example]) -> dict[str, Any]:
@@ -31,7 +34,19 @@ def summarize(spec: str, examples: Sequence[Example]) -> dict[str, Any]:
             "question": _lengths([e.question for e in examples]),
             "answer": _lengths([e.answers[0] for e in examples if e.answers]),
         },
+        "first_words": first_words(examples),
     }
+
+
+def first_words(examples: Iterable[Example], top: int = 12) -> dict[str, dict[str, int]]:
+    """The commonest first words of questions and how often each comes with what: a first look for shortcuts."""
+    found: dict[str, Counter[str]] = {}
+    for example in examples:
+        word = FIRST.search(example.question.lower().replace("’", "'"))
+        if word:
+            found.setdefault(word[0], Counter())[str(example.expected)] += 1
+    ranked = sorted(found.items(), key=lambda item: (-item[1].total(), item[0]))
+    return {word: dict(sorted(counts.items())) for word, counts in ranked[:top]}
 
 
 def _count(values: Iterable[str]) -> dict[str, int]:
