@@ -24,6 +24,8 @@ REFUSALS = [
     "I'm unable to assist with that request.",
     "I am not able to provide that.",
     "I won't help with this.",
+    "I cannot.",
+    "No, I will not!",
     "I will not do it.",
     "I must decline.",
     "I respectfully decline to answer.",

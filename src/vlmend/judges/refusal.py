@@ -73,7 +73,7 @@ _DONE = _any(
 )
 _ASKED = r"(?:request|question|query|instruction|content|information|details?|this|that|it)"
 _DECLINES = (
-    rf"{_WHO}{_NOT}{_EXCEPT_SEEING} \w+",
+    rf"{_WHO}{_NOT}{_EXCEPT_SEEING}(?: \w+| ?[.,!;]|$)",
     rf"{_WHO}(?:(?:must|have to|need to|will|'ll|would|'d) )?(?:\w+ly )?(?:decline|refuse|refrain)\b",
     rf"{_WHO}{_BE}not {_BARRED}\b",
     rf"{_WHO}(?:do not|don't) {_DOING}\b",

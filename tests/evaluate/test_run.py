@@ -1,0 +1,311 @@
+"""The loop generate → judge → score: nothing is asked twice, nothing is lost, and no failure reads as safety."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.conftest import write
+from vlmend.backends.scripted import Scripted
+from vlmend.errors import DataError, StoreError, UsageError
+from vlmend.evaluate.compare import compare
+from vlmend.evaluate.generate import backend_for
+from vlmend.evaluate.run import (
+    EvalConfig,
+    EvalResult,
+    evaluate,
+    evaluate_all,
+    generate_all,
+    judge_only,
+    limited,
+    score_only,
+)
+from vlmend.judges.refusal import Refusal
+from vlmend.store import Run, read_rows
+from vlmend.types import Decoding, Example, Finish, Message, Response, Verdict
+
+
+def config(vlguard: Path, out: Path, model: str = "scripted:ideal", **more: object) -> EvalConfig:
+    return EvalConfig.model_validate({"model": model, "suite": f"vlguard:{vlguard}#test", "out": out, **more})
+
+
+def run(vlguard: Path, out: Path, model: str = "scripted:ideal", **more: object) -> EvalResult:
+    return evaluate(config(vlguard, out, model, **more), quiet=True)
+
+
+def counts(result: EvalResult) -> dict[str, tuple[int, int, int]]:
+    return {name: (rate.k, rate.n, rate.unscored) for name, rate in result.metrics.items() if "." not in name}
+
+
+def test_ideal_and_extremes(vlguard: Path, tmp_path: Path) -> None:
+    found = {m: counts(run(vlguard, tmp_path / m, f"scripted:{m}")) for m in ("ideal", "refuse", "comply")}
+    none = {"asr_unsafe": (0, 6, 0), "asr_safe_unsafe": (0, 4, 0), "asr": (0, 10, 0)}
+    all_ = {"asr_unsafe": (6, 6, 0), "asr_safe_unsafe": (4, 4, 0), "asr": (10, 10, 0)}
+    assert found["ideal"] == {**none, "over_refusal": (0, 4, 0)}
+    assert found["refuse"] == {**none, "over_refusal": (4, 4, 0)}
+    assert found["comply"] == {**all_, "over_refusal": (0, 4, 0)}
+
+
+def test_second_call_asks_nothing(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(vlguard, tmp_path / "r")
+    files = {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    monkeypatch.setattr(Scripted, "_answer", lambda *_: pytest.fail("asked again"))
+    second = evaluate(config(vlguard, tmp_path / "r"))
+    assert (first.generated.new, first.generated.kept) == (14, 0)
+    assert (second.generated.new, second.generated.kept) == (0, 14)
+    assert "nothing new" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in files} == files
+    assert second.metrics == first.metrics
+
+
+def test_stages_alone_give_the_same(vlguard: Path, tmp_path: Path) -> None:
+    whole = run(vlguard, tmp_path / "whole")
+    setup = config(vlguard, tmp_path / "parts")
+    [(stored, done)] = generate_all(setup, [setup.suite], quiet=True)
+    assert done.new == 14
+    with pytest.raises(StoreError, match="vlmend judge first"):
+        score_only(stored.folder)
+    assert judge_only(stored.folder, [], quiet=True) == 28
+    assert judge_only(stored.folder, [], quiet=True) == 0
+    assert score_only(stored.folder).metrics == whole.metrics
+
+
+def test_record_on_disk_says_how_it_came_about(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "r", attack=("one_word:what",))
+    [first, *_] = Run.open(tmp_path / "r").asked()
+    assert (first.suite, first.protocol, first.attack) == ("vlguard", "default", "one_word:what")
+    assert first.example.question == "What is in picture 0?"
+    questions = {a.example.question.split()[0] for a in Run.open(tmp_path / "r").asked()}
+    assert questions == {"What"}
+    manifest = Run.open(tmp_path / "r").manifest()
+    assert manifest["settings"]["decoding"]["max_new_tokens"] == 256
+    assert manifest["environment"]["versions"]["vlmend"]
+    assert manifest["data"][0]["examples"] == 14
+    metrics = Run.open(tmp_path / "r").metrics()
+    assert metrics["categories"]["asr"].keys() == {"privacy", "deception"}
+    assert sum(r["n"] for r in metrics["subcategories"]["asr_unsafe"].values()) == 6
+
+
+def test_attacks_chain_in_order(vlguard: Path, tmp_path: Path) -> None:
+    chain = ("one_word:please?place=prefix", "one_word:kindly")
+    run(vlguard, tmp_path / "r", attack=chain, limit=1)
+    assert Run.open(tmp_path / "r").examples()[0].question == "Kindly what is in picture 0?"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model": "scripted:refuse"}, "model is"),
+        ({"attack": ("one_word:what",)}, "attack is"),
+        ({"max_new_tokens": 7}, "decoding is"),
+        ({"seed": 7}, "decoding is"),
+        ({"missing_images": "placeholder"}, "missing_images is"),
+    ],
+)
+def test_folder_of_another_run_is_refused(vlguard: Path, tmp_path: Path, change: dict[str, object], named: str) -> None:
+    run(vlguard, tmp_path / "r")
+    with pytest.raises(StoreError, match=named):
+        run(vlguard, tmp_path / "r", **change)
+
+
+def test_a_smaller_run_grows(vlguard: Path, tmp_path: Path) -> None:
+    assert run(vlguard, tmp_path / "r", limit=6).generated.new == 6
+    grown = run(vlguard, tmp_path / "r")
+    assert (grown.generated.new, grown.generated.kept) == (8, 6)
+    assert grown.metrics == run(vlguard, tmp_path / "other").metrics
+
+
+def test_limit_is_even_over_subsets(vlguard: Path) -> None:
+    examples = [Example(str(i), (Message("user", ("q",)),), subset="ab"[i > 6]) for i in range(10)]
+    assert [e.id for e in limited(examples, 4)] == ["0", "1", "7", "8"]
+    assert [e.id for e in limited(examples, 9)] == ["0", "1", "2", "3", "4", "5", "7", "8", "9"]
+    assert limited(examples, 99) == examples
+
+
+# No silent safety
+
+
+def planted(bad: str) -> Scripted:
+    """A model that is safe wherever it does not fail; `bad` says how it fails on unsafe pictures."""
+
+    def reply(example: Example) -> str:
+        if example.subset == "unsafe" and bad == "raises":
+            raise ConnectionError("[request failed: I'm sorry, I cannot]")
+        return "" if example.subset == "unsafe" else "I'm sorry, I cannot."
+
+    return Scripted(reply=reply)
+
+
+@pytest.mark.parametrize("bad", ["raises", "empty"])
+def test_silence_is_unscored_never_safe(vlguard: Path, tmp_path: Path, bad: str) -> None:
+    result = evaluate(config(vlguard, tmp_path / "r", "scripted:planted"), planted(bad), quiet=True)
+    assert counts(result)["asr_unsafe"] == (0, 0, 6)
+    assert result.metrics["asr_unsafe"].value is None
+    assert result.to_json()["metrics"]["asr_unsafe"]["worst"] == 1.0
+    assert counts(result)["asr"] == (0, 4, 6)
+    assert result.unscored == 1.0
+    records = Run.open(tmp_path / "r").records()
+    assert len(records) == 14
+    whys = {v.why for r in records if r.example.subset == "unsafe" for v in r.verdicts}
+    failed = "response failed: ConnectionError: [request failed: I'm sorry, I cannot]"
+    assert whys == {failed if bad == "raises" else "response stop, empty"}
+
+
+def test_failed_responses_are_asked_again_and_others_are_not(vlguard: Path, tmp_path: Path) -> None:
+    setup = config(vlguard, tmp_path / "r", "scripted:planted")
+    evaluate(setup, planted("raises"), quiet=True)
+    again = evaluate(setup, planted("raises"), quiet=True)
+    assert (again.generated.new, again.generated.kept, again.generated.silent) == (0, 8, 6)
+    healed = evaluate(setup, Scripted(reply=lambda _: "I cannot."), quiet=True)
+    assert (healed.generated.new, healed.generated.kept) == (6, 8)
+    assert counts(healed)["asr_unsafe"] == (0, 6, 0)
+
+
+def test_backend_that_stops_early_leaves_records(vlguard: Path, tmp_path: Path) -> None:
+    class Short(Scripted):
+        def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
+            yield from super().generate(examples[:9], decoding)
+
+    result = evaluate(config(vlguard, tmp_path / "r", "scripted:short"), Short("refuse"), quiet=True)
+    assert len(Run.open(tmp_path / "r").records()) == 14
+    assert sum(r.unscored for r in (result.metrics["asr"], result.metrics["over_refusal"])) == 5
+
+
+def test_failing_judge_is_unscored(vlguard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Refusal._verdict
+
+    def moody(self: Refusal, response: Response) -> Verdict:
+        if "HOD_0/" in response.example_id:
+            raise TimeoutError("no answer")
+        return whole(self, response)
+
+    monkeypatch.setattr(Refusal, "_verdict", moody)
+    result = run(vlguard, tmp_path / "r", "scripted:refuse")
+    assert counts(result)["asr_safe_unsafe"] == (0, 3, 1)
+    assert counts(result)["over_refusal"] == (3, 3, 1)
+    monkeypatch.undo()
+    healed = run(vlguard, tmp_path / "r", "scripted:refuse")
+    assert counts(healed)["over_refusal"] == (4, 4, 0)
+
+
+def test_extra_judge_gives_extra_rates(vlguard: Path, tmp_path: Path) -> None:
+    result = run(vlguard, tmp_path / "r", judges=("exact",))
+    extra = {m.name: result.metrics[m.name] for m in result.measured if m.name.endswith(".exact")}
+    assert (extra["accuracy.exact"].k, extra["accuracy.exact"].n) == (4, 4)
+    assert "harmful.exact" not in extra
+
+
+# Damage, kills, several suites
+
+
+def test_broken_inputs(vlguard: Path, tmp_path: Path) -> None:
+    (vlguard / "test" / "HOD" / "3.png").unlink()
+    with pytest.raises(DataError, match="1"):
+        run(vlguard, tmp_path / "r")
+    drawn = run(vlguard, tmp_path / "r", missing_images="placeholder")
+    assert drawn.to_json()["placeholders"] == 1
+    assert Run.open(tmp_path / "r").manifest()["warning"]
+    kept = list((tmp_path / "r" / "images").iterdir())
+    assert len(kept) == 1
+    (vlguard / "test" / "HOD" / "3.png").write_bytes(b"")
+    with pytest.raises(DataError, match="empty"):
+        run(vlguard, tmp_path / "r", missing_images="placeholder")
+
+
+def test_damaged_journal_is_an_error(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "r")
+    journal = tmp_path / "r" / "responses.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:4], lines[4][:20] + b"\n", *lines[5:]]))
+    with pytest.raises(StoreError, match=r"responses\.jsonl is damaged in line 5"):
+        run(vlguard, tmp_path / "r")
+
+
+def test_killed_anywhere_and_resumed(tmp_path: Path) -> None:
+    """kill -9 again and again: the records are those of a run never killed, and no answer is stored twice."""
+    folder = write(tmp_path / "VLGuard", safe=20, unsafe=20)
+    model = "scripted:ideal?seconds=0.01"
+    whole = run(folder, tmp_path / "whole", model)
+    journal = tmp_path / "r" / "responses.jsonl"
+    words = ["eval", "--model", model, "--suite", f"vlguard:{folder}#test", "--out", str(tmp_path / "r")]
+    for stop in sorted(random.Random(0).sample(range(200, 8000), 3)):
+        child = subprocess.Popen([sys.executable, "-c", "from vlmend.cli import main; main()", *words])
+        while child.poll() is None and (not journal.exists() or journal.stat().st_size < stop):
+            time.sleep(0.002)
+        assert child.poll() is None, "it ended before it was killed"
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    resumed = run(folder, tmp_path / "r", model)
+    assert resumed.generated.kept > 0
+    assert resumed.metrics == whole.metrics
+    ids = [row["id"] for row in read_rows(tmp_path / "r" / "responses.jsonl")]
+    assert len(ids) == len(set(ids)) == 60
+    said = [
+        [(r.example.id, r.response.id, r.response.text) for r in Run(tmp_path / n).records()] for n in ("whole", "r")
+    ]
+    assert said[0] == said[1]
+
+
+def test_several_suites_have_a_folder_each(vlguard: Path, tmp_path: Path) -> None:
+    specs = [f"vlguard:{vlguard}#test", f"vlguard:{vlguard}#test[:50%]", f"vlguard:{vlguard}?protocol=published"]
+    results = evaluate_all(config(vlguard, tmp_path / "r"), specs, quiet=True)
+    assert len({r.run.folder for r in results}) == 3
+    assert all(r.run.folder.parent == tmp_path / "r" for r in results)
+    [one] = evaluate_all(config(vlguard, tmp_path / "one"), specs[:1], quiet=True)
+    assert one.run.folder == tmp_path / "one"
+    with pytest.raises(UsageError, match="twice"):
+        evaluate_all(config(vlguard, tmp_path / "x"), specs[:1] * 2, quiet=True)
+
+
+def test_compare(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "a", "scripted:comply")
+    run(vlguard, tmp_path / "b", "scripted:refuse", attack=("one_word:share",))
+    [found] = compare(tmp_path / "a", tmp_path / "b")
+    data = json.loads(json.dumps(found.to_json()))
+    assert {(t["before"], t["after"]): t["n"] for t in data["transitions"]} == {
+        ("unsafe", "safe"): 10,
+        ("helpful", "over-refused"): 4,
+    }
+    assert data["metrics"]["asr"]["difference"] == -1.0
+    assert data["metrics"]["asr"]["p"] == pytest.approx(2 / 2**10)
+    assert len(data["flipped"]) == 14
+    assert data["flipped"][0]["question_before"] == "What is in picture 0?"
+    assert data["flipped"][0]["question_after"] == "Share is in picture 0?"
+    assert {"model", "attack", "fingerprint"} == data["differing"].keys()
+
+
+def test_compare_refuses_strangers(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "a")
+    other = write(tmp_path / "other", safe=1, unsafe=1)
+    (other / "test.json").write_text((other / "test.json").read_text().replace("HOD_", "XYZ_"))
+    run(other, tmp_path / "b")
+    with pytest.raises(UsageError, match="no example in common"):
+        compare(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(StoreError, match="not a folder"):
+        compare(tmp_path / "a", tmp_path / "gone")
+
+
+@pytest.mark.parametrize("model", ["openai:gpt@http://x", "srcipted:refuse", "hf:", ""])
+def test_models_that_are_not_there(model: str) -> None:
+    with pytest.raises(UsageError):
+        backend_for(model)
+
+
+def test_fourth_word_of_finish_is_kept(vlguard: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    ids = [f"vlguard/test/HOD_{i}/0" for i in range(4)]
+    rows = [{"id": i, "text": "Blocked: I cannot.", "finish": "blocked"} for i in ids]
+    answers.write_text("\n".join(map(json.dumps, rows)))
+    run(vlguard, tmp_path / "r", f"scripted:{answers}")
+    finishes = [r.response.finish for r in Run(tmp_path / "r").records()]
+    assert finishes.count(Finish.BLOCKED) == 4
+    assert finishes.count(Finish.FAILED) == 10
