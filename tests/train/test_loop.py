@@ -154,7 +154,7 @@ class Ratio(Sft):
 
 
 def test_the_reference_is_the_model_before_tuning(make_recipe: MakeRecipe) -> None:
-    run = replace(ready(make_recipe(model={"lora": {"lora_dropout": 0.0}})), objective=Ratio())
+    run = replace(ready(make_recipe(model={"train": ["language_model", "projector"]})), objective=Ratio())
     window = pieces(run, [3])
     _, values = gradients(run, window)
     assert values["parts/gap"] == pytest.approx(0, abs=1e-9)

@@ -155,6 +155,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(make_recip
 def test_settings_that_save_memory_leave_the_loss_alone(make_recipe: MakeRecipe) -> None:
     plain = make_recipe("plain")
     spared = make_recipe("spared", train={"gradient_checkpointing": True})
+    assert ready(spared).model.is_gradient_checkpointing
     tune(plain)
     tune(spared)
     one, two = (load_file(r.output.dir / "adapter_model.safetensors") for r in (plain, spared))

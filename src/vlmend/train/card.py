@@ -8,13 +8,14 @@ from typing import Any
 import yaml
 
 from vlmend.config import Recipe
+from vlmend.models.load import EMBEDDED
 from vlmend.registry import Spec
 
 ADAPTER = """\
-from peft import PeftModel
+{extra}from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-base = AutoModelForImageTextToText.from_pretrained("{base}")
+base = AutoModelForImageTextToText.from_pretrained({base})
 model = PeftModel.from_pretrained(base, "{folder}")
 processor = AutoProcessor.from_pretrained("{folder}")"""
 
@@ -36,7 +37,12 @@ def model_card(recipe: Recipe, about: Mapping[str, Any]) -> str:
         "tags": ["vlmend", "safety", recipe.method.name, *(["lora"] if lora else [])],
         "datasets": sources,
     }
-    how = (ADAPTER if lora else FULL).format(base=recipe.model.name, folder=recipe.output.dir.name)
+    embedded = recipe.model.name == EMBEDDED
+    how = (ADAPTER if lora else FULL).format(
+        base="WEIGHTS" if embedded else f'"{recipe.model.name}"',
+        extra="from vlmend.world import WEIGHTS\n" if embedded else "",
+        folder=recipe.output.dir.name,
+    )
     text = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
         f"# {recipe.output.dir.name}\n",

@@ -71,7 +71,8 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints, and what an earlier kill left half-written."""
-    for path in [*checkpoints(folder)[:-keep], *folder.glob(f".{PREFIX}*.part")]:
+    whole = checkpoints(folder)
+    for path in [*whole[: max(0, len(whole) - keep)], *folder.glob(f".{PREFIX}*.part")]:
         shutil.rmtree(path)
 
 

@@ -208,6 +208,7 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
     if team.is_main:
         _write(prepared, about)
         manifest.write_manifest(folder, about)
+        checkpoint.prune(folder, run.config.save_total_limit if run.config.save_steps else 0)
     team.wait()
     return about
 
@@ -215,7 +216,9 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
 def _tuning(prepared: Prepared) -> Tuning:
     model, config = prepared.loaded.model, prepared.recipe.train
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # the newer of transformers' two names for it, where there is one
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
         model.enable_input_require_grads()  # frozen embeddings would cut checkpointed blocks off from the gradient
     trained: dict[str, Parameter] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return Tuning(
@@ -316,6 +319,7 @@ def _about(prepared: Prepared, run: Tuning, moved: float, resumed_from: int) -> 
         "steps": run.progress.step,
         "tokens": run.progress.tokens,
         "loss": run.progress.loss,
+        "lr_at_end": run.optimizer.param_groups[0]["lr"],
         "seconds": round(run.progress.seconds, 3),
         "moved": moved,
         "resumed_from": resumed_from,
