@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vlmend.data import placeholder
 from vlmend.errors import UsageError
 from vlmend.report import gallery, page, tables
 from vlmend.store import Run, find_runs
@@ -67,7 +68,7 @@ def sections(folders: Sequence[Path], *, limit: int = 12) -> list[page.Section]:
         raise UsageError("a report needs at least one run folder")
     found: list[page.Section] = []
     if count := max(placeholders(run.manifest) for run in told):
-        found.append(page.Banner(_warning(count)))
+        found.append(page.Banner(placeholder.warning(count)))
     for suite in dict.fromkeys(run.suite for run in told):
         found += _suite(suite, [run for run in told if run.suite == suite], limit)
     found.append(page.Provenance({_label(run): run.manifest for run in told}))
@@ -142,10 +143,3 @@ def placeholders(manifest: object) -> int:
     if isinstance(manifest, list):
         return max((placeholders(entry) for entry in manifest), default=0)
     return 0
-
-
-def _warning(count: int) -> str:
-    return (
-        f"PLACEHOLDER PICTURES: {count:,} missing pictures were replaced by meaningless color patterns. "
-        "Nothing on this page says anything about real pictures."
-    )
