@@ -79,6 +79,7 @@ def test_other_packages_plug_in_by_entry_point(shapes: Registry, monkeypatch: py
         ("name", Spec("name")),
         ("name:a/b.c", Spec("name", "a/b.c")),
         ("name:C:/x#train", Spec("name", "C:/x", "train")),
+        ("name:d?a=1#test", Spec("name", "d", "test", (("a", "1"),))),
         ("name#test[80%:]?a=1&b=x=y", Spec("name", "", "test[80%:]", (("a", "1"), ("b", "x=y")))),
     ],
 )
@@ -86,7 +87,7 @@ def test_specs(text: str, spec: Spec) -> None:
     assert Spec.parse(text) == spec
 
 
-@pytest.mark.parametrize("text", ["", ":x", "#train", "name?flag"])
+@pytest.mark.parametrize("text", ["", ":x", "#train", "name?flag", "name#a#b", "name?a=1?b=2"])
 def test_specs_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError):
         Spec.parse(text)

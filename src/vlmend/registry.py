@@ -10,6 +10,7 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -20,7 +21,10 @@ from vlmend.errors import ConfigError, UnknownName, UsageError
 
 
 class Spec(NamedTuple):
-    """`name[:argument][#split][?key=value&…]`, the one way to name a plugin on the command line and in recipes."""
+    """`name[:argument][#split][?key=value&…]`, the one way to name a plugin on the command line and in recipes.
+
+    The split may also stand last.
+    """
 
     name: str
     argument: str = ""
@@ -30,18 +34,20 @@ class Spec(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Spec:
         """Take a spec apart. Raises UsageError when it has no name or an option without `=`."""
-        rest, _, query = text.partition("?")
-        rest, _, split = rest.partition("#")
-        name, _, argument = rest.partition(":")
+        head, *marked = re.split(r"(?=[#?])", text)
+        parts = {piece[0]: piece[1:] for piece in marked}
+        if len(parts) < len(marked):
+            raise UsageError(f"{text!r} has two splits or two lists of options")
+        name, _, argument = head.partition(":")
         if not name:
             raise UsageError(f"{text!r} names nothing; the form is name[:argument][#split][?key=value&…]")
         options: list[tuple[str, str]] = []
-        for item in filter(None, query.split("&")):
+        for item in filter(None, parts.get("?", "").split("&")):
             key, equals, value = item.partition("=")
             if not equals:
                 raise UsageError(f"option {item!r} of {text!r} has no value; write {item}=…")
             options.append((key, value))
-        return cls(name, argument, split, tuple(options))
+        return cls(name, argument, parts.get("#", ""), tuple(options))
 
 
 @dataclass(frozen=True)

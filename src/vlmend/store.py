@@ -132,15 +132,19 @@ def _cut_torn_line(file: BinaryIO) -> None:
     file.seek(0, os.SEEK_END)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: readers see the old bytes or the new ones."""
+def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a whole file or nothing: readers see the old bytes or the new ones.
+
+    `sync` waits for the disk, so that this holds through a power cut too; a killed process needs no such wait.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -346,7 +350,7 @@ class Run:
         try:
             path = self.images / f"{image.sha256}.png"
             if not path.exists():
-                write_atomic(path, image.read())
+                write_atomic(path, image.read(), sync=False)  # thousands of them, each of which can be drawn again
         except DataError:
             return  # nothing to keep; the response will say why
 
