@@ -39,18 +39,21 @@ def build() -> typer.Typer:
     """The application with all its commands."""
     from vlmend.cli import compare, data, demo, eval, list, report, tune
 
-    app = typer.Typer(name="vlmend", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+    app = typer.Typer(
+        name="vlmend", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+        rich_markup_mode=None,  # plain help: rich's Markdown and highlighters would take most of the half second
+    )  # fmt: skip
     app.callback()(_root)
-    app.command("demo")(demo.demo)
-    app.command("list")(list.list_)
+    app.command("demo", short_help="See the whole loop on the embedded model.")(demo.demo)
+    app.command("list", short_help="Show every plugin, one line each.")(list.list_)
     app.add_typer(data.app)
-    app.command("tune")(tune.tune)
-    app.command("eval")(eval.evaluate)
-    app.command("generate")(eval.generate)
-    app.command("judge")(eval.judge)
-    app.command("score")(eval.score)
-    app.command("compare")(compare.compare)
-    app.command("report")(report.report)
+    app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
+    app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
+    app.command("generate", short_help="The first stage of eval alone: ask.")(eval.generate)
+    app.command("judge", short_help="The second stage of eval alone: judge.")(eval.judge)
+    app.command("score", short_help="The third stage of eval alone: count.")(eval.score)
+    app.command("compare", short_help="What changed from one run to another.")(compare.compare)
+    app.command("report", short_help="Write one page about runs.")(report.report)
     return app
 
 

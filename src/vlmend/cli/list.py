@@ -8,14 +8,15 @@ import typer
 
 from vlmend.cli._common import Json, print_json
 from vlmend.errors import UnknownName
-from vlmend.registry import KINDS
 
 
 def list_(
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.", show_default=False)] = None,
+    kind: Annotated[str | None, typer.Argument(help="objectives, sources, judges, …", show_default=False)] = None,
     json_: Json = False,
 ) -> None:
     """Show what there is of a KIND, or of every kind, one line each."""
+    from vlmend.registry import KINDS
+
     known = [k for k in KINDS if kind in (None, k, KINDS[k].kind)]
     if not known:
         raise UnknownName("kind", str(kind), KINDS)
