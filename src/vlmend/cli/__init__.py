@@ -15,8 +15,8 @@ import typer
 
 from vlmend.errors import VlmendError
 
-USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer brings its own copy of click, or shares it, depending on version
-CLICK_ERROR = typer.BadParameter.__mro__[2]
+CLICK_ERROR = typer.BadParameter.__mro__[2]  # typer brings its own copy of click, or shares it, depending on version
+INTERRUPTED = 130
 
 
 def _version(wanted: bool) -> None:
@@ -62,10 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     words = [word for word in given if word != "--debug"] or ["--help"]
     try:
-        return _run(words)
+        code = _run(words)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("vlmend: interrupted; what was done is kept", err=True)
-        return 130
+        code = INTERRUPTED
     except BrokenPipeError:  # the reader went away, as in `vlmend list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -73,11 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
         if "--debug" in given or not isinstance(error, (VlmendError, CLICK_ERROR)):
             raise
         typer.echo(_one_line(error), err=True)
-        return 2
+        code = 2
+    if code == INTERRUPTED:
+        typer.echo("vlmend: interrupted; what was done is kept", err=True)
+    return code
 
 
 def _run(words: list[str]) -> int:
-    code: Any = build()(words, standalone_mode=False)
+    code: Any = build()(words, prog_name="vlmend", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
