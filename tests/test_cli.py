@@ -219,6 +219,22 @@ def test_bad_rows_and_runs(vlguard: Path, tmp_path: Path, capsys: pytest.Capture
     one_line(capsys, words(vlguard, tmp_path / "r"), "manifest.json")
 
 
+def test_adapter_of_another_model(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.models import tiny
+    from vlmend.config import ModelConfig
+    from vlmend.models.load import load, save
+
+    llava, qwen = (tiny.save(name, tmp_path / name) for name in ("llava", "qwen2_vl"))
+    save(load(ModelConfig(name=str(llava), device="cpu"), for_training=True), tmp_path / "adapter")
+    given = words(vlguard, tmp_path / "r", "--device", "cpu", model=f"{qwen}+{tmp_path / 'adapter'}")
+    one_line(capsys, given, "adapter", "does not fit")
+    right = words(
+        vlguard, tmp_path / "r", "--device", "cpu", "--max-new-tokens", "2", "--max-unscored", "1", "--limit", "3"
+    )
+    assert main([*right, "--model", f"{llava}+{tmp_path / 'adapter'}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["generated"] == 3
+
+
 def test_bad_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: {nmae: world}\ndata: {mix: [{source: world}]}\noutput: {dir: out}\n")

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from vlmend.evaluate.run import EvalConfig, EvalResult
 
 
@@ -103,23 +106,41 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _table(result: EvalResult) -> None:
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal, and wide enough for them where there is none."""
     from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=120)
+
+
+def table(title: str, first: str, *numbers: str) -> Table:
+    """A plain table whose first column is kept whole and whose others are numbers."""
+    from rich import box
     from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made.add_column(first, no_wrap=True)
+    for name in numbers:
+        made.add_column(name, justify="right")
+    return made
+
+
+def _table(result: EvalResult) -> None:
     from rich.text import Text
 
     from vlmend.metrics.rates import worst_case
 
     about = result.run.settings()
     attack = " + ".join(about["attack"]) or "none"
-    title = f"{about['model']}  suite {about['suite']} ({about['protocol']})  attack {attack}"
-    table = Table(title=Text(title), title_justify="left", title_style="bold")
-    table.add_column("metric")
-    for name in ("k/n", "%", "95 % interval", "unscored", "worst case %"):
-        table.add_column(name, justify="right")
+    title = f"{about['model']} · suite {about['suite']} ({about['protocol']}) · attack {attack}"
+    if count := result.run.manifest().get("placeholders"):
+        title += f" · {count} PLACEHOLDER PICTURES"
+    made = table(title, "metric", "k/n", "%", "95 % interval", "unscored", "worst case %")
     for metric in result.measured:
         rate = result.metrics[metric.name]
         interval = "–" if rate.low is None else f"{percent(rate.low)} … {percent(rate.high)}"
         counts = (f"{rate.k}/{rate.n}", percent(rate.value), interval, str(rate.unscored))
-        table.add_row(Text(metric.name), *counts, percent(worst_case(rate, metric)))
-    Console().print(table)
+        made.add_row(Text(metric.name), *counts, percent(worst_case(rate, metric)))
+    console().print(made)
