@@ -215,6 +215,7 @@ def test_bad_rows_and_runs(vlguard: Path, tmp_path: Path, capsys: pytest.Capture
     journal = tmp_path / "r" / "responses.jsonl"
     journal.write_text("{\n" + journal.read_text())
     one_line(capsys, words(vlguard, tmp_path / "r"), "damaged in line 1")
+    one_line(capsys, words(vlguard, rows / "r"), "cannot be written")
     (tmp_path / "r" / "manifest.json").write_text("{")
     one_line(capsys, words(vlguard, tmp_path / "r"), "manifest.json")
 

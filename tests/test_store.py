@@ -94,10 +94,53 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypat
     path = tmp_path / "file.json"
     write_atomic(path, b"old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StoreError, match="disk full"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_row_that_cannot_be_finished_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    path = tmp_path / "full.jsonl"
+    with Journal(path) as journal:
+        journal.append({"id": "a"})
+        file = journal._file
+
+        class Full:
+            def __getattr__(self, name: str) -> object:
+                return getattr(file, name)
+
+            def write(self, data: bytes) -> int:
+                if path.stat().st_size > 14:
+                    raise error
+                return file.write(bytes(data[:4]))
+
+        monkeypatch.setattr(journal, "_file", Full())
+        with pytest.raises((StoreError, KeyboardInterrupt)):
+            journal.append({"id": "b"})
+        monkeypatch.undo()
+        journal.append({"id": "c"})
+    assert read_rows(path) == [{"id": "a"}, {"id": "c"}]
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = Run(tmp_path / "file" / "run")
+    with pytest.raises(StoreError, match="cannot be written"):
+        run.claim({}, {})
+    with pytest.raises(StoreError, match="cannot be written"):
+        run.response_journal()
+
+
+def test_folder_of_a_tuned_model_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"recipe": {}}')
+    with pytest.raises(StoreError, match="something else"):
+        Run(tmp_path).claim({}, {})
+    with pytest.raises(StoreError, match="holds no run"):
+        find_runs(tmp_path)
 
 
 def drawn() -> bytes:

@@ -16,11 +16,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from vlmend.errors import DataError, StoreError
 from vlmend.types import Example, Expected, Finish, Image, Message, Part, Record, Response, Role, Verdict
@@ -47,8 +49,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise _unwritable(path, error) from error
         try:
             _lock(self._file, path)
             _cut_torn_line(self._file)
@@ -57,10 +62,19 @@ class Journal:
             raise
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row."""
+        """Write one row, or, when that fails half-way (a full disk, Ctrl-C), take back what was written of it."""
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
-        self._file.flush()
+        rest = memoryview(line.encode("utf-8", "surrogatepass") + b"\n")
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._file.truncate(before)
+            raise _unwritable(self.path, error) from error
+        except BaseException:
+            self._file.truncate(before)
+            raise
 
     def rows(self) -> list[Row]:
         """Every row so far."""
@@ -104,7 +118,7 @@ def _parse(line: bytes, path: Path, number: int) -> Row:
     return row
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def _lock(file: FileIO, path: Path) -> None:
     if fcntl is None:
         return
     try:
@@ -115,7 +129,11 @@ def _lock(file: BinaryIO, path: Path) -> None:
         return  # some network file systems have no locks: go on without
 
 
-def _cut_torn_line(file: BinaryIO) -> None:
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _cut_torn_line(file: FileIO) -> None:
     """Shorten the file to its last newline."""
     end = file.seek(0, os.SEEK_END)
     position = end
@@ -137,17 +155,21 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
 
     `sync` waits for the disk, so that this holds through a power cut too; a killed process needs no such wait.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             file.write(data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
 
 
 def write_json(path: Path, data: object) -> None:
@@ -291,12 +313,12 @@ class Run:
         """An existing run. Raises StoreError when the folder holds none."""
         run = cls(folder)
         if not run.exists():
-            raise StoreError(f"{folder} is not a run folder: it has no manifest.json")
+            raise StoreError(f"{folder} is not a run folder: it has no manifest.json of an evaluation")
         return run
 
     def exists(self) -> bool:
-        """Whether the folder holds a run."""
-        return (self.folder / "manifest.json").is_file()
+        """Whether the folder holds a run, and not, say, a tuned model."""
+        return (self.folder / "manifest.json").is_file() and "settings" in self.manifest()
 
     @property
     def images(self) -> Path:
@@ -314,8 +336,10 @@ class Run:
     def claim(self, settings: Row, about: Row) -> None:
         """Make the folder this run's, or check that it is. Raises StoreError naming the settings that differ."""
         wanted = json.loads(json.dumps(settings))
-        if self.exists():
+        if (self.folder / "manifest.json").exists():
             there = self.settings()
+            if not self.exists():
+                raise StoreError(f"{self.folder} holds something else than a run; choose another folder")
             for key in [*wanted, *(k for k in there if k not in wanted)]:
                 if there.get(key) != wanted.get(key):
                     raise StoreError(
@@ -442,5 +466,5 @@ def find_runs(folder: Path) -> list[Run]:
     candidates: Iterable[Path] = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
     runs = [run for run in map(Run, candidates) if run.exists()]
     if not runs:
-        raise StoreError(f"{folder} holds no run: neither it nor a folder in it has a manifest.json")
+        raise StoreError(f"{folder} holds no run: neither it nor a folder in it has a manifest.json of one")
     return runs

@@ -37,6 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save("llava", tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="module", params=sorted(tiny.FAMILIES))
+def any_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(request.param, tmp_path_factory.mktemp("tiny"))
+
+
 def texts(responses: list[Response]) -> dict[str, tuple[str, Finish, int]]:
     return {r.example_id: (r.text, r.finish, r.tokens) for r in responses}
 
@@ -46,9 +51,9 @@ SAMPLED = Decoding(max_new_tokens=12, do_sample=True, temperature=1.5, top_p=0.9
 
 
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLED, Decoding(max_new_tokens=8, num_beams=2)])
-def test_batched_equals_one_at_a_time(folder: Path, decoding: Decoding) -> None:
-    batched = list(Hf(str(folder), batch_size=5, device="cpu").generate(examples(), decoding))
-    alone = list(Hf(str(folder), batch_size=1, device="cpu").generate(examples(), decoding))
+def test_batched_equals_one_at_a_time(any_folder: Path, decoding: Decoding) -> None:
+    batched = list(Hf(str(any_folder), batch_size=5, device="cpu").generate(examples(), decoding))
+    alone = list(Hf(str(any_folder), batch_size=1, device="cpu").generate(examples(), decoding))
     assert texts(batched) == texts(alone)
     assert {r.id for r in batched} == {r.id for r in alone}
     assert len(batched) == 5
