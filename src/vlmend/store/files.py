@@ -1,0 +1,172 @@
+"""Files that survive being killed: journals of JSON lines, and whole files written at once or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vlmend.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there a second writer is not noticed
+    fcntl = None
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """An append-only file of JSON objects, one per line, with one writer at a time.
+
+    Opening takes an exclusive lock and cuts off a torn last line. Every row is handed to the operating system before
+    `append` returns, so that it outlives this process whatever happens to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            _lock(self._file, path)
+            _cut_torn_line(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row, or, when that fails half-way (a full disk, Ctrl-C), take back what was written of it."""
+        line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        rest = memoryview(line.encode("utf-8", "surrogatepass") + b"\n")
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._file.truncate(before)
+            raise _unwritable(self.path, error) from error
+        except BaseException:
+            self._file.truncate(before)
+            raise
+
+    def rows(self) -> list[Row]:
+        """Every row so far."""
+        return read_rows(self.path)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a journal, also while another process writes it; a torn last line is not a row yet.
+
+    Raises StoreError with the line's number when any complete line is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    *complete, _torn = data.split(b"\n")
+    return [_parse(line, path, number) for number, line in enumerate(complete, start=1)]
+
+
+def _parse(line: bytes, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8", "surrogatepass"))
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged in line {number}: not JSON; restore or remove that line") from error
+    if not isinstance(row, dict):
+        raise StoreError(f"{path} is damaged in line {number}: not a JSON object; restore or remove that line")
+    return row
+
+
+def _lock(file: FileIO, path: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreError(f"{path} is being written by another process; wait for it or choose another folder") from error
+    except OSError:
+        return  # some network file systems have no locks: go on without
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _cut_torn_line(file: FileIO) -> None:
+    """Shorten the file to its last newline."""
+    end = file.seek(0, os.SEEK_END)
+    position = end
+    while position > 0:
+        step = min(65536, position)
+        file.seek(position - step)
+        newline = file.read(step).rfind(b"\n")
+        if newline >= 0:
+            position = position - step + newline + 1
+            break
+        position -= step
+    if position != end:
+        file.truncate(position)
+    file.seek(0, os.SEEK_END)
+
+
+def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a whole file or nothing: readers see the old bytes or the new ones.
+
+    `sync` waits for the disk, so that this holds through a power cut too; a killed process needs no such wait.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write plain data as indented JSON, whole or not at all."""
+    text = json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    write_atomic(path, text.encode("utf-8", "surrogatepass"))
+
+
+def read_json(path: Path) -> Row:
+    """A JSON object from a file. Raises StoreError when it is missing or no object."""
+    try:
+        data = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is not JSON") from error
+    if not isinstance(data, dict):
+        raise StoreError(f"{path} does not hold a JSON object")
+    return data
