@@ -3,14 +3,17 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.evaluate.conftest import write
 from vlmend.cli import build, main
+from vlmend.store import read_rows
 
 VLMEND = [sys.executable, "-c", "import sys; from vlmend.cli import main; sys.exit(main())"]
 
@@ -255,6 +258,20 @@ def test_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr("vlmend.store.find_runs", interrupted)
     assert main(["score", "r"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_interrupted_eval_keeps_what_was_done(vlguard: Path, tmp_path: Path) -> None:
+    given = words(vlguard, tmp_path / "r", model="scripted:ideal?seconds=0.2")
+    child = subprocess.Popen([*VLMEND, *given], stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "r" / "responses.jsonl"
+    while child.poll() is None and not (journal.exists() and journal.stat().st_size):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "Traceback" not in err
+    assert err.strip().endswith("vlmend: interrupted; what was done is kept")
+    assert read_rows(journal)
 
 
 def test_reader_that_goes_away_is_no_error() -> None:

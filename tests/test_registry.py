@@ -67,7 +67,7 @@ def test_settings_are_checked(shapes: Registry) -> None:
 
 def test_other_packages_plug_in_by_entry_point(shapes: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = EntryPoint("square", "shapes_under_test.circle", "vlmend.shapes")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [foreign] if group == "vlmend.shapes" else [])
+    monkeypatch.setattr(registry, "_entry_points", lambda: (foreign, EntryPoint("line", "x", "vlmend.lines")))
     assert shapes.names() == ["broken", "circle", "square"]
     assert shapes.summary("square") == "A round one."
     assert shapes.from_spec("square:3").radius == 3.0

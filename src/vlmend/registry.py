@@ -13,7 +13,7 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
@@ -50,6 +50,13 @@ class Spec(NamedTuple):
         return cls(name, argument, parts.get("#", ""), tuple(options))
 
 
+@cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    """Ours of every installed package, read once: looking through all packages takes long."""
+    groups = entry_points()
+    return tuple(e for name in groups.groups if name.startswith("vlmend.") for e in groups.select(group=name))
+
+
 @dataclass(frozen=True)
 class Registry:
     """All plugins of one kind, found in one folder and in entry points of other packages."""
@@ -69,7 +76,7 @@ class Registry:
 
     @cached_property
     def _foreign(self) -> dict[str, EntryPoint]:
-        return {e.name: e for e in entry_points(group=self.group) if e.name not in self._modules}
+        return {e.name: e for e in _entry_points() if e.group == self.group and e.name not in self._modules}
 
     def names(self) -> list[str]:
         """Every known name, sorted. Imports no plugin."""
