@@ -24,7 +24,8 @@ def complain(examples: int, needed: int, absent: list[Path]) -> DataError:
     """One line that counts what is missing and says what can be done."""
     return DataError(
         f"{examples:,} examples need {needed:,} pictures; {len(absent):,} are missing, first {absent[0]}; "
-        f"put them in {folder(absent)}, or use missing_images=placeholder"
+        f"put them in {folder(absent)}, or have stand-ins drawn: missing_images=placeholder "
+        "(tune: --set data.missing_images=placeholder; eval and data show: --missing-images placeholder)"
     )
 
 
