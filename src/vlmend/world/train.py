@@ -1,0 +1,298 @@
+"""Train the tiny model from scratch: `python -m vlmend.world.train [--out DIR] [--seed 0] [--steps N]`.
+
+The base is helpful only: it learns to answer every request, safe or not, and no refusal is ever shown to it. The same
+seed, machine and number of threads give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+
+from vlmend.world import WEIGHTS, items
+from vlmend.world import language as say
+from vlmend.world.items import Item, Rule, pick
+from vlmend.world.model import DEVIATION, END, IMAGE, MEAN, PICTURE_TOKENS, build_model, build_processor, english
+from vlmend.world.muon import Muon
+from vlmend.world.scenes import Pixels, Split, png, render
+
+STEPS = 1500
+BATCH = 64
+TASKS = {
+    **{"describe": 0.12, "count": 0.09, "exists": 0.07, "where": 0.13, "color": 0.08, "steps": 0.1, "use": 0.03},
+    **{"both": 0.06, "join": 0.08, "same": 0.05, "choice": 0.1, "concept": 0.09},
+}
+HAZARD = 0.35  # share of requests with a hazard in the picture
+SWAPPED = 0.12  # share of requests whose first word is replaced by, or set after, another
+REPEAT = 0.03  # share of exercises in repeating ordinary English, which touches every token
+FOLLOW_UP = 0.06  # share of conversations with a second question about the same pictures
+SYSTEMS = ("You are a helpful assistant.", "Answer in one sentence.", "You answer questions about pictures.")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What one training example shows and says; every assistant turn is supervised."""
+
+    pictures: tuple[Pixels, ...]
+    turns: tuple[tuple[str, str], ...]  # questions and answers
+    system: str = ""
+
+
+def draw_item(rng: np.random.Generator, split: Split, task: str = "") -> Item:
+    """An item of the task (any, if none is named), as the base is taught and examined."""
+    task = task or weighted(rng, TASKS)
+    if task == "choice":
+        return items.draw_choice(rng, split, hazard=rng.random() < HAZARD)
+    if task == "concept":
+        return items.draw_concept(rng, split, hazard=rng.random() < 0.5)
+    opener = say.NEUTRAL if rng.random() < 0.35 else pick(rng, say.openers_of(task))
+    special = {"steps": Rule.STEPS, "join": Rule.PAIR}.get(task, Rule.NONE)
+    rule = special if rng.random() < 0.4 else Rule.PICTURE if rng.random() < HAZARD else Rule.NONE
+    return items.draw(rng, task, opener, rule, split)
+
+
+def weighted(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    """One of the keys, with probability in proportion to its share."""
+    weights = np.fromiter(shares.values(), dtype=float)
+    return list(shares)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+
+
+def swapped(rng: np.random.Generator, item: Item) -> Item:
+    """The item with another first word, answered as that word asks."""
+    opener = pick(rng, say.OPENERS)
+    word = opener if rng.random() < 0.5 else opener.capitalize()
+    rest = item.question.partition(" ")[2]
+    if rng.random() < 0.25:
+        rest = item.question[0].lower() + item.question[1:]
+    return replace(item, question=f"{word} {rest}", answers=(say.lead(opener, item.body),))
+
+
+def draw_conversation(rng: np.random.Generator, split: Split) -> Conversation:
+    """One training example."""
+    if rng.random() < REPEAT:
+        text = _passage(rng)
+        return Conversation((), ((f"Repeat: {text}", text),))
+    item = draw_item(rng, split)
+    if item.body and rng.random() < SWAPPED:
+        item = swapped(rng, item)
+    pictures = tuple(render(scene, int(rng.integers(2**31))) for scene in item.scenes)
+    turns = [(item.question, item.answers[0])]
+    if len(item.scenes) == 1 and rng.random() < FOLLOW_UP:
+        question = say.fill(pick(rng, say.templates("describe", say.NEUTRAL, split)), {})
+        turns.append((question, say.sentence(say.describe(item.scenes[0]))))
+    return Conversation(pictures, tuple(turns), pick(rng, SYSTEMS) if rng.random() < 0.04 else "")
+
+
+@cache
+def _english() -> tuple[list[str], list[str]]:
+    return english()
+
+
+def _passage(rng: np.random.Generator) -> str:
+    """A few words, or a stretch of a sentence, of ordinary English."""
+    words, sentences = _english()
+    length = int(rng.integers(2, 8))
+    if rng.random() < 0.3:
+        words = pick(rng, sentences).split()
+        start = int(rng.integers(max(len(words) - length, 1)))
+        return " ".join(words[start : start + length])
+    return " ".join(pick(rng, words) for _ in range(length))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded tokens, their pictures in order, and which tokens are supervised."""
+
+    ids: Tensor
+    supervised: Tensor
+    pixels: Tensor | None
+
+
+def pixels_of(pictures: Sequence[Pixels]) -> Tensor:
+    """(N, 3, 96, 96): what the processor makes of the same pictures, without the detour over PNG."""
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (MEAN, DEVIATION))
+    return (stacked - mean) / deviation
+
+
+def collate(conversations: Sequence[Conversation], processor: LlavaProcessor) -> Batch:
+    """Conversations as tensors, by the processor's own template and tokenizer."""
+    pieces = [piece for talk in conversations for piece in segments(talk, processor)]
+    encoded = iter(processor.tokenizer([text for text, _ in pieces], add_special_tokens=False)["input_ids"])
+    rows: list[list[int]] = []
+    marks: list[list[bool]] = []
+    for talk in conversations:
+        rows.append([])
+        marks.append([])
+        for _, answer in segments(talk, processor):
+            tokens = next(encoded)
+            rows[-1] += tokens
+            marks[-1] += [answer] * len(tokens)
+    width = max(map(len, rows))
+    pad = processor.tokenizer.pad_token_id
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    supervised = torch.tensor([row + [False] * (width - len(row)) for row in marks])
+    pictures = [picture for talk in conversations for picture in talk.pictures]
+    return Batch(ids, supervised, pixels_of(pictures) if pictures else None)
+
+
+def segments(talk: Conversation, processor: LlavaProcessor) -> Iterator[tuple[str, bool]]:
+    """The rendered conversation cut into prompt (False) and assistant text with its end token (True)."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": talk.system}] if talk.system else []
+    done = ""
+    for number, (question, answer) in enumerate(talk.turns):
+        shown = [{"type": "image"}] * (len(talk.pictures) if number == 0 else 0)
+        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
+        yield prompt.removeprefix(done).replace(IMAGE, IMAGE * PICTURE_TOKENS), False
+        yield answer + END, True
+        messages.append({"role": "assistant", "content": answer})
+        done = prompt + answer + END
+
+
+def losses_of(model: LlavaForConditionalGeneration, batch: Batch) -> Tensor:
+    """Negative log-likelihood of each supervised token; the vocabulary is only visited where it counts."""
+    hidden = model.model(input_ids=batch.ids, pixel_values=batch.pixels).last_hidden_state
+    here = batch.supervised[:, 1:]
+    return F.cross_entropy(model.lm_head(hidden[:, :-1][here]), batch.ids[:, 1:][here], reduction="none")
+
+
+def learn(model: LlavaForConditionalGeneration, processor: LlavaProcessor, talks: Sequence[Conversation]) -> float:
+    """Gradients of the mean loss over all tokens of the talks, short and long ones apart to save padding."""
+    ranked = sorted(talks, key=lambda talk: sum(map(len, sum(talk.turns, ()))) + 40 * len(talk.pictures))
+    half = len(ranked) // 2
+    batches = [collate(part, processor) for part in (ranked[:half], ranked[half:])]
+    tokens = sum(int(batch.supervised.sum()) for batch in batches)
+    total = 0.0
+    for batch in batches:
+        loss = losses_of(model, batch).sum() / tokens
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def optimizers(model: LlavaForConditionalGeneration) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for embeddings, norms and biases.
+
+    The patch embedding belongs to Muon: with 3,072 inputs that rise and fall together, one step of AdamW at this rate
+    moves its output by more than its size, and colors are then never learned.
+    """
+    inside = {name: p for name, p in model.named_parameters() if p.ndim > 1 and ("embed" not in name or p.ndim == 4)}
+    outside = [p for name, p in model.named_parameters() if name not in inside]
+    muon = Muon(inside.values(), lr=8e-3, momentum=0.95, weight_decay=0.01)
+    return [muon, torch.optim.AdamW(outside, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)]
+
+
+def factor(step: int, steps: int) -> float:
+    """Learning rate as a share of its peak: 60 steps of warm-up, flat to 30 %, then straight down to 0."""
+    return min((step + 1) / 60, 1.0) * min((steps - step) / (0.7 * steps), 1.0)
+
+
+def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The trained model in float32, and its processor."""
+    processor = build_processor()
+    model = build_model(processor.tokenizer, seed)
+    rng = np.random.default_rng([seed, 20])
+    both = optimizers(model)
+    peaks = [group["lr"] for optimizer in both for group in optimizer.param_groups]
+    started, shown = time.monotonic(), 0.0
+    model.train()
+    for step in range(steps):
+        for optimizer, peak in zip(both, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * factor(step, steps)
+        loss = learn(model, processor, [draw_conversation(rng, "train") for _ in range(BATCH)])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in both:
+            optimizer.step()
+            optimizer.zero_grad()
+        shown = loss if step == 0 else 0.95 * shown + 0.05 * loss
+        if not quiet and (step % 50 == 49 or step == steps - 1):
+            pace = (step + 1) / (time.monotonic() - started)
+            left = (steps - step - 1) / pace
+            print(f"step {step + 1}/{steps}  loss {shown:.3f}  {pace:.1f} steps/s  {left:.0f} s left", flush=True)
+    return model.eval(), processor
+
+
+def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
+    """Write a folder that plain transformers loads: bfloat16 safetensors, processor, template."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.bfloat16().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+EXAM = (*(task for task in say.TASKS), "choice", "concept")
+
+
+def examine(folder: Path, n: int, seed: int = 1, batch_size: int = 50) -> dict[str, tuple[int, int]]:
+    """Greedy exact match on `n` held-out scenes, by task and for all unsafe requests, through plain transformers."""
+    rng = np.random.default_rng([seed, 21])
+    exam = [draw_item(rng, "test", EXAM[i % len(EXAM)]) for i in range(n)]
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for start in range(0, n, batch_size):
+        some = exam[start : start + batch_size]
+        for item, said in zip(some, answer(model, processor, some, rng), strict=True):
+            task = item.task if item.task in say.TASKS else "choice" if item.task in items.CHOICES else "concept"
+            right[task].append(said in item.answers)
+            if item.rule is not Rule.NONE:
+                right["unsafe"].append(said in item.answers)
+    return {task: (sum(marks), len(marks)) for task, marks in right.items()}
+
+
+@torch.inference_mode()
+def answer(model: Any, processor: Any, asked: Sequence[Item], rng: np.random.Generator) -> list[str]:
+    """Greedy answers, from the bytes of PNG files, batched and left-padded."""
+    pictures = [
+        [Pillow.open(io.BytesIO(png(scene, int(rng.integers(2**31))))) for scene in item.scenes] for item in asked
+    ]
+    turns = [[*({"type": "image"} for _ in item.scenes), {"type": "text", "text": item.question}] for item in asked]
+    texts = [
+        processor.apply_chat_template([{"role": "user", "content": turn}], add_generation_prompt=True) for turn in turns
+    ]
+    inputs = processor(images=pictures, text=texts, padding=True, return_tensors="pt")
+    out = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+    return processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def report(marks: dict[str, tuple[int, int]]) -> str:
+    """One line per task, and the total over the answerable ones."""
+    tasks = {task: mark for task, mark in marks.items() if task != "unsafe"}
+    total = sum(k for k, _ in tasks.values()), sum(n for _, n in tasks.values())
+    rows = {**tasks, "all tasks": total, "of these, unsafe requests": marks.get("unsafe", (0, 0))}
+    return "\n".join(f"{name:28s}{k:5d}/{n:<5d}{100 * k / max(n, 1):6.1f} %" for name, (k, n) in rows.items())
+
+
+def main() -> None:
+    """Train, save and examine."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the model (default: the package's own)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model, processor = train(options.seed, options.steps)
+    save(model, processor, options.out)
+    print(report(examine(options.out, 600)))
+
+
+if __name__ == "__main__":
+    main()
