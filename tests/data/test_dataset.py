@@ -62,7 +62,7 @@ def test_missing_pictures_are_counted_in_one_line(tmp_path: Path) -> None:
     line = str(caught.value)
     assert line.startswith("62 examples need 40 pictures; 2 are missing, first ")
     assert "img_0.png" in line
-    assert f"put them in {folder / 'train' / 'HOD'}, or use missing_images=placeholder" in line
+    assert f"put them in {folder / 'train' / 'HOD'}, or have stand-ins drawn: missing_images=placeholder" in line
     assert "\n" not in line
 
 
