@@ -33,11 +33,12 @@ def tune(
     from rich.console import Console
 
     from vlmend.config import load_recipe
-    from vlmend.train.run import tune as run
 
     named = {"output.dir": out, "train.seed": seed, "model.device": device}
     overrides = [*(set_ or []), *(f"{key}={json.dumps(str(v))}" for key, v in named.items() if v is not None)]
-    loaded = load_recipe(recipe, overrides)
+    loaded = load_recipe(recipe, overrides)  # before the heavy import below: a wrong recipe is told at once
+    from vlmend.train.run import tune as run
+
     console = Console(stderr=True)
     if dry_run:
         _show(console, loaded)
