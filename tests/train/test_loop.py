@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from tests.train.conftest import MakeRecipe, ready
+from vlmend.data.batches import Plan
 from vlmend.objectives.sft import Sft
 from vlmend.ops.scored import Loss, Scored
-from vlmend.train.loop import Tuning, accumulate, encode
+from vlmend.train.loop import Tuning, accumulate, encode, take_step
 from vlmend.train.scoring import Micro, count_totals, score, untuned
 from vlmend.types import Role
 
@@ -139,6 +141,9 @@ def test_roles_have_their_own_means_and_parts_sum_to_the_loss(make_recipe: MakeR
     assert totals.examples[Role.SAFETY] == roles.count(Role.SAFETY) == 7
     assert totals.examples[Role.UTILITY] == 4
     assert totals.of(totals.tokens, None) == int((batch.labels != -100).sum())
+    doubled = count_totals(pieces(run, [7, 4], [2.0] * 11), run.team)
+    assert doubled.examples[Role.SAFETY] == 14
+    assert doubled.tokens == {role: 2 * count for role, count in totals.tokens.items()}
 
 
 class Ratio(Sft):
@@ -173,11 +178,45 @@ def test_the_reference_is_the_model_before_tuning(make_recipe: MakeRecipe) -> No
 
 
 def test_a_step_repeats_its_dropout(make_recipe: MakeRecipe) -> None:
-    from vlmend.train.loop import take_step
-
     runs = [ready(make_recipe(model={"lora": {"lora_dropout": 0.5}})) for _ in range(2)]
     torch.manual_seed(1)
     first = take_step(runs[0], encode(runs[0], 0))
     torch.manual_seed(2)
     assert take_step(runs[1], encode(runs[1], 0)) == first
     assert all(torch.equal(p, runs[1].trained[name]) for name, p in runs[0].trained.items())
+
+
+def test_steps_differ_in_their_dropout(make_recipe: MakeRecipe) -> None:
+    run = ready(make_recipe(model={"lora": {"lora_dropout": 0.5}}, train={"learning_rate": 1e-20}))
+    window = pieces(run, [4])
+    norms: list[float] = []
+    for step in range(3):
+        run.progress.step = step
+        norms.append(take_step(run, window)["grad_norm"])
+    assert len(set(norms)) == 3
+
+
+def test_a_step_clips_its_gradient_says_its_true_norm_and_leaves_none(make_recipe: MakeRecipe) -> None:
+    run = ready(make_recipe(model=FULL, train={"max_grad_norm": 1e-3}))
+    used: list[float] = []
+    honest = run.optimizer.step
+
+    def step() -> None:
+        used.append(sum(float(p.grad.pow(2).sum()) for p in run.trained.values() if p.grad is not None) ** 0.5)
+        honest()
+
+    run.optimizer.step = step  # type: ignore[method-assign]
+    window = pieces(run, [4])
+    unclipped, _ = gradients(run, window)
+    true = sum(float(g.pow(2).sum()) for g in unclipped.values()) ** 0.5
+    run.optimizer.zero_grad()
+    values = take_step(run, window)
+    assert used == [pytest.approx(1e-3, rel=1e-3)]
+    assert values["grad_norm"] == pytest.approx(true, rel=1e-5)
+    assert all(p.grad is None for p in run.trained.values())
+
+
+def test_a_process_without_an_example_shows_one_of_weight_zero(make_recipe: MakeRecipe) -> None:
+    run = ready(make_recipe())
+    last = replace(run, plan=Plan(2, 2, processes=3), team=SimpleNamespace(rank=2))  # type: ignore[arg-type]
+    assert [micro.weights for micro in encode(last, 0)] == [(0.0,)]
