@@ -37,12 +37,15 @@ def tune(
     named = {"output.dir": out, "train.seed": seed, "model.device": device}
     overrides = [*(set_ or []), *(f"{key}={json.dumps(str(v))}" for key, v in named.items() if v is not None)]
     loaded = load_recipe(recipe, overrides)  # before the heavy import below: a wrong recipe is told at once
+    from vlmend.train.parallel import is_first
     from vlmend.train.run import tune as run
 
     console = Console(stderr=True)
     if dry_run:
         _show(console, loaded)
     outcome = run(loaded, console=console, dry_run=dry_run)
+    if not is_first():
+        return
     if json_:
         more = {"dry_run": True, "recipe": loaded.resolved()} if dry_run else {}
         typer.echo(json.dumps({**outcome.to_json(), **more}, ensure_ascii=False))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.nn import Parameter
@@ -24,6 +24,11 @@ from vlmend.types import digest
 
 BUCKET = 32_000_000  # elements summed in one message
 PLAIN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks for all."""
+    return PartialState().is_main_process
 
 
 @dataclass(frozen=True)
