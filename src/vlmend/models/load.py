@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +178,8 @@ def _with_lora(model: Any, config: ModelConfig) -> Any:
     if config.quantization != "none":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     model.requires_grad_(False)
-    return get_peft_model(model, lora_config(model, config))
+    with _quiet_peft():
+        return get_peft_model(model, lora_config(model, config))
 
 
 def lora_config(model: nn.Module, config: ModelConfig) -> Any:
@@ -227,15 +230,12 @@ def _check_base(adapter: Path, base: str, name: str) -> None:
 
 def _attach(model: Any, folder: Path, config: ModelConfig, for_training: bool) -> Any:
     """Put an adapter on, by its own config; refuse one whose weights do not all find their place."""
-    import warnings
-
     from peft import PeftModel
     from peft.utils import get_peft_model_state_dict
     from safetensors import safe_open
 
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
+        with _quiet_peft():
             tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=for_training)
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             saved = set(file.keys())
@@ -248,6 +248,15 @@ def _attach(model: Any, folder: Path, config: ModelConfig, for_training: bool) -
         )
     exact = model.dtype == torch.float32 and config.quantization == "none"
     return tuned.merge_and_unload() if exact and not for_training else tuned
+
+
+@contextmanager
+def _quiet_peft() -> Generator[None]:
+    """Without what peft warns of and we check ourselves, and what newer transformers say about peft's own calls."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
 
 
 def _weights(folder: str, revision: str | None) -> str:
