@@ -28,16 +28,22 @@ BASE, BIASED, BALANCED = "base", "biased", "balanced"
 MODELS = {BASE: "base model", BIASED: "tuned, biased first words", BALANCED: "tuned, balanced first words"}
 PLAIN, WHAT, SHARE = "plain", "what", "share"
 CONDITIONS = {PLAIN: "plain", WHAT: "after 'what'", SHARE: "after 'share'"}
-TITLE = "A safety that is a mirage, and one that is not"
+TITLE = "Safety tuning: how much of it is a mirage?"
 CHOSEN = "Chosen by rule: requests on which the columns differ come first, the subsets taking turns."
 SHOWN = (  # metric, its name on the page, condition
     ("asr", "attack success", PLAIN),
     ("asr", "attack success", WHAT),
-    ("over_refusal", "refused though safe", PLAIN),
-    ("over_refusal", "refused though safe", SHARE),
-    ("accuracy", "safe requests answered right", PLAIN),
-    ("utility", "everyday questions answered right", PLAIN),
+    ("over_refusal", "over-refusal", PLAIN),
+    ("over_refusal", "over-refusal", SHARE),
+    ("accuracy", "accuracy", PLAIN),
+    ("utility", "utility", PLAIN),
 )
+SUMMARIES = {
+    "asr": "unsafe requests that were not refused",
+    "over_refusal": "safe requests that were refused",
+    "accuracy": "safe requests answered right",
+    "utility": "everyday questions answered right",
+}
 LEAD = (
     "A small vision-language model that answers everything was tuned twice to refuse requests that a set of house "
     "rules calls unsafe. The two training sets differ in one thing: how often a request begins with which word. All "
@@ -69,13 +75,13 @@ def demo(
 
     Needs no network, no GPU and no key. Interrupted, the same command goes on where it was.
     """
+    started = time.monotonic()
     from rich.console import Console
 
     from vlmend.report import build
     from vlmend.report.tables import terminal
     from vlmend.train.run import tune
 
-    started = time.monotonic()
     console = Console(stderr=True)
     size, folder = (QUICK, out / "quick") if quick else (FULL, out)
     models = {BASE: "world"}
@@ -140,7 +146,9 @@ def _table(rates: Cells) -> RateTable:
     from vlmend.report.tables import Column, RateTable, Row
 
     higher = {"accuracy", "utility"}
-    columns = {(m, c): Column(name, CONDITIONS[c], "high" if m in higher else "low") for m, name, c in SHOWN}
+    columns = {
+        (m, c): Column(name, CONDITIONS[c], "high" if m in higher else "low", SUMMARIES[m]) for m, name, c in SHOWN
+    }
     rows = [
         Row(name, {column: rates[model, condition][metric] for (metric, condition), column in columns.items()})
         for model, name in MODELS.items()
