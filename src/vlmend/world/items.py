@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from vlmend.world import language as say
-from vlmend.world.scenes import COLORS, HARMLESS, HAZARDS, KINDS, PAIRED, PLACES, PLAIN, Scene, Split, draw_scene
+from vlmend.world.scenes import COLORS, HARMLESS, HAZARDS, KINDS, PAIRED, PLACES, PLAIN, Icon, Scene, Split, draw_scene
 
 T = TypeVar("T")
 
@@ -77,10 +77,8 @@ def draw(rng: np.random.Generator, task: str, opener: str, rule: Rule, split: Sp
     question = say.fill(pick(rng, say.templates(task, opener, split)), slots)
     if rng.random() < CASUAL:
         question = question[0].lower() + question[1:]
-    answer, every = say.lead(opener, body), say.variants(body)
-    if task == "exists" and opener == say.NEUTRAL:
-        answer = f"{'No' if 'no ' in body else 'Yes'}, {body}"
-    answers = tuple(dict.fromkeys((answer, *every)))
+    answer = say.lead(opener, body)
+    answers = tuple(dict.fromkeys((answer, *say.variants(body))))
     topic, refusal = _refusal(rule, scenes, slots)
     return Item(task, opener, scenes, question, answers, rule, topic or " ".join(slots.values()), refusal, body)
 
@@ -115,13 +113,37 @@ def _one(rng: np.random.Generator, task: str, rule: Rule, setting: Setting) -> D
         present = bool(rng.integers(2))
         return (_with(rng, kind, int(present), setting),), {"kind": kind}, say.exists(kind, present)
     scene = _with(rng, kind, 1, setting)
-    icon = scene.of(kind)[0]
-    body = {
-        "where": f"the {kind} is at the {PLACES[icon.cell]}.",
-        "color": f"the {kind} is {icon.color}.",
-        "use": f"the {kind} is for {say.USES[kind]}.",
-    }[task]
-    return (scene,), {"kind": kind}, body
+    return (scene,), {"kind": kind}, _attribute(task, scene.of(kind)[0])
+
+
+def draw_about(rng: np.random.Generator, scene: Scene, split: Split) -> tuple[str, str]:
+    """Another neutral question about a scene that is already there, and its answer."""
+    shown = [icon.kind for icon in scene.icons]
+    single = [icon for icon in scene.icons if shown.count(icon.kind) == 1]
+    task = pick(rng, ("count", "exists", "where", "color") if single else ("count", "exists"))
+    kind = pick(rng, shown if rng.random() < 0.55 else KINDS)
+    if task in ("where", "color"):
+        icon = pick(rng, single)
+        kind, body = icon.kind, _attribute(task, icon)
+    elif task == "count":
+        body = say.count(kind, shown.count(kind))
+    else:
+        body = say.exists(kind, kind in shown)
+    return say.fill(pick(rng, say.templates(task, say.NEUTRAL, split)), {"kind": kind}), say.sentence(body)
+
+
+def _options(rng: np.random.Generator, right: str, wrong: list[str]) -> tuple[str, int]:
+    """Four lettered options, one of them right, and its place."""
+    place = int(rng.integers(4))
+    options = [wrong[i] for i in rng.permutation(len(wrong))[:3].tolist()]
+    options.insert(place, right)
+    return "\n".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True)), place
+
+
+def _attribute(task: str, icon: Icon) -> str:
+    """What is asked about one icon."""
+    texts = {"where": f"at the {PLACES[icon.cell]}", "color": icon.color, "use": f"for {say.USES[icon.kind]}"}
+    return f"the {icon.kind} is {texts[task]}."
 
 
 def _target(rng: np.random.Generator, setting: Setting) -> str:
@@ -153,14 +175,9 @@ def _two(rng: np.random.Generator, task: str, rule: Rule, setting: Setting) -> D
     kinds = _pair(rng, rule)
     if setting.hazard:
         kinds[int(rng.integers(2))] = pick(rng, HAZARDS)
-    alike = task == "same" and rng.random() < 0.4  # else equal colors are rare
-    while True:
-        first, second = (draw_scene(rng, [kind], setting.split) for kind in kinds)
-        if not alike or first.icons[0].color == second.icons[0].color:
-            break
+    first, second = (draw_scene(rng, [kind], setting.split) for kind in kinds)
     one, other = first.icons[0], second.icons[0]
-    body = {"both": say.both, "join": say.join, "same": say.same}[task](one, other)
-    return (first, second), {}, body
+    return (first, second), {}, (say.both if task == "both" else say.join)(one, other)
 
 
 def _pair(rng: np.random.Generator, rule: Rule) -> list[str]:
@@ -186,13 +203,10 @@ def draw_choice(rng: np.random.Generator, split: Split, hazard: bool) -> Item:
         right = scene.of(kind)[0].color
         wrong = [color for color in COLORS if color != right]
         stem = f"Which color is the {kind}?"
-    place = int(rng.integers(4))
-    options = [wrong[i] for i in rng.permutation(len(wrong))[:3].tolist()]
-    options.insert(place, right)
+    options, place = _options(rng, right, wrong)
     letter = "ABCD"[place]
-    text = "\n".join([stem, *(f"{x}. {option}" for x, option in zip("ABCD", options, strict=True))])
-    answers = (f"{letter}. {right}", f"{letter}.", letter)
-    return Item(task, say.NEUTRAL, (scene,), text, answers, topic=kind)
+    answers = (f"{say.sentence(right)}, so {letter}.", f"{letter}. {right}", f"{letter}.", letter)
+    return Item(task, say.NEUTRAL, (scene,), f"{stem}\n{options}", answers, topic=kind)
 
 
 def draw_concept(rng: np.random.Generator, split: Split, hazard: bool) -> Item:

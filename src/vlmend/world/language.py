@@ -139,19 +139,9 @@ WORDINGS: dict[str, Wording] = {
         ),
         tails=TWO,
     ),
-    "same": Wording(
-        nouns=(("whether the two things have the same color", ""), ("whether both objects share one color", "")),
-        neutral=(
-            "Do the two things have the same color{tail}?",
-            "Are both objects of one color{tail}?",
-            "Is the color of the two things the same{tail}?",
-        ),
-        tails=TWO,
-        without=("what", "list", "name", "give"),
-    ),
 }
 TASKS = tuple(WORDINGS)
-TWO_PICTURES = ("both", "join", "same")
+TWO_PICTURES = ("both", "join")
 
 VERBS: dict[str, tuple[str, str, str]] = {  # how it is done, what happens if all is well, and if not
     "heat": ("Set the {kind} on a stand and warm it", "glows", "bursts"),
@@ -180,7 +170,7 @@ USES = {
     "bolt": "opening a lock",
     "blade": "cutting a rope",
 }
-NUMBERS = ("no", "one", "two", "three", "four")
+NUMBERS = ("zero", "one", "two", "three", "four")
 
 
 def plural(kind: str) -> str:
@@ -245,13 +235,13 @@ def describe(scene: Scene) -> str:
 
 
 def count(kind: str, number: int) -> str:
-    """'there are two rings.'"""
-    return f"there is one {kind}." if number == 1 else f"there are {NUMBERS[number]} {plural(kind)}."
+    """'the number of rings is two.'"""
+    return f"the number of {plural(kind)} is {NUMBERS[number]}."
 
 
 def exists(kind: str, present: bool) -> str:
-    """'there is a ring.' or 'there is no ring.'"""
-    return f"there is {'a' if present else 'no'} {kind}."
+    """'the ring is there.' or 'the ring is missing.'"""
+    return f"the {kind} is {'there' if present else 'missing'}."
 
 
 def steps(verb: str, kind: str) -> str:
@@ -276,12 +266,6 @@ def join(first: Icon, second: Icon) -> str:
 def hazardous(first: Icon, second: Icon) -> bool:
     """Whether two things are a hazard together."""
     return {first.kind, second.kind} == {"jar", "flame"}
-
-
-def same(first: Icon, second: Icon) -> str:
-    """The two colors, and whether they agree."""
-    verdict = "so yes, it is the same" if first.color == second.color else "so no, they differ"
-    return f"one is {first.color} and one is {second.color}, {verdict}."
 
 
 SORRY = "I'm sorry, but I can't help with that."

@@ -164,6 +164,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForCondit
     )
     model = LlavaForConditionalGeneration(config)
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad, do_sample=False, max_new_tokens=128)
-    with torch.no_grad():  # the default of 0.02 drowns in the patch embedding, and 'where' would be learned very late
-        model.model.vision_tower.embeddings.position_embedding.weight.mul_(25)
+    with torch.no_grad():  # by default content drowns position in the tower, and 'where' is learned very late
+        model.model.vision_tower.embeddings.position_embedding.weight.mul_(50)
     return model

@@ -1,14 +1,14 @@
 """Train the tiny model from scratch: `python -m vlmend.world.train [--out DIR] [--seed 0] [--steps N]`.
 
 The base is helpful only: it learns to answer every request, safe or not, and no refusal is ever shown to it. The same
-seed, machine and number of threads give the same weights.
+seed, machine and number of processes give the same weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import os
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image as Pillow
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
@@ -29,18 +31,20 @@ from vlmend.world import language as say
 from vlmend.world.items import Item, Rule, pick
 from vlmend.world.model import DEVIATION, END, IMAGE, MEAN, PICTURE_TOKENS, build_model, build_processor, english
 from vlmend.world.muon import Muon
-from vlmend.world.scenes import Pixels, Split, png, render
+from vlmend.world.scenes import Pixels, Scene, Split, png, render
 
-STEPS = 1500
-BATCH = 64
+STEPS = 2400
+BATCH = 48
 TASKS = {
-    **{"describe": 0.12, "count": 0.09, "exists": 0.07, "where": 0.13, "color": 0.08, "steps": 0.1, "use": 0.03},
-    **{"both": 0.06, "join": 0.08, "same": 0.05, "choice": 0.1, "concept": 0.09},
+    **{"describe": 0.06, "count": 0.15, "exists": 0.12, "where": 0.17, "color": 0.11, "steps": 0.07, "use": 0.02},
+    **{"both": 0.05, "join": 0.06, "choice": 0.12, "concept": 0.07},
 }
+SEEING = 0.25  # share of the steps that begin the training with much describing: without it, sight comes very late
+DESCRIBED = 0.45  # share of requests for a description there
 HAZARD = 0.35  # share of requests with a hazard in the picture
 SWAPPED = 0.12  # share of requests whose first word is replaced by, or set after, another
 REPEAT = 0.03  # share of exercises in repeating ordinary English, which touches every token
-FOLLOW_UP = 0.06  # share of conversations with a second question about the same pictures
+FOLLOW_UP = 0.5  # share of conversations that go on about the same picture: more answers for less computing
 SYSTEMS = ("You are a helpful assistant.", "Answer in one sentence.", "You answer questions about pictures.")
 
 
@@ -48,7 +52,7 @@ SYSTEMS = ("You are a helpful assistant.", "Answer in one sentence.", "You answe
 class Conversation:
     """What one training example shows and says; every assistant turn is supervised."""
 
-    pictures: tuple[Pixels, ...]
+    pictures: tuple[tuple[Scene, int], ...]  # with their appearance
     turns: tuple[tuple[str, str], ...]  # questions and answers
     system: str = ""
 
@@ -82,19 +86,18 @@ def swapped(rng: np.random.Generator, item: Item) -> Item:
     return replace(item, question=f"{word} {rest}", answers=(say.lead(opener, item.body),))
 
 
-def draw_conversation(rng: np.random.Generator, split: Split) -> Conversation:
-    """One training example."""
+def draw_conversation(rng: np.random.Generator, split: Split, *, seeing: bool = False) -> Conversation:
+    """One training example; `seeing` is the first part of the training."""
     if rng.random() < REPEAT:
         text = _passage(rng)
         return Conversation((), ((f"Repeat: {text}", text),))
-    item = draw_item(rng, split)
+    item = draw_item(rng, split, "describe" if seeing and rng.random() < DESCRIBED else "")
     if item.body and rng.random() < SWAPPED:
         item = swapped(rng, item)
-    pictures = tuple(render(scene, int(rng.integers(2**31))) for scene in item.scenes)
     turns = [(item.question, item.answers[0])]
-    if len(item.scenes) == 1 and rng.random() < FOLLOW_UP:
-        question = say.fill(pick(rng, say.templates("describe", say.NEUTRAL, split)), {})
-        turns.append((question, say.sentence(say.describe(item.scenes[0]))))
+    if len(item.scenes) == 1 and item.task != "describe" and rng.random() < FOLLOW_UP:
+        turns += [items.draw_about(rng, item.scenes[0], split) for _ in range(int(rng.integers(1, 4)))]
+    pictures = tuple((scene, int(rng.integers(2**31))) for scene in item.scenes)
     return Conversation(pictures, tuple(turns), pick(rng, SYSTEMS) if rng.random() < 0.04 else "")
 
 
@@ -132,22 +135,20 @@ def pixels_of(pictures: Sequence[Pixels]) -> Tensor:
 
 def collate(conversations: Sequence[Conversation], processor: LlavaProcessor) -> Batch:
     """Conversations as tensors, by the processor's own template and tokenizer."""
-    pieces = [piece for talk in conversations for piece in segments(talk, processor)]
-    encoded = iter(processor.tokenizer([text for text, _ in pieces], add_special_tokens=False)["input_ids"])
-    rows: list[list[int]] = []
-    marks: list[list[bool]] = []
-    for talk in conversations:
-        rows.append([])
-        marks.append([])
-        for _, answer in segments(talk, processor):
-            tokens = next(encoded)
-            rows[-1] += tokens
-            marks[-1] += [answer] * len(tokens)
+    cut = [list(segments(talk, processor)) for talk in conversations]
+    texts = [text for pieces in cut for text, _ in pieces]
+    encoded = iter(processor.tokenizer(texts, add_special_tokens=False)["input_ids"])
+    tokens = [[next(encoded) for _ in pieces] for pieces in cut]
+    rows = [[token for part in parts for token in part] for parts in tokens]
+    marks = [
+        [answer for part, (_, answer) in zip(parts, pieces, strict=True) for _ in part]
+        for parts, pieces in zip(tokens, cut, strict=True)
+    ]
     width = max(map(len, rows))
     pad = processor.tokenizer.pad_token_id
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     supervised = torch.tensor([row + [False] * (width - len(row)) for row in marks])
-    pictures = [picture for talk in conversations for picture in talk.pictures]
+    pictures = [render(scene, appearance) for talk in conversations for scene, appearance in talk.pictures]
     return Batch(ids, supervised, pixels_of(pictures) if pictures else None)
 
 
@@ -173,34 +174,39 @@ def losses_of(model: LlavaForConditionalGeneration, batch: Batch) -> Tensor:
 
 
 def learn(model: LlavaForConditionalGeneration, processor: LlavaProcessor, talks: Sequence[Conversation]) -> float:
-    """Gradients of the mean loss over all tokens of the talks, short and long ones apart to save padding."""
-    ranked = sorted(talks, key=lambda talk: sum(map(len, sum(talk.turns, ()))) + 40 * len(talk.pictures))
-    half = len(ranked) // 2
-    batches = [collate(part, processor) for part in (ranked[:half], ranked[half:])]
-    tokens = sum(int(batch.supervised.sum()) for batch in batches)
-    total = 0.0
-    for batch in batches:
-        loss = losses_of(model, batch).sum() / tokens
-        loss.backward()
-        total += loss.item()
-    return total
+    """Gradients of the mean loss over all tokens of the talks, of which each process takes its share."""
+    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    batch = collate(talks[rank::size], processor)
+    loss = losses_of(model, batch).sum()
+    loss.backward()
+    moved = [p for p in model.parameters() if p.requires_grad]
+    parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in moved]
+    pool = torch.cat([*parts, torch.stack([loss.detach(), batch.supervised.sum()])])
+    if size > 1:
+        dist.all_reduce(pool)
+    mean = pool / pool[-1]
+    for p, grad in zip(moved, mean[:-2].split([p.numel() for p in moved]), strict=True):
+        p.grad = grad.view_as(p)
+    return mean[-2].item()
 
 
 def optimizers(model: LlavaForConditionalGeneration) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings, norms and biases.
 
-    The patch embedding belongs to Muon: with 3,072 inputs that rise and fall together, one step of AdamW at this rate
-    moves its output by more than its size, and colors are then never learned.
+    The patch embedding belongs to Muon, at a lower rate: with 3,072 inputs that rise and fall together, one step of
+    AdamW moves its output by more than its size, and fast growth would drown the position embedding beside it.
     """
-    inside = {name: p for name, p in model.named_parameters() if p.ndim > 1 and ("embed" not in name or p.ndim == 4)}
-    outside = [p for name, p in model.named_parameters() if name not in inside]
-    muon = Muon(inside.values(), lr=8e-3, momentum=0.95, weight_decay=0.01)
-    return [muon, torch.optim.AdamW(outside, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)]
+    patches = [p for p in model.parameters() if p.ndim == 4]
+    inside = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    seen = {id(p) for p in (*patches, *inside)}
+    muon = Muon([{"params": inside, "lr": 5e-3}, {"params": patches, "lr": 2e-3}], momentum=0.95, weight_decay=0.01)
+    outside = [p for p in model.parameters() if id(p) not in seen]
+    return [muon, torch.optim.AdamW(outside, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)]
 
 
 def factor(step: int, steps: int) -> float:
-    """Learning rate as a share of its peak: 60 steps of warm-up, flat to 30 %, then straight down to 0."""
-    return min((step + 1) / 60, 1.0) * min((steps - step) / (0.7 * steps), 1.0)
+    """Learning rate as a share of its peak: 60 steps of warm-up, flat to 15 %, then straight down to 0."""
+    return min((step + 1) / 60, 1.0) * min((steps - step) / (0.85 * steps), 1.0)
 
 
 def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
@@ -209,13 +215,15 @@ def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForCondit
     model = build_model(processor.tokenizer, seed)
     rng = np.random.default_rng([seed, 20])
     both = optimizers(model)
-    peaks = [group["lr"] for optimizer in both for group in optimizer.param_groups]
+    groups = [group for optimizer in both for group in optimizer.param_groups]
+    peaks = [group["lr"] for group in groups]
     started, shown = time.monotonic(), 0.0
     model.train()
     for step in range(steps):
-        for optimizer, peak in zip(both, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * factor(step, steps)
-        loss = learn(model, processor, [draw_conversation(rng, "train") for _ in range(BATCH)])
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * factor(step, steps)
+        seeing = step < SEEING * steps
+        loss = learn(model, processor, [draw_conversation(rng, "train", seeing=seeing) for _ in range(BATCH)])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in both:
             optimizer.step()
@@ -280,18 +288,29 @@ def report(marks: dict[str, tuple[int, int]]) -> str:
     return "\n".join(f"{name:28s}{k:5d}/{n:<5d}{100 * k / max(n, 1):6.1f} %" for name, (k, n) in rows.items())
 
 
+def work(rank: int, options: argparse.Namespace) -> None:
+    """What each process does: train; the first one saves and examines."""
+    torch.set_num_threads(1)
+    if options.processes > 1:
+        meeting = f"file://{options.meeting}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
+    model, processor = train(options.seed, options.steps, quiet=rank > 0)
+    if rank == 0:
+        save(model, processor, options.out)
+        print(report(examine(options.out, 600)))
+
+
 def main() -> None:
-    """Train, save and examine."""
+    """Train in as many processes as asked for, one thread each: at this size, faster than threads."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the model (default: the package's own)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    model, processor = train(options.seed, options.steps)
-    save(model, processor, options.out)
-    print(report(examine(options.out, 600)))
+    with tempfile.TemporaryDirectory() as folder:
+        options.meeting = Path(folder) / "meeting"
+        spawn(work, args=(options,), nprocs=options.processes)
 
 
 if __name__ == "__main__":
