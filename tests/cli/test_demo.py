@@ -84,7 +84,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Values:
     assert all(r["n"] >= 200 and not r["unscored"] for c in cells for r in c["metrics"].values())
     page = Path(json.loads(first.stdout)["report"]).read_text()
     assert not re.search(r"(?:src|href)=.https?:", page)
-    return {(c["model"], c["condition"]): {m: r["value"] for m, r in c["metrics"].items()} for c in cells}
+    return {(c["name"], c["condition"]): {m: r["value"] for m, r in c["metrics"].items()} for c in cells}
 
 
 @pytest.mark.slow

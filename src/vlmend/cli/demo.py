@@ -95,7 +95,7 @@ def demo(
     page = build(TITLE, _sections(results, rates, table), folder / "report.html", lead=LEAD)
     seconds = time.monotonic() - started
     if json_:
-        cells = [{"model": m, "condition": c, **result.to_json()} for (m, c), result in results.items()]
+        cells = [{"name": m, "condition": c, **result.to_json()} for (m, c), result in results.items()]
         typer.echo(json.dumps({"report": str(page), "seconds": round(seconds, 1), "cells": cells}, ensure_ascii=False))
         return
     output = Console()
