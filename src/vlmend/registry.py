@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from vlmend.errors import ConfigError, UnknownName, UsageError
+from vlmend.types import Backend
 
 
 class Spec(NamedTuple):
@@ -160,3 +161,17 @@ KINDS: dict[str, Registry] = {
     "backends": backends,
     "families": families,
 }
+
+
+def backend_for(model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int | None = None) -> Backend:
+    """A model spec as a backend: `NAME:…` is the backend of that name, anything else a model transformers loads."""
+    name, colon, _ = model.partition(":")
+    if name in backends.names() and name != "hf":
+        return backends.from_spec(model)
+    if colon and name != "hf":
+        raise UnknownName("backend", name, backends.names())
+    spec = model.removeprefix("hf:")
+    if not spec or spec == "hf":
+        raise UsageError(f"{model!r} names no model; write world, a folder or a Hugging Face id, each maybe +ADAPTER")
+    settings: dict[str, Any] = {"model": spec, "device": device, "dtype": dtype}
+    return backends.build("hf", settings if batch_size is None else {**settings, "batch_size": batch_size})

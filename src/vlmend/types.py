@@ -198,12 +198,17 @@ class Decoding:
     top_k: int = 0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    num_return_sequences: int = 1
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a model said. `id` hashes model, prompt, images and decoding, so that nothing is asked twice."""
+    """What a model said. `id` hashes model, prompt, images, decoding and sample, so that nothing is asked twice.
+
+    `sample` counts the answers to one prompt from 0. `tokens` are those of the answer, `reasoning` included, which is
+    what the model said to itself before `text`.
+    """
 
     id: str
     example_id: str
@@ -213,6 +218,9 @@ class Response:
     seconds: float = 0.0
     model: str = ""
     why: str = ""
+    sample: int = 0
+    reasoning: str = ""
+    prompt_tokens: int = 0
 
     @property
     def said(self) -> bool:
@@ -324,7 +332,32 @@ class Backend(Protocol):
     def fingerprint(self) -> str: ...
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
-        """One response per example, in any order, each as soon as it is there."""
+        """`num_return_sequences` responses per example, in any order, each as soon as it is there."""
+        ...
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a model finds a given answer to an example: log p(answer | prompt, pictures), natural logarithm.
+
+    `logprob` sums over the answer's `tokens`, its end token not included; None where it could not be computed (`why`).
+    """
+
+    example_id: str
+    answer: str
+    logprob: float | None
+    tokens: int = 0
+    why: str = ""
+
+
+class Scorer(Protocol):
+    """A backend that can also say how likely given answers are: multiple choice, yes/no margins, forgetting."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        """One per example and answer, in any order, each as soon as it is there."""
         ...
 
 

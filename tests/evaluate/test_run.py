@@ -16,7 +16,6 @@ from tests.evaluate.conftest import write
 from vlmend.backends.scripted import Scripted
 from vlmend.errors import DataError, StoreError, UsageError
 from vlmend.evaluate.compare import compare
-from vlmend.evaluate.generate import backend_for
 from vlmend.evaluate.run import (
     EvalConfig,
     EvalResult,
@@ -28,6 +27,7 @@ from vlmend.evaluate.run import (
     score_only,
 )
 from vlmend.judges.refusal import Refusal
+from vlmend.registry import backend_for
 from vlmend.store import Run, read_rows
 from vlmend.types import Decoding, Example, Finish, Message, Response, Verdict
 

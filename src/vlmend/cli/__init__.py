@@ -11,11 +11,27 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from vlmend.errors import VlmendError
 
 CLICK_ERROR = typer.BadParameter.__mro__[2]  # typer brings its own copy of click, or shares it, depending on version
 INTERRUPTED = 130
+
+
+class InOrder(TyperGroup):
+    """Commands in the order of the work, not with groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, those that ORDER does not know at the end."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+ORDER = (
+    *("demo", "list", "data", "audit", "build", "tune", "eval", "generate", "judge", "score", "compare", "mirage"),
+    *("report", "serve", "power", "bench"),
+)
 
 
 def _version(wanted: bool) -> None:
@@ -38,10 +54,10 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import compare, data, demo, eval, list, report, tune
+    from vlmend.cli import compare, data, demo, eval, judge, list, report, tune
 
     app = typer.Typer(
-        name="vlmend", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+        name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
         rich_markup_mode=None,  # plain help: rich's Markdown and highlighters would take most of the half second
     )  # fmt: skip
     app.callback()(_root)
@@ -51,7 +67,7 @@ def build() -> typer.Typer:
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
     app.command("generate", short_help="The first stage of eval alone: ask.")(eval.generate)
-    app.command("judge", short_help="The second stage of eval alone: judge.")(eval.judge)
+    app.add_typer(judge.app, short_help="The second stage of eval alone: judge.")
     app.command("score", short_help="The third stage of eval alone: count.")(eval.score)
     app.command("compare", short_help="What changed from one run to another.")(compare.compare)
     app.command("report", short_help="Write one page about runs.")(report.report)

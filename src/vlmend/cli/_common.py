@@ -45,6 +45,7 @@ Judges = Annotated[
     list[str] | None,
     typer.Option("--judge", help="A judge beside the suite's own; repeat for more.", show_default=False),
 ]
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")]
 Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most N examples, evenly over the subsets.")]

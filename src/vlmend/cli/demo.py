@@ -130,8 +130,8 @@ def recipe(folder: Path, openers: str, size: Size, seed: int, device: str) -> Re
 
 def _evaluate(models: Mapping[str, str], folder: Path, size: Size, seed: int, device: str, console: Console) -> Results:
     """Every model under every condition, one run folder each."""
-    from vlmend.evaluate.generate import backend_for
     from vlmend.evaluate.run import EvalConfig, evaluate
+    from vlmend.registry import backend_for
 
     results: dict[tuple[str, str], EvalResult] = {}
     for name, model in models.items():

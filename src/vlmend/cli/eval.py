@@ -1,17 +1,15 @@
-"""`vlmend eval` and its stages alone: `generate`, `judge`, `score`."""
+"""`vlmend eval` and two of its stages alone: `generate` and `score`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from vlmend.cli._common import (
     Attacks,
     BatchSize,
     Device,
     Dtype,
+    Folder,
     Json,
     Judges,
     Limit,
@@ -29,8 +27,6 @@ from vlmend.cli._common import (
     print_json,
     show,
 )
-
-Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 
 
 def evaluate(
@@ -105,25 +101,6 @@ def generate(
     if json_:
         rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done]
         print_json(rows[0] if len(rows) == 1 else {"runs": rows})
-
-
-def judge(
-    run: Folder,
-    judge: Annotated[
-        list[str] | None, typer.Option("--judge", help="Instead of the suite's; repeat for more.", show_default=False)
-    ] = None,
-    json_: Json = False,
-) -> None:
-    """The second stage of eval alone: judge the stored answers of RUN."""
-    from vlmend.evaluate.run import judge_only
-    from vlmend.store import find_runs
-
-    new = {str(found.folder): judge_only(found.folder, judge or []) for found in find_runs(run)}
-    if json_:
-        print_json({"run": str(run), "judged": sum(new.values()), "runs": new})
-    else:
-        for folder, count in new.items():
-            typer.echo(f"{folder}: {count} new verdicts")
 
 
 def score(run: Folder, max_unscored: MaxUnscored = 0.02, json_: Json = False) -> None:

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vlmend.backends import response_id
-from vlmend.errors import DataError, UnknownName, UsageError
-from vlmend.registry import backends
+from vlmend.errors import DataError, UsageError
 from vlmend.store import Asked, Run, response_to_json
 from vlmend.types import Backend, Decoding, Example, Finish, Response, digest
-
-
-def backend_for(model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int | None = None) -> Backend:
-    """A model spec as a backend: `NAME:…` is the backend of that name, anything else a model transformers loads."""
-    name, colon, _ = model.partition(":")
-    if name in backends.names() and name != "hf":
-        return backends.from_spec(model)
-    if colon and name != "hf":
-        raise UnknownName("backend", name, backends.names())
-    spec = model.removeprefix("hf:")
-    if not spec or spec == "hf":
-        raise UsageError(f"{model!r} names no model; write world, a folder or a Hugging Face id, each maybe +ADAPTER")
-    settings: dict[str, Any] = {"model": spec, "device": device, "dtype": dtype}
-    return backends.build("hf", settings if batch_size is None else {**settings, "batch_size": batch_size})
 
 
 def awaited(example: Example, fingerprint: str, decoding: Decoding) -> str:

@@ -14,12 +14,12 @@ from vlmend import data
 from vlmend.config import Section
 from vlmend.data.dataset import Dataset, refuse_duplicates
 from vlmend.errors import StoreError, UsageError
-from vlmend.evaluate.generate import Generated, awaited, backend_for, generate
+from vlmend.evaluate.generate import Generated, awaited, generate
 from vlmend.evaluate.judge import judge_run, missing_judges
 from vlmend.evaluate.progress import Stages
 from vlmend.manifest import environment
 from vlmend.metrics import rates
-from vlmend.registry import attacks, judges, suites
+from vlmend.registry import attacks, backend_for, judges, suites
 from vlmend.store import Asked, Run
 from vlmend.types import Backend, Decoding, Example, Expected, Judge, Metric, Rate, Record, Suite, digest
 
