@@ -44,7 +44,7 @@ def members(kind: str) -> list[str]:
         "objectives": ["__call__"],
         "sources": ["__iter__"],
         "judges": ["name", "__call__"],
-        "attacks": ["__call__"],
+        "attacks": ["changes", "__call__"],
         "suites": ["name", "protocol", "sources", "judges", "metrics", "decoding"],
         "backends": ["fingerprint", "generate"],
         "families": [],

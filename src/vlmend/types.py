@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vlmend.errors import DataError
 
@@ -151,6 +151,11 @@ class Example:
     def question(self) -> str:
         """Text of the last user turn."""
         return self.prompt[-1].text
+
+    @property
+    def origin(self) -> str:
+        """Id of the example this is a variant of, as some attacks make them; its own id where it is none."""
+        return self.meta.get("origin", self.id)
 
 
 @dataclass(frozen=True)
@@ -310,10 +315,37 @@ class PairSource(Protocol):
     def __iter__(self) -> Iterator[Pair]: ...
 
 
-class Attack(Protocol):
-    """In goes an example, out comes an example. It cannot see the judge."""
+Touched = Literal["text", "pictures", "places", "history"]
 
-    def __call__(self, example: Example) -> Example: ...
+
+class Attack(Protocol):
+    """In goes an example, out comes what is asked instead: an example, or several variants. It cannot see the judge.
+
+    `changes` names all it may touch: the last turn's "text", what the "pictures" show, their number and "places", the
+    "history" before the last turn. Whoever runs the attack holds it to that. An attack that must know the other
+    examples has a method `among(examples)`, one that must see into the model `against(victim, folder)`; each returns
+    the attack to use.
+    """
+
+    @property
+    def changes(self) -> frozenset[Touched]: ...
+
+    def __call__(self, example: Example) -> Example | Sequence[Example]: ...
+
+
+class Victim(Protocol):
+    """A model an attack may see into."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def loss(self, example: Example, target: str) -> float:
+        """-log p(target | prompt, pictures) per token of the target."""
+        ...
+
+    def gradients(self, example: Example, target: str) -> tuple[float, list[Any]]:
+        """The loss, and its gradient by the pixels of every picture, (height, width, 3), per step of 1 in 255."""
+        ...
 
 
 class Judge(Protocol):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vlmend.backends import response_id
 from vlmend.config import ModelConfig
 from vlmend.errors import ConfigError, DataError, ModelError
-from vlmend.types import Decoding, Example, Finish, Response, conversation_key, digest
+from vlmend.types import Decoding, Example, Finish, Response, Victim, conversation_key, digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +69,12 @@ class Hf:
         model = self._loaded.model
         name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
         return f"{name}, {str(model.dtype).removeprefix('torch.')}"
+
+    def victim(self) -> Victim:
+        """The model, for attacks that see into it."""
+        from vlmend.models.victim import LocalVictim
+
+        return LocalVictim(self._loaded)
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """Responses batch by batch, longest prompts first, so that what does not fit shows at once.

@@ -14,6 +14,7 @@ from vlmend import data
 from vlmend.config import Section
 from vlmend.data.dataset import Dataset, refuse_duplicates
 from vlmend.errors import StoreError, UsageError
+from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
 from vlmend.evaluate.generate import Generated, awaited, generate
 from vlmend.evaluate.judge import judge_run, missing_judges
 from vlmend.evaluate.progress import Stages
@@ -21,7 +22,7 @@ from vlmend.manifest import environment
 from vlmend.metrics import rates
 from vlmend.registry import attacks, backend_for, judges, suites
 from vlmend.store import Asked, Run
-from vlmend.types import Backend, Decoding, Example, Expected, Judge, Metric, Rate, Record, Suite, digest
+from vlmend.types import Attack, Backend, Decoding, Example, Expected, Judge, Metric, Rate, Record, Suite, digest
 
 
 class EvalConfig(Section):
@@ -156,22 +157,31 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
         stages.say(warning, style="bold yellow")
     examples = [e for s in sets for e in s.examples]
     refuse_duplicates(examples, f"suite {config.suite}")
-    for attack in chain:
-        examples = [attack(e) for e in examples]
     backend = backend or _backend(config)
+    examples = attacked(_aimed(chain, backend, config), limited(examples, config.limit))
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
     run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
     name = backend.fingerprint
-    asked = [
-        Asked(e, awaited(e, name, decoding), suite.name, suite.protocol, config.attack_name)
-        for e in limited(examples, config.limit)
-    ]
+    asked = [Asked(e, awaited(e, name, decoding), suite.name, suite.protocol, config.attack_name) for e in examples]
     run.write_asked(asked)
     done = generate(run, asked, backend, decoding, stages)
     silent = f" ({done.silent} say nothing)" if done.silent else ""
     stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
     return run, done
+
+
+def _aimed(chain: Sequence[Attack], backend: Any, config: EvalConfig) -> Sequence[Attack]:
+    """The attacks, those that must see into the model turned against the one that is asked."""
+    blind = next((attack for attack in chain if needs_victim(attack)), None)
+    if blind is None:
+        return chain
+    if not hasattr(backend, "victim"):
+        raise UsageError(
+            f"attack {name_of(blind)} needs gradients, so a model that runs here, not {config.model!r};"
+            " pictures it made can be asked elsewhere from the run's folder"
+        )
+    return aimed(chain, backend.victim(), config.out / "attacked")
 
 
 def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
