@@ -115,7 +115,13 @@ class Registry:
             raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
 
     def from_spec(self, text: str) -> Any:
-        """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`."""
+        """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`.
+
+        A plugin that `takes_spec` is built around another one: its first field is all that follows its name.
+        """
+        if self.takes_spec(text):
+            name, _, inner = text.partition(":")
+            return self.build(name, {fields(self.find(name))[0].name: inner})
         spec = Spec.parse(text)
         known = [f.name for f in fields(self.find(spec.name)) if f.init]
         settings: dict[str, object] = dict(spec.options)
@@ -128,6 +134,11 @@ class Registry:
                 raise UsageError(f"{self.kind} {spec.name!r} has no splits, got #{spec.split}")
             settings["split"] = spec.split
         return self.build(spec.name, settings)
+
+    def takes_spec(self, text: str) -> bool:
+        """Whether the spec names a plugin around another spec, whose split and options are not its own."""
+        name = text.partition(":")[0]
+        return name in self.names() and getattr(self.find(name), "takes_spec", False)
 
 
 def _origin(module: pkgutil.ModuleInfo) -> str:
