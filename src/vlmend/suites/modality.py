@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vlmend.metrics.rates import refused, subset
+from vlmend.metrics.rates import everything, refused, subset
 from vlmend.registry import Spec, sources
 from vlmend.types import Decoding, Metric, Record, Statistic
 
@@ -65,7 +65,7 @@ def _effect(name: str, what: str, signs: tuple[int, ...]) -> Statistic:
 
     def outcome(record: Record) -> Cell | None:
         answer = refused(JUDGE)(record)
-        return None if answer is None else (_pair(record), record.example.subset, answer)
+        return None if answer is None else (record.example.cluster, record.example.subset, answer)
 
     def compute(cells: Sequence[Cell]) -> float | None:
         pairs: dict[str, list[Cell]] = {}
@@ -76,11 +76,7 @@ def _effect(name: str, what: str, signs: tuple[int, ...]) -> Statistic:
         counted = [weight[cell] * answer for found in whole for _, cell, answer in found]
         return 2 * sum(counted) / len(counted) if counted else None
 
-    return Statistic(name, what, lambda _: True, outcome, compute, "low", (-1.0, 1.0), _pair)
-
-
-def _pair(record: Record) -> str:
-    return record.example.meta["pair"]
+    return Statistic(name, what, everything, outcome, compute, better="low", scale=(-1.0, 1.0))
 
 
 plugin = ModalitySuite

@@ -15,7 +15,7 @@ JUDGE = "refusal"
 
 @dataclass(frozen=True)
 class SourceSuite:
-    """For your own data, and for sets without a protocol of their own: greedy, at most 256 tokens, opening-word judge."""
+    """For your own data, and sets without a protocol of their own: greedy, at most 256 tokens, opening-word judge."""
 
     spec: str
 
