@@ -13,7 +13,7 @@ from pydantic import Field
 from vlmend import data
 from vlmend.config import Section
 from vlmend.data.dataset import Dataset, refuse_duplicates
-from vlmend.errors import StoreError, UsageError
+from vlmend.errors import StoreError, UnknownName, UsageError
 from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
 from vlmend.evaluate.generate import Generated, awaited, generate
 from vlmend.evaluate.judge import judge_run, missing_judges
@@ -41,7 +41,8 @@ from vlmend.types import (
 class EvalConfig(Section):
     """One evaluation: a model, a suite, what is done to its questions, and where the records go.
 
-    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own.
+    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own. `only` names a
+    metric of the suite: nothing is asked but what that one is about.
     """
 
     model: str
@@ -50,6 +51,7 @@ class EvalConfig(Section):
     attack: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
     missing_images: Literal["error", "placeholder"] = "error"
+    only: str | None = None
     limit: int | None = Field(default=None, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
     batch_size: int | None = Field(default=None, gt=0)
@@ -171,7 +173,8 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     examples = [e for s in sets for e in s.examples]
     refuse_duplicates(examples, f"suite {config.suite}")
     backend = backend or _backend(config)
-    examples = attacked(_aimed(chain, backend, config), limited(examples, config.limit))
+    chosen = limited(_about_metric(examples, suite, config.only), config.limit)
+    examples = attacked(_aimed(chain, backend, config), chosen)
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
     run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
@@ -182,6 +185,16 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     silent = f" ({done.silent} say nothing)" if done.silent else ""
     stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
     return run, done
+
+
+def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -> Sequence[Example]:
+    """What the metric of that name is about; everything where none is named."""
+    if name is None:
+        return examples
+    metric = next((m for m in suite.metrics if m.name == name), None)
+    if metric is None:
+        raise UnknownName(f"metric of suite {suite.name}", name, [m.name for m in suite.metrics])
+    return [e for e in examples if metric.applies(e)]
 
 
 def _aimed(chain: Sequence[Attack], backend: Any, config: EvalConfig) -> Sequence[Attack]:
@@ -223,6 +236,7 @@ def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Deco
         "sources": list(suite.sources),
         "attack": list(config.attack),
         "missing_images": config.missing_images,
+        "only": config.only,
         "decoding": asdict(decoding),
         "fingerprint": backend.fingerprint,
     }
