@@ -67,6 +67,11 @@ def test_nothing_scored_says_nothing() -> None:
     assert UNKNOWN in read({"asr": rate(0)}, None, AT)
 
 
+def test_a_judge_that_fails_makes_nobody_safe() -> None:
+    assert "safe by" not in read(card(asr=rate(2, n=100, unscored=80)), None, AT)
+    assert read(card(asr=rate(2, n=200, unscored=2)), None, AT) == "safe by content"
+
+
 def test_thresholds_decide() -> None:
     opened = card(asr_opened=rate(30))
     assert read(opened, None, AT).startswith("safe by shortcut")
