@@ -1,4 +1,4 @@
-"""How far a judge can be trusted: its answers against labels, its scores against outcomes, and what that does to a rate.
+"""How far a judge can be trusted: its answers against labels, its scores against outcomes, what that does to a rate.
 
 An answer it did not judge is no error and no success: it is counted apart.
 """
@@ -147,7 +147,7 @@ class Corrected:
 
 
 def rogan_gladen(measured: Rate, recall: Rate, specificity: Rate, z: float = Z95) -> Corrected:
-    """(p + sp - 1) / (se + sp - 1), clipped to [0, 1] (Rogan and Gladen 1978), with Lang and Reiczigel's interval (2014).
+    """(p + sp - 1) / (se + sp - 1), clipped (Rogan and Gladen 1978), with Lang and Reiczigel's interval (2014).
 
     The interval adds z²/2 successes of z² to p and one of two to se and sp, takes the delta method's variance
     p(1 - p)/n + (1 - π)² sp(1 - sp)/n_sp + π² se(1 - se)/n_se over (se + sp - 1)², and shifts the center by
