@@ -187,7 +187,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig."""
+    """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig.
+
+    `schema` is a JSON schema, as JSON text, that the answer has to fit; empty for free text. Servers keep to it as well
+    as they can; local and scripted backends take no notice of it, so whoever asks checks the answer.
+    """
 
     max_new_tokens: int = 256
     min_new_tokens: int = 0
@@ -200,6 +204,7 @@ class Decoding:
     no_repeat_ngram_size: int = 0
     num_return_sequences: int = 1
     seed: int = 0
+    schema: str = ""
 
 
 @dataclass(frozen=True)
