@@ -262,13 +262,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Rate:
-    """k of n, its 95 % interval, and how many of the population could not be scored (not part of n)."""
+    """k of n, its 95 % interval, and how many of the population could not be scored (not part of n).
+
+    `clusters` says how many independent clusters the n fall into, where the interval takes that into account; 0 where
+    all n are independent and the interval is plain Wilson.
+    """
 
     k: int
     n: int
     unscored: int
     low: float | None
     high: float | None
+    clusters: int = 0
 
     @property
     def value(self) -> float | None:
@@ -289,11 +294,46 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A number that is no proportion: a mean score or a statistic of n records, with its 95 % bootstrap interval.
+
+    `scale` is the smallest and the largest value there can be; unscored records are not part of n. `worst` and `best`
+    put them at an end of the scale, as for a Rate: all at the top, all at the bottom.
+    """
+
+    value: float | None
+    n: int
+    unscored: int
+    low: float | None
+    high: float | None
+    clusters: int = 0
+    scale: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def worst(self) -> float | None:
+        """The mean if every unscored record had the largest value."""
+        return self._with(self.scale[1])
+
+    @property
+    def best(self) -> float | None:
+        """The mean if every unscored record had the smallest value."""
+        return self._with(self.scale[0])
+
+    def _with(self, edge: float) -> float | None:
+        total = self.n + self.unscored
+        return ((self.value or 0.0) * self.n + edge * self.unscored) / total if total else None
+
+
+Measured = Rate | Mean
+
+
+@dataclass(frozen=True)
 class Metric:
     """A named yes/no question about the records it applies to.
 
     `outcome` gives None for a record that could not be scored. `better` says which direction is good,
-    so that tables, worst cases and comparisons need not guess.
+    so that tables, worst cases and comparisons need not guess. With a `unit`, the records of one unit count once, as
+    the shots of one question do: `combine` says whether any of them or all of them must have the outcome.
     """
 
     name: str
@@ -301,6 +341,39 @@ class Metric:
     applies: Callable[[Example], bool]
     outcome: Callable[[Record], bool | None]
     better: Literal["low", "high"] = "low"
+    unit: Callable[[Record], str] | None = None
+    combine: Literal["any", "all"] = "any"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named number per record, such as ROUGE-L, whose mean is reported. `outcome` gives None where it has none."""
+
+    name: str
+    summary: str
+    applies: Callable[[Example], bool]
+    outcome: Callable[[Record], float | None]
+    better: Literal["low", "high"] = "high"
+    scale: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A named number of all records together that is no mean over them, such as a gap between two kinds of records.
+
+    `compute` sees the records that could be scored (`scored`) and gives None where they do not suffice.
+    """
+
+    name: str
+    summary: str
+    applies: Callable[[Example], bool]
+    scored: Callable[[Record], bool]
+    compute: Callable[[Sequence[Record]], float | None]
+    better: Literal["low", "high"] = "high"
+    scale: tuple[float, float] = (0.0, 1.0)
+
+
+Measure = Metric | Score | Statistic
 
 
 class Source(Protocol):
@@ -381,7 +454,7 @@ class Suite(Protocol):
     @property
     def judges(self) -> Sequence[str]: ...
     @property
-    def metrics(self) -> Sequence[Metric]: ...
+    def metrics(self) -> Sequence[Measure]: ...
     @property
     def decoding(self) -> Decoding: ...
 
