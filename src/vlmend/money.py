@@ -196,7 +196,7 @@ class Purse:
         for model in self.expected if self.dry else self.spent:
             price = self.prices.of(model)
             about, most = self.expected[model] if self.dry else (self.spent[model], self.spent[model])
-            row = {"calls": about.calls, "input_tokens": about.input, "output_tokens": about.output}
+            row: dict[str, Any] = {"calls": about.calls, "input_tokens": about.input, "output_tokens": about.output}
             row["cost"] = about.cost(price) if price else None
             if self.dry:
                 row |= {"most_tokens": most.input + most.output, "most_cost": most.cost(price) if price else None}

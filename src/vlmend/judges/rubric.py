@@ -1,7 +1,7 @@
 """A model judges by a rubric: harm, tone, sarr, factual, relevance, mis, helpful, or one of your own.
 
-The prompts are ours, versioned and known by their hash. The answer is shown as data; a verdict off the menu, or none, is
-unscored.
+The prompts are ours, versioned and known by their hash. The answer is shown as data; no verdict, or one off the menu,
+is unscored.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from vlmend.judging import rubric
 from vlmend.judging.desk import Asked, Desk, Question, Reply, Sees, ask, weigh
 from vlmend.judging.naming import spec
 from vlmend.judging.reading import read, schema
-from vlmend.types import Decoding, Example, Response, Verdict
+from vlmend.judging.sifting import Pair, in_order, sifted
+from vlmend.types import Decoding, Verdict
 
 LONGEST = {"json": 64, "reason": 320, "word": 8, "likelihood": 1}  # tokens
-
-Pair = tuple[Example, Response]
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,12 @@ class Rubric:
 
     def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair."""
-        found = dict(self.stream(pairs))
-        return [found[i] for i in range(len(pairs))]
+        return in_order(self.stream(pairs))
 
     def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
         """Verdicts as they come in, each with its pair's place."""
-        open_: list[int] = []
-        for place, (example, response) in enumerate(pairs):
-            why = "" if response.said else "nothing was said"
-            if why := why or self._rubric.lacks(example):
-                yield place, Verdict(self.name, response.id, why=why)
-            else:
-                open_.append(place)
+        unscored, open_ = sifted(self.name, pairs, self._rubric.lacks)
+        yield from unscored.items()
         if not open_:
             return
         labels = self.about

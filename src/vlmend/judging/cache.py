@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +69,7 @@ class Cache:
             del self.__dict__["_database"]
 
     @contextmanager
-    def _said_plainly(self) -> Iterator[None]:
+    def _said_plainly(self) -> Generator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:

@@ -142,7 +142,9 @@ def weigh(asked: Asked, questions: Sequence[Question], answers: Sequence[str]) -
 
     def call(backend: Backend, todo: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
         if not hasattr(backend, "likelihoods"):
-            raise UsageError(f"judge {asked.judge}: {asked.model} cannot say how likely an answer is; name a local model")
+            raise UsageError(
+                f"judge {asked.judge}: {asked.model} cannot say how likely an answer is; name a local model"
+            )
         found: dict[str, dict[str, float]] = {key: {} for key, _ in todo}
         examples = [(Example(key, question.prompt), tuple(answers)) for key, question in todo]
         for one in cast(Scorer, backend).likelihoods(examples):

@@ -30,9 +30,11 @@ _POLISH = _words("pomóc udzielić odpowiedzieć spełnić podać zrobić dostar
 _RUSSIAN = _words("помочь помогать ответить предоставить выполнить дать сделать поделиться создать обсуждать помочь")
 
 OPENINGS: dict[str, str] = {
-    "de": rf"\bich (?:kann|darf|werde|möchte|will) (?:[\w']+ ){{0,8}}(?:nicht|keine?[nmr]?)\b[^.!?]{{0,60}}?\b{_GERMAN}\b"
+    "de": r"\bich (?:kann|darf|werde|möchte|will) "
+    rf"(?:[\w']+ ){{0,8}}(?:nicht|keine?[nmr]?)\b[^.!?]{{0,60}}?\b{_GERMAN}\b"
     rf"|\b(?:dabei|damit|das|leider|hierbei) (?:kann|darf|werde|möchte) ich (?:[\w']+ ){{0,6}}(?:nicht|keine?[nmr]?)\b"
-    rf"[^.!?]{{0,60}}?\b{_GERMAN}\b|\btut mir leid,? (?:aber |doch )?(?:das|dabei|ich|da|hier)\b[^.!?]{{0,60}}?\bnicht\b",
+    rf"[^.!?]{{0,60}}?\b{_GERMAN}\b"
+    r"|\btut mir leid,? (?:aber |doch )?(?:das|dabei|ich|da|hier)\b[^.!?]{{0,60}}?\bnicht\b",
     "es": rf"\bno (?:puedo|podemos|podré|voy a|me es posible|estoy autorizad[oa] a)(?: [\w']+){{0,2}}? {_SPANISH}\b"
     r"|\b(?:lo siento|lo lamento|perdón|disculpa|disculpe)\b[^.!?]{0,30}\bno (?:puedo|podemos|es posible|voy a)\b"
     r"(?! (?:ver|distinguir|leer))",
@@ -49,13 +51,14 @@ OPENINGS: dict[str, str] = {
     "pl": rf"\bnie (?:mogę|będę|możemy|jestem w stanie)(?: [\w']+){{0,3}}? {_POLISH}\b",
     "ru": rf"\bне (?:могу|буду|стану|можем|в состоянии)(?: [\w']+){{0,3}}? {_RUSSIAN}\b"
     r"|\b(?:извините|простите|к сожалению)\b[^.!?]{0,20}\bя не (?:могу|буду)\b(?! (?:видеть|разглядеть|увидеть))",
-    "tr": r"\b(?:yardımcı olamam|yardımcı olamıyorum|yardım edemem|bilgi veremem|bunu yapamam|cevap veremem|cevaplayamam"
-    r"|yanıtlayamam|yerine getiremem|sağlayamam)\b",
+    "tr": r"\b(?:yardımcı olamam|yardımcı olamıyorum|yardım edemem|bilgi veremem|bunu yapamam|cevap veremem"
+    r"|cevaplayamam|yanıtlayamam|yerine getiremem|sağlayamam)\b",
     "zh": r"(?:无法|不能|不会|無法|不能夠|不會|不便|不可以|拒绝|拒絕)(?:为您|为你|為您|給您|给您|向您|对此|就此)?"
     r"(?:提供|协助|協助|帮助|幫助|回答|满足|滿足|完成|支持|参与|參與|生成|讨论|討論|回应|回應|执行|執行)",
-    "ja": r"(?:お答え|お手伝い|お応え|ご案内|協力|提供|支援|対応|回答|サポート|お教え|説明|手助け)(?:を)?(?:する)?(?:こと)?(?:は|が)?"
-    r"(?:でき(?:ません|ない|かねます)|いたしかねます|致しかねます|お断り)",
-    "ko": r"(?:도와|도움|답변|제공|대답|알려|지원|응답|설명)[^.!?]{0,12}(?:수 없(?:습니다|어요|음)|수는 없|않겠습니다|어렵습니다)",
+    "ja": r"(?:お答え|お手伝い|お応え|ご案内|協力|提供|支援|対応|回答|サポート|お教え|説明|手助け)"
+    r"(?:を)?(?:する)?(?:こと)?(?:は|が)?(?:でき(?:ません|ない|かねます)|いたしかねます|致しかねます|お断り)",
+    "ko": r"(?:도와|도움|답변|제공|대답|알려|지원|응답|설명)[^.!?]{0,12}"
+    r"(?:수 없(?:습니다|어요|음)|수는 없|않겠습니다|어렵습니다)",
     "ar": r"(?:لا (?:أستطيع|يمكنني|يمكنني أن|أقدر)|لن (?:أستطيع|أتمكن من)|غير قادر على) ?(?:أن )?"
     r"(?:المساعدة|مساعد|أساعد|تقديم|أقدم|الإجابة|أجيب|توفير|تلبية|القيام|إعطاء)",
     "hi": r"(?:मदद|सहायता|जानकारी|उत्तर|जवाब|प्रदान|अनुरोध)[^।!?]{0,30}(?:नहीं (?:कर|दे|करूँगा|करूंगा|दूँगा|दूंगा)|असमर्थ)",

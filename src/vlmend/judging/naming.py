@@ -1,8 +1,8 @@
-"""A judge's name is the spec it can be asked for by; what it is made of goes into its verdicts and their reader's page."""
+"""A judge's name is the spec it can be asked for by; what it is made of goes into its verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
@@ -29,6 +29,11 @@ def _default(field: Field[Any]) -> object:
 def about(judge: Judge) -> Mapping[str, str]:
     """What a judge says it is made of: version, prompt, model. It is known before anything is asked."""
     return getattr(judge, "about", {})
+
+
+def composition(judges: Iterable[Judge]) -> str:
+    """Several judges and what each is made of, in one line."""
+    return "; ".join(f"{j.name} [{', '.join(f'{k} {v}' for k, v in about(j).items())}]" for j in judges)
 
 
 def parts(text: str) -> tuple[str, ...]:

@@ -52,14 +52,11 @@ class Read:
 
 def read(text: str, menus: Sequence[Menu]) -> Read:
     """The last verdict in a reply: a JSON object, else `name: value` lines, else the bare value of a single menu."""
-    found = None
-    for found in _objects(text):
-        pass
-    if found is not None:
-        return _checked(found, menus, text)
+    if objects := list(_objects(text)):
+        return _checked(objects[-1], menus)
     lines = {m.name: line for m in menus if (line := _line(text, m)) is not None}
     if len(lines) == len(menus):
-        return _checked(lines, menus, text)
+        return _checked(lines, menus)
     if len(menus) == 1 and (value := menus[0].read(text)) is not None:
         return Read({menus[0].name: value})
     return Read({}, f"unreadable verdict: {_short(text)}")
@@ -75,7 +72,7 @@ def schema(menus: Sequence[Menu], *, reason: bool = False) -> str:
     return json.dumps(made)
 
 
-def _checked(found: Mapping[str, object], menus: Sequence[Menu], text: str) -> Read:
+def _checked(found: Mapping[str, object], menus: Sequence[Menu]) -> Read:
     values = {menu.name: menu.read(found.get(menu.name)) for menu in menus}
     missing = next((name for name, value in values.items() if value is None), None)
     if missing is not None:
