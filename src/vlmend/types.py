@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vlmend.errors import DataError
 
@@ -302,10 +302,11 @@ class Rate:
 
 @dataclass(frozen=True)
 class Mean:
-    """A number that is no proportion: a mean score or a statistic of n records, with its 95 % bootstrap interval.
+    """A number that is no proportion, with its 95 % bootstrap interval: a mean score, or a statistic of n records.
 
     `scale` is the smallest and the largest value there can be; unscored records are not part of n. `worst` and `best`
-    put them at an end of the scale, as for a Rate: all at the top, all at the bottom.
+    put them at the top and at the bottom of it, as for a Rate; only where the number is a mean (`additive`) can one
+    know what they would have made of it. `clusters` is the number of units that were resampled.
     """
 
     value: float | None
@@ -315,6 +316,7 @@ class Mean:
     high: float | None
     clusters: int = 0
     scale: tuple[float, float] = (0.0, 1.0)
+    additive: bool = True
 
     @property
     def worst(self) -> float | None:
@@ -327,8 +329,10 @@ class Mean:
         return self._with(self.scale[0])
 
     def _with(self, edge: float) -> float | None:
+        if not self.unscored:
+            return self.value
         total = self.n + self.unscored
-        return ((self.value or 0.0) * self.n + edge * self.unscored) / total if total else None
+        return ((self.value or 0.0) * self.n + edge * self.unscored) / total if self.additive else None
 
 
 Measured = Rate | Mean
@@ -368,16 +372,18 @@ class Score:
 class Statistic:
     """A named number of all records together that is no mean over them, such as a gap between two kinds of records.
 
-    `compute` sees the records that could be scored (`scored`) and gives None where they do not suffice.
+    `outcome` is what `compute` needs of a record, None for one that could not be scored; `compute` gives None where
+    that does not suffice. The interval resamples whole units: `unit`, or clusters where it is None.
     """
 
     name: str
     summary: str
     applies: Callable[[Example], bool]
-    scored: Callable[[Record], bool]
-    compute: Callable[[Sequence[Record]], float | None]
+    outcome: Callable[[Record], Any]
+    compute: Callable[[Sequence[Any]], float | None]
     better: Literal["low", "high"] = "high"
     scale: tuple[float, float] = (0.0, 1.0)
+    unit: Callable[[Record], str] | None = None
 
 
 Measure = Metric | Score | Statistic

@@ -54,7 +54,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import compare, data, demo, eval, judge, list, report, tune
+    from vlmend.cli import compare, data, demo, eval, judge, list, power, report, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -70,6 +70,7 @@ def build() -> typer.Typer:
     app.add_typer(judge.app, short_help="The second stage of eval alone: judge.")
     app.command("score", short_help="The third stage of eval alone: count.")(eval.score)
     app.command("compare", short_help="What changed from one run to another.")(compare.compare)
+    app.command("power", short_help="How many examples a difference takes.")(power.power)
     app.command("report", short_help="Write one page about runs.")(report.report)
     return app
 

@@ -131,7 +131,7 @@ def table(title: str, first: str, *numbers: str) -> Table:
 def _table(result: EvalResult) -> None:
     from rich.text import Text
 
-    from vlmend.metrics.rates import worst_case
+    from vlmend.report import tables
 
     about = result.run.settings()
     attack = " + ".join(about["attack"]) or "none"
@@ -141,7 +141,10 @@ def _table(result: EvalResult) -> None:
     made = table(title, "metric", "k/n", "%", "95 % interval", "unscored", "worst case %")
     for metric in result.measured:
         rate = result.metrics[metric.name]
-        interval = "–" if rate.low is None else f"{percent(rate.low)} … {percent(rate.high)}"
-        counts = (f"{rate.k}/{rate.n}", percent(rate.value), interval, str(rate.unscored))
-        made.add_row(Text(metric.name), *counts, percent(worst_case(rate, metric)))
+        edges = (tables.number(edge, rate) for edge in (rate.low, rate.high))
+        interval = "–" if rate.low is None else " … ".join(edges)
+        counts = (tables.counted(rate), tables.number(rate.value, rate), interval, str(rate.unscored))
+        made.add_row(Text(metric.name), *counts, tables.number(tables.worst(rate, metric.better), rate))
+    if any(rate.clusters for rate in result.metrics.values()):
+        made.caption, made.caption_justify = Text(tables.CLUSTERS), "left"
     console().print(made)

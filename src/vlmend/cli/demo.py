@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from vlmend.report.gallery import Item
     from vlmend.report.page import Finding, Section
     from vlmend.report.tables import RateTable
-    from vlmend.types import Rate, Record
+    from vlmend.types import Measured, Record
 
     Results = Mapping[tuple[str, str], EvalResult]
-    Cells = Mapping[tuple[str, str], Mapping[str, Rate]]
+    Cells = Mapping[tuple[str, str], Mapping[str, Measured]]
 
 BASE, BIASED, BALANCED = "base", "biased", "balanced"
 MODELS = {BASE: "base model", BIASED: "tuned, biased first words", BALANCED: "tuned, balanced first words"}
@@ -211,7 +211,7 @@ def _tuned(cells: Mapping[tuple[str, str], object]) -> list[str]:
 # From rates to words. Every sentence follows from intervals; none is fixed.
 
 
-def apart(low: Rate, high: Rate) -> bool:
+def apart(low: Measured, high: Measured) -> bool:
     """Whether `high` is above `low` beyond doubt: their intervals do not touch."""
     return low.high is not None and high.low is not None and low.high < high.low
 
@@ -248,7 +248,7 @@ def verdict(rates: Cells, model: str) -> str:
     return "No mirage was seen: neither word moves it beyond doubt."
 
 
-def share(rate: Rate) -> str:
+def share(rate: Measured) -> str:
     """`1.0 %` or a dash."""
     from vlmend.report.tables import value
 

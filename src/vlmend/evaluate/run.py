@@ -21,7 +21,7 @@ from vlmend.manifest import environment
 from vlmend.metrics import rates
 from vlmend.registry import attacks, backend_for, judges, suites
 from vlmend.store import Asked, Run
-from vlmend.types import Backend, Decoding, Example, Expected, Judge, Metric, Rate, Record, Suite, digest
+from vlmend.types import Backend, Decoding, Example, Expected, Judge, Measure, Measured, Metric, Record, Suite, digest
 
 
 class EvalConfig(Section):
@@ -55,8 +55,8 @@ class EvalResult:
 
     run: Run
     generated: Generated
-    measured: tuple[Metric, ...]
-    metrics: Mapping[str, Rate]
+    measured: tuple[Measure, ...]
+    metrics: Mapping[str, Measured]
     unscored: float  # the largest share of any metric's population that could not be scored
 
     def to_json(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Metric]:
     return extra
 
 
-def _groups(records: Sequence[Record], metrics: Sequence[Metric], field: str) -> dict[str, dict[str, Any]]:
+def _groups(records: Sequence[Record], metrics: Sequence[Measure], field: str) -> dict[str, dict[str, Any]]:
     """Each metric's rates within each category."""
 
     def name(example: Example) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from vlmend.report.gallery import Item
 from vlmend.report.tables import Better, RateTable
-from vlmend.types import Rate
+from vlmend.types import Measured
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Finding:
     """One thing measured, as one number or a change: `steps` are named rates in reading order."""
 
     title: str
-    steps: tuple[tuple[str, Rate], ...]
+    steps: tuple[tuple[str, Measured], ...]
     text: str = ""
     better: Better = "low"
 
