@@ -10,7 +10,6 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
@@ -24,7 +23,7 @@ from vlmend.types import Backend
 class Spec(NamedTuple):
     """`name[:argument][#split][?key=value&…]`, the one way to name a plugin on the command line and in recipes.
 
-    The split may also stand last.
+    The split may also stand last. What stands in parentheses is left whole, so that a spec can hold others.
     """
 
     name: str
@@ -35,7 +34,7 @@ class Spec(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Spec:
         """Take a spec apart. Raises UsageError when it has no name or an option without `=`."""
-        head, *marked = re.split(r"(?=[#?])", text)
+        head, *marked = _pieces(text, "#?")
         parts = {piece[0]: piece[1:] for piece in marked}
         if len(parts) < len(marked):
             raise UsageError(f"{text!r} has two splits or two lists of options")
@@ -43,12 +42,26 @@ class Spec(NamedTuple):
         if not name:
             raise UsageError(f"{text!r} names nothing; the form is name[:argument][#split][?key=value&…]")
         options: list[tuple[str, str]] = []
-        for item in filter(None, parts.get("?", "").split("&")):
-            key, equals, value = item.partition("=")
+        for item in _pieces(parts.get("?", ""), "&"):
+            key, equals, value = item.removeprefix("&").partition("=")
+            if not key and not equals:
+                continue
             if not equals:
                 raise UsageError(f"option {item!r} of {text!r} has no value; write {item}=…")
             options.append((key, value))
         return cls(name, argument, parts.get("#", ""), tuple(options))
+
+
+def _pieces(text: str, marks: str) -> list[str]:
+    """The text before every mark outside parentheses; the marks stay. Parentheses that do not match are letters."""
+    pieces, depth = [""], 0
+    nested = text.count("(") == text.count(")")
+    for letter in text:
+        depth += nested * ((letter == "(") - (letter == ")"))
+        if letter in marks and depth == 0:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 @cache

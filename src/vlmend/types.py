@@ -192,7 +192,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig."""
+    """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig.
+
+    The answers to one prompt are numbered `samples`: `num_return_sequences` of them, from `first_sample`.
+    `schema` is a JSON schema, as JSON text, that the answer has to fit; empty for free text. Servers keep to it as well
+    as they can; local and scripted backends take no notice of it, so whoever asks checks the answer.
+    """
 
     max_new_tokens: int = 256
     min_new_tokens: int = 0
@@ -205,6 +210,13 @@ class Decoding:
     no_repeat_ngram_size: int = 0
     num_return_sequences: int = 1
     seed: int = 0
+    first_sample: int = 0
+    schema: str = ""
+
+    @property
+    def samples(self) -> range:
+        """Numbers of the answers that are asked for."""
+        return range(self.first_sample, self.first_sample + self.num_return_sequences)
 
 
 @dataclass(frozen=True)
@@ -443,7 +455,7 @@ class Backend(Protocol):
     def fingerprint(self) -> str: ...
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
-        """`num_return_sequences` responses per example, in any order, each as soon as it is there."""
+        """One response per example and number in `decoding.samples`, in any order, each as soon as it is there."""
         ...
 
 

@@ -18,6 +18,7 @@ from vlmend.config import Recipe, TrainConfig
 from vlmend.data.batches import Plan
 from vlmend.data.mix import Mix, build
 from vlmend.errors import ConfigError, ModelError, StoreError
+from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
 from vlmend.objectives import Objective
 from vlmend.registry import objectives
@@ -25,7 +26,6 @@ from vlmend.store import Journal, read_json, write_atomic
 from vlmend.train import checkpoint
 from vlmend.train.card import model_card
 from vlmend.train.display import Display, show_mask, show_trainable
-from vlmend.train.interrupt import Interrupt
 from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.parallel import Team, seed_everything
