@@ -8,15 +8,17 @@ tokens: where it spells one, it is encoded as plain characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vlmend.errors import DataError, ModelError
+from vlmend.models.family import family_for
 from vlmend.ops.logprobs import IGNORE
 from vlmend.types import Example, Image, Message, Part, digest
 
@@ -44,10 +46,17 @@ Conversation = Sequence[Message]
 
 
 class Codec:
-    """Encodes examples for one model and decodes its answers."""
+    """Encodes examples for one model and decodes its answers. `options` are those of the model's family."""
 
-    def __init__(self, processor: Any, config: Any, generation_config: Any) -> None:
-        self.processor = processor
+    def __init__(
+        self,
+        processor: Any,
+        config: Any,
+        generation_config: Any,
+        options: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        self.family = family_for(config.model_type, options)
+        self.processor = processor = self.family.adapt(processor, config)
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.model_type: str = config.model_type
         self.image_id = _image_id(processor, config)
