@@ -41,7 +41,7 @@ class Two(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Examples of two runs joined by id, and those that only one of them has."""
+    """Answers of two runs joined by example and sample, and those that only one of them has."""
 
     pairs: tuple[Two, ...]
     only_before: tuple[str, ...]
@@ -74,14 +74,23 @@ class Change:
 
 
 def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
-    """Join two runs by example id, in the order of the first. The questions may differ: one may have been attacked."""
-    first = {r.example.id: r for r in before}
-    second = {r.example.id: r for r in after}
+    """Join two runs by example id and sample, in the order of the first.
+
+    The questions may differ: one may have been attacked.
+    """
+    first = {_name(r): r for r in before}
+    second = {_name(r): r for r in after}
     return Pairing(
         tuple(Two(record, second[name]) for name, record in first.items() if name in second),
         tuple(name for name in first if name not in second),
         tuple(name for name in second if name not in first),
     )
+
+
+def _name(record: Record) -> str:
+    """What an answer is joined by, in words: the example, and which answer to it where that is not the first."""
+    sample = record.response.sample
+    return f"{record.example.id} (answer {sample + 1})" if sample else record.example.id
 
 
 def state(record: Record) -> str:

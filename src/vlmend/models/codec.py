@@ -64,6 +64,7 @@ class Codec:
         self.pad_id = _pad_id(self.tokenizer)
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self._template = _template(processor, self.tokenizer, self.model_type)
+        self._by_size: dict[tuple[int, int], int] = {}
         self._closing = "" if self._template_ends_answers() else str(self.tokenizer.eos_token)
 
     @cached_property
@@ -98,14 +99,35 @@ class Codec:
                 labels[row, start:end] = ids[start:end]
         return Batch(inputs, labels, inputs["input_ids"] == self.image_id, tuple(examples))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of an answer up to its end token, without special tokens and outer white space."""
+    def decode(self, ids: Sequence[int], keep: Sequence[str] = ()) -> str:
+        """Text of an answer up to its end token, without white space around it or special tokens but those to keep."""
         end = next((i for i, token in enumerate(ids) if token in self.eos_ids), len(ids))
-        return self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True).strip()
+        spoken = [i for i in ids[:end] if i not in self._special or self._special[i] in keep]
+        return self.tokenizer.decode(spoken).strip()
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        return {i: self.tokenizer.convert_ids_to_tokens(i) for i in self.tokenizer.all_special_ids}
+
+    def opens_answers_with(self, text: str) -> bool:
+        """Whether the chat template itself begins every answer with a text, such as the tag that opens reasoning."""
+        asked = self._plain_ids((Message("user", ("?",)),), answering=True)
+        return self.tokenizer.decode(asked).rstrip().endswith(text)
 
     def prompt_length(self, example: Example) -> int:
-        """A cheap estimate that sorts prompts well: pictures weigh most, then characters."""
-        return 10_000 * len(example.images) + sum(len(message.text) for message in example.prompt)
+        """About how many tokens the prompt has: characters count a quarter, pictures what the processor says."""
+        words = sum(len(message.text) for message in example.prompt) // 4
+        return words + sum(self._picture_tokens(image) for image in example.images)
+
+    def _picture_tokens(self, image: Image) -> int:
+        """Tokens that stand for a picture of this size; a guess where the processor cannot say, or nobody can read."""
+        try:
+            width, height = image.size
+        except DataError:
+            return 0
+        if (height, width) not in self._by_size:
+            self._by_size[height, width] = _tokens_of(self.processor, height, width)
+        return self._by_size[height, width]
 
     def _process(self, conversations: Sequence[Conversation], padding_side: str, answering: bool) -> dict[str, Tensor]:
         """Template, pictures and tokens in one call of the model's processor."""
@@ -190,6 +212,14 @@ class Codec:
         start = len(self._plain_ids(asked, answering=True))
         ids = self._plain_ids((*asked, Message("assistant", ("!",))))
         return any(token in self.eos_ids for token in ids[start:])
+
+
+def _tokens_of(processor: Any, height: int, width: int) -> int:
+    try:
+        [count] = processor._get_num_multimodal_tokens(image_sizes=[[height, width]]).num_image_tokens
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return 576
+    return int(count)
 
 
 def _target(example: Example) -> str:
