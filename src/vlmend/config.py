@@ -6,6 +6,7 @@ Keys that TrainingArguments, LoraConfig or GenerationConfig already name keep th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -40,11 +41,13 @@ class ModelConfig(Section):
 
     `name` is a Hugging Face id, a folder, or `world` (the embedded model). `train` names the modules that are
     tuned: with `tune: lora` the language model gets adapters and other named modules are tuned in full and saved
-    with the adapter; with `tune: full` the named modules are tuned in full.
+    with the adapter; with `tune: full` the named modules are tuned in full. `family` holds options of the model's
+    family (see `vlmend list families`).
     """
 
     name: str
     adapter: str | None = None
+    family: Mapping[str, bool | int | float | str] = {}
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -57,9 +60,11 @@ class ModelConfig(Section):
 
     @classmethod
     def from_spec(cls, spec: str, **settings: Any) -> ModelConfig:
-        """`model` or `model+adapter`, as on the command line."""
-        name, _, adapter = spec.partition("+")
-        return cls(name=name, adapter=adapter or None, **settings)
+        """`model[+adapter][?option=value&…]`, as on the command line; the options are those of the model's family."""
+        name, _, options = spec.partition("?")
+        name, _, adapter = name.partition("+")
+        family = {key: value for key, _, value in (item.partition("=") for item in options.split("&") if item)}
+        return cls(name=name, adapter=adapter or None, family=family, **settings)
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vlmend.errors import ConfigError, UnknownName, UsageError
@@ -187,8 +188,12 @@ KINDS: dict[str, Registry] = {
 }
 
 
-def backend_for(model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int | None = None) -> Backend:
-    """A model spec as a backend: `NAME:…` is the backend of that name, anything else a model transformers loads."""
+def backend_for(model: str, settings: Mapping[str, object] = MappingProxyType({})) -> Backend:
+    """A model spec as a backend: `NAME:…` is the backend of that name, anything else a model transformers loads.
+
+    `settings` are for the latter. So are options of the spec that it knows, `?share_prefix=no&…`; they decide.
+    Others are left to the model's family.
+    """
     name, colon, _ = model.partition(":")
     if name in backends.names() and name != "hf":
         return backends.from_spec(model)
@@ -197,5 +202,14 @@ def backend_for(model: str, *, device: str = "auto", dtype: str = "auto", batch_
     spec = model.removeprefix("hf:")
     if not spec or spec == "hf":
         raise UsageError(f"{model!r} names no model; write world, a folder or a Hugging Face id, each maybe +ADAPTER")
-    settings: dict[str, Any] = {"model": spec, "device": device, "dtype": dtype}
-    return backends.build("hf", settings if batch_size is None else {**settings, "batch_size": batch_size})
+    spec, _, options = spec.partition("?")
+    known = {f.name for f in fields(backends.find("hf")) if f.init} - {"model"}
+    own: dict[str, object] = {}
+    rest: list[str] = []
+    for item in filter(None, options.split("&")):
+        key, _, value = item.partition("=")
+        if key in known:
+            own[key] = value
+        else:
+            rest.append(item)
+    return backends.build("hf", {**settings, **own, "model": f"{spec}?{'&'.join(rest)}" if rest else spec})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -74,17 +75,33 @@ class Image:
         """Hash of the bytes, in hex."""
         return hashlib.sha256(self.read()).hexdigest()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height by the file's header, before any rotation. Raises DataError when the bytes are no image."""
+        from PIL import Image as Pillow
+
+        with self._readable(), Pillow.open(self.path or io.BytesIO(self.read())) as picture:
+            return picture.size
+
     def open(self) -> Picture:
         """The decoded picture in RGB, EXIF rotation applied. Raises DataError when the bytes are no image."""
         from PIL import Image as Pillow
-        from PIL import ImageOps, UnidentifiedImageError
+        from PIL import ImageOps
+
+        with self._readable():
+            return ImageOps.exif_transpose(Pillow.open(io.BytesIO(self.read()))).convert("RGB")
+
+    @contextmanager
+    def _readable(self) -> Generator[None]:
+        """Turns what Pillow says of bytes that are no image into a DataError."""
+        from PIL import Image as Pillow
+        from PIL import UnidentifiedImageError
 
         try:
-            picture = Pillow.open(io.BytesIO(self.read()))
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            yield
+        except DataError:
+            raise
         except (UnidentifiedImageError, Pillow.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"image {self.path or self.sha256[:12]} is not a readable picture ({error})") from error
 
 

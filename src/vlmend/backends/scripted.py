@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,14 @@ class Scripted:
         return dict(_line(path, n, text) for n, text in enumerate(_texts(path), start=1) if text.strip())
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
-        """One response per example, in order."""
-        for example in examples:
+        """One response per example and sample, in order; samples are all the same."""
+        for example, sample in product(examples, decoding.samples):
             if self.seconds:
                 time.sleep(self.seconds)
             text, finish, why = self._answer(example)
             yield Response(
-                response_id(self.fingerprint, example, decoding), example.id, text, finish, tokens=len(text.split()),
-                seconds=self.seconds, model=f"scripted:{self.script}", why=why,
+                response_id(self.fingerprint, example, decoding, sample), example.id, text, finish,
+                tokens=len(text.split()), seconds=self.seconds, model=f"scripted:{self.script}", why=why, sample=sample,
             )  # fmt: skip
 
     def _answer(self, example: Example) -> tuple[str, Finish, str]:

@@ -50,7 +50,23 @@ Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there
 Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most N examples, evenly over the subsets.")]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's.", show_default=False)]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Prompts at a time.", show_default=False)]
+DoSample = Annotated[
+    bool | None, typer.Option("--do-sample/--greedy", help="Instead of what the suite does.", show_default=False)
+]
+Temperature = Annotated[float | None, typer.Option(min=0, help="Of sampling.", show_default=False)]
+TopP = Annotated[float | None, typer.Option(min=0, max=1, help="Of sampling.", show_default=False)]
+TopK = Annotated[int | None, typer.Option(min=0, help="Of sampling; 0 is off.", show_default=False)]
+Samples = Annotated[
+    int | None,
+    typer.Option("--num-return-sequences", min=1, help="Answers to each prompt; can grow later.", show_default=False),
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Prompts at a time, at most.", show_default=False)]
+SharePrefix = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-prefix/--no-share-prefix", help="Feed what prompts begin with once (default).", show_default=False
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of sampling (greedy decoding has none).", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps …")]
 Precision = Annotated[Dtype, typer.Option("--dtype", help="Precision of the weights.")]

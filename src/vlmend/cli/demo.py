@@ -136,7 +136,7 @@ def _evaluate(models: Mapping[str, str], folder: Path, size: Size, seed: int, de
     results: dict[tuple[str, str], EvalResult] = {}
     for name, model in models.items():
         console.rule(f"evaluation, {MODELS[name]}")
-        backend = backend_for(model, device=device, batch_size=256)
+        backend = backend_for(model, {"device": device, "batch_size": 256})
         for condition in CONDITIONS:
             attack = () if condition == PLAIN else (f"one_word:{condition}",)
             suite, out = f"world?n={size.n}&seed={seed}", folder / f"{name}-{condition}"

@@ -54,8 +54,14 @@ class EvalConfig(Section):
     only: str | None = None
     limit: int | None = Field(default=None, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
-    batch_size: int | None = Field(default=None, gt=0)
+    do_sample: bool | None = None
+    temperature: float | None = Field(default=None, gt=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    num_return_sequences: int | None = Field(default=None, gt=0)
     seed: int | None = None
+    batch_size: int | None = Field(default=None, gt=0)
+    share_prefix: bool | None = None
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
@@ -158,7 +164,8 @@ def suite_of(run: Run) -> Suite:
 
 
 def _backend(config: EvalConfig) -> Backend:
-    return backend_for(config.model, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
+    settings = {name: getattr(config, name) for name in ("device", "dtype", "batch_size", "share_prefix")}
+    return backend_for(config.model, {name: value for name, value in settings.items() if value is not None})
 
 
 def _judges(specs: Iterable[str]) -> list[Judge]:
@@ -179,7 +186,11 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     run = Run(config.out)
     run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
     name = backend.fingerprint
-    asked = [Asked(e, awaited(e, name, decoding), suite.name, suite.protocol, config.attack_name) for e in examples]
+    asked = [
+        Asked(e, awaited(e, name, decoding, sample), suite.name, suite.protocol, config.attack_name, sample)
+        for e in examples
+        for sample in decoding.samples
+    ]
     run.write_asked(asked)
     done = generate(run, asked, backend, decoding, stages)
     silent = f" ({done.silent} say nothing)" if done.silent else ""
@@ -222,9 +233,19 @@ def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
     return [examples[index] for index in sorted(index for _, index in sorted(turns)[:limit])]
 
 
+_DECODING = ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "num_return_sequences", "seed")
+
+
 def _decoding(decoding: Decoding, config: EvalConfig) -> Decoding:
-    wanted = {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
-    return replace(decoding, **{key: value for key, value in wanted.items() if value is not None})
+    """The suite's decoding with what the configuration says otherwise."""
+    wanted = {name: getattr(config, name) for name in _DECODING}
+    made = replace(decoding, **{key: value for key, value in wanted.items() if value is not None})
+    idle = [name for name in ("temperature", "top_p", "top_k") if wanted[name] is not None]
+    if made.num_return_sequences > 1:
+        idle.append("num_return_sequences")
+    if idle and not made.do_sample:
+        raise UsageError(f"{', '.join(idle)} without do_sample: the likeliest answer is always the same")
+    return made
 
 
 def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding) -> dict[str, Any]:
@@ -237,7 +258,7 @@ def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Deco
         "attack": list(config.attack),
         "missing_images": config.missing_images,
         "only": config.only,
-        "decoding": asdict(decoding),
+        "decoding": {k: v for k, v in asdict(decoding).items() if k not in ("num_return_sequences", "first_sample")},
         "fingerprint": backend.fingerprint,
     }
 

@@ -48,7 +48,7 @@ class Two(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Examples of two runs joined by id, and those that only one of them has."""
+    """Answers of two runs joined by example and sample, and those that only one of them has."""
 
     pairs: tuple[Two, ...]
     only_before: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -75,18 +75,24 @@ class Journal:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a journal, also while another process writes it; a torn last line is not a row yet.
+    """`stream_rows`, all at once."""
+    return list(stream_rows(path))
+
+
+def stream_rows(path: Path) -> Iterator[Row]:
+    """The rows of a journal one by one, also while another process writes it; a torn last line is not a row yet.
 
     Raises StoreError with the line's number when any complete line is damaged.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    yield _parse(line, path, number)
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    *complete, _torn = data.split(b"\n")
-    return [_parse(line, path, number) for number, line in enumerate(complete, start=1)]
 
 
 def _parse(line: bytes, path: Path, number: int) -> Row:
@@ -131,8 +137,8 @@ def _cut_torn_line(file: FileIO) -> None:
     file.seek(0, os.SEEK_END)
 
 
-def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a whole file or nothing: readers see the old bytes or the new ones.
+def write_atomic(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True) -> None:
+    """Write a whole file, maybe piece by piece, or nothing: readers see the old bytes or the new ones.
 
     `sync` waits for the disk, so that this holds through a power cut too; a killed process needs no such wait.
     """
@@ -140,7 +146,7 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
