@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vlmend.evaluate.mirage.answers import incoherent, leaks
 from vlmend.evaluate.mirage.probes import MirageConfig, Results, Words, ask, measures, probes, suite_for
 from vlmend.evaluate.mirage.reading import read
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look
 from vlmend.metrics import rates
 from vlmend.metrics.paired import Change, Shift, change, pair
-from vlmend.metrics.quality import incoherent, leaks
 from vlmend.types import Measured, Metric, Record, Suite
 
 SUMMARIES = {
