@@ -163,9 +163,9 @@ class World:
 
 def _recolored(part: str | Image) -> str | Image:
     """The same scene, appearance and noise on a reddish background; a text as it is."""
-    if isinstance(part, str) or part.make is None:
-        return part
-    return Image(make=partial(part.make, background=BACKGROUND))
+    if isinstance(part, Image) and isinstance(part.make, partial):
+        return Image(make=partial(part.make, background=BACKGROUND))
+    return part
 
 
 def _weighted(rng: np.random.Generator, shares: dict[str, float]) -> str:
