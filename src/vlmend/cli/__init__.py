@@ -54,7 +54,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import compare, data, demo, eval, judge, list, mirage, power, report, tune
+    from vlmend.cli import audit, compare, data, demo, eval, judge, list, mirage, power, report, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -64,6 +64,7 @@ def build() -> typer.Typer:
     app.command("demo", short_help="See the whole loop on the embedded model.")(demo.demo)
     app.command("list", short_help="Show every plugin, one line each.")(list.list_)
     app.add_typer(data.app)
+    app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
     app.command("generate", short_help="The first stage of eval alone: ask.")(eval.generate)

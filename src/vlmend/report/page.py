@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from vlmend.report.gallery import Item
 from vlmend.report.tables import Better, RateTable
+from vlmend.report.wordmap import Point
 from vlmend.types import Measured
 
 
@@ -87,6 +88,16 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Words:
+    """Words by log-odds (left: answer, right: refusal) and count; the most telling first."""
+
+    title: str
+    points: tuple[Point, ...]
+    note: str = ""
+    kind: ClassVar[str] = "words"
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What made the numbers: named groups of settings, nested as they are."""
 
@@ -95,7 +106,7 @@ class Provenance:
     kind: ClassVar[str] = "provenance"
 
 
-Section = Banner | Prose | Findings | Rates | Bars | Gallery | Grid | Provenance
+Section = Banner | Prose | Findings | Rates | Bars | Gallery | Grid | Words | Provenance
 
 
 def build(title: str, sections: Sequence[Section], out: Path, *, lead: str = "") -> Path:
