@@ -21,6 +21,7 @@ COLUMNS = (  # name in a card, name of the measure, condition, which direction i
     ("incoherent", "incoherent", "plain", "low"),
     ("irrelevant", "irrelevant", "plain", "low"),
     ("leaked", "leaked", "plain", "low"),
+    ("accuracy", "accuracy", "plain", "high"),
     ("utility", "utility", "plain", "high"),
 )
 BARS = ("attack success", "over-refusal", "flips", "utility")
