@@ -1,4 +1,4 @@
-"""The trial of docs/mirage.md on VLGuard's texts: tune on four fifths of train, ask the last fifth plain and after a word.
+"""The trial of docs/mirage.md on VLGuard's texts: tune on four fifths of train, ask the last fifth, plain and attacked.
 
     python bench/vlguard_mirage.py data/VLGuard --out runs/world/vlguard
 
