@@ -125,7 +125,13 @@ class Registry:
             return TypeAdapter(plugin).validate_python(settings)
         except ValidationError as error:
             first = error.errors()[0]
+            own = first.get("ctx", {}).get("error")
+            if isinstance(own, ConfigError):  # the plugin's words, which say whose they are
+                raise own from error
             where = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "missing":
+                form = f"{name}:{where.upper()}" if where == known[0] else f"{name}?{where}=…"
+                raise ConfigError(f"{self.kind} {name!r} needs {where!r}: write {form}") from error
             raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
 
     def from_spec(self, text: str) -> Any:

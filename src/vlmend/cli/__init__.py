@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if "--debug" in given or not isinstance(error, (VlmendError, CLICK_ERROR)):
+        if "--debug" in given or not isinstance(error, (VlmendError, CLICK_ERROR, OSError)):
             raise
         typer.echo(_one_line(error), err=True)
         code = 2
@@ -106,6 +106,9 @@ def _run(words: list[str]) -> int:
 def _one_line(error: Exception) -> str:
     if isinstance(error, VlmendError):
         return f"vlmend: {' '.join(str(error).split())}"
+    if isinstance(error, OSError):  # a place that cannot be written, a full disk, a host that does not answer
+        named = f"{error.filename} cannot be used: {error.strerror}" if error.filename else str(error)
+        return f"vlmend: {' '.join(named.split())}"
     usage: Any = error
     message: str = usage.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,9 @@ def _identity(recipe: Recipe, mix: Mix, loaded: models.Loaded, plan: Plan) -> di
 
 def _refuse_other(folder: Path, identity: dict[str, Any]) -> None:
     """Raise StoreError when the folder holds another run (going by the keys of `identity`), or something else."""
+    there_is = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there_is.is_dir() or not os.access(there_is, os.W_OK):
+        raise StoreError(f"output.dir {folder} cannot be written: {there_is} is no folder that may be written to")
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / "recipe.yaml").exists():

@@ -108,7 +108,7 @@ def test_the_folder_of_data_reads_the_same(folder: Path) -> None:
         (HEADER + ROW + ROW, "uses 1 ids more than once"),
         (HEADER.encode() + b"a,1,1,b,\xff,d", "is not UTF-8"),
         ("", "is empty (0 bytes)"),
-        (HEADER, "has no examples"),
+        (HEADER, "has a header and no rows"),
     ],
 )
 def test_a_broken_file_gives_one_line_with_its_place(folder: Path, text: str | bytes, says: str) -> None:

@@ -1,4 +1,9 @@
-"""The embedded world: requests about drawn scenes, made from a seed, with first words skewed or balanced at will."""
+"""The embedded world: requests about drawn scenes, made from a seed, with first words skewed or balanced at will.
+
+Origin and license: of this package (`vlmend.world`), drawn while it is read; there are no files and no sample. Any
+number of examples. Known: its language is small and its scenes are alike, so that what is learned here says how a
+method works, never how well it works on photographs; docs/world.md has the rest.
+"""
 
 from __future__ import annotations
 
