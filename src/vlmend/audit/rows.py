@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ def words(text: str) -> list[str]:
 
 def opening(text: str, length: int) -> str:
     """The first words of a text; the empty string where it has none."""
-    return " ".join(words(text)[:length])
+    found = FIRST.finditer(text.lower().replace("’", "'"))
+    return " ".join(match[0] for match in islice(found, length))
 
 
 def numbered(names: Sequence[str]) -> tuple[list[str], Ints]:
@@ -88,7 +90,9 @@ class Rows:
 
     def take(self, chosen: Bools) -> Rows:
         """Some of the examples."""
-        return Rows(self.spec, tuple(e for e, wanted in zip(self.examples, chosen.tolist(), strict=True) if wanted))
+        taken = Rows(self.spec, tuple(compress(self.examples, chosen)))
+        taken.__dict__["words"] = list(compress(self.words, chosen))  # as cached_property keeps them: not found anew
+        return taken
 
 
 def bag(said: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> Any:
