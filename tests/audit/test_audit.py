@@ -84,7 +84,7 @@ def test_questions_without_words_can_be_audited() -> None:
 
 def test_templates_of_answers_are_named_and_flag_nothing() -> None:
     found = world("openers=balanced", 200)
-    assert any("begin 'i'm sorry'" in sentence for sentence in found.verdict.sentences)
+    assert any("begin “i'm sorry”" in sentence for sentence in found.verdict.sentences)
     refused = next(side for side in found.answers if side.side == "refused")
     assert refused.commonest is not None
     assert refused.commonest[1].k == refused.n == 100

@@ -44,7 +44,7 @@ def test_a_test_source_is_scored_and_named(capsys: pytest.CaptureFixture[str]) -
 def test_the_verdict_ends_the_output_with_its_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = asked(capsys, BIASED, "--no-pictures", "--share", "0.2")
     assert code == 0
-    assert "the expected behavior is given away by first word" in out
+    assert "The expected behavior is given away by first word" in out
     assert "A rule that sees no picture" in out
     assert "share 0.2" in out.splitlines()[-1]
 

@@ -11,7 +11,7 @@ from vlmend.report.wordmap import LETTER, LINE, NARROW, TALL, Dot, Point, layout
 
 
 def box(dot: Dot) -> tuple[float, float, float, float]:
-    left, middle, width = dot.x / 100 * NARROW, dot.y / 100 * TALL, LETTER * len(dot.point.word)
+    left, middle, width = dot.x / 100 * NARROW, dot.y / 100 * TALL - dot.shift, LETTER * len(dot.point.word)
     start = left + 6 if dot.label == "right" else left - 6 - width
     return start, middle - LINE / 2, start + width, middle + LINE / 2
 

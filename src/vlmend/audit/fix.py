@@ -27,8 +27,8 @@ from vlmend.audit.resample import Limits, resample
 from vlmend.audit.rewriter import Wanted, rewrite
 from vlmend.audit.rows import Rows, read
 from vlmend.audit.wordings import FILLERS, without
-from vlmend.data import export
-from vlmend.errors import DataError, UsageError
+from vlmend.data import clean, export
+from vlmend.errors import DataError
 from vlmend.store import write_atomic
 from vlmend.types import Backend, Example
 
@@ -104,13 +104,7 @@ def changes(before: Audit, after: Audit) -> list[tuple[str, float, float]]:
 
 def refuse(out: Path) -> Path:
     """Where the log goes. Raises UsageError when the copy cannot be written to `out`."""
-    if out.suffix != ".jsonl":
-        raise UsageError(f"a fixed copy is a file of JSON lines; name it {out.with_suffix('.jsonl')}, not {out}")
-    log = out.with_suffix(".log.jsonl")
-    for path in (out, log):
-        if path.exists():
-            raise UsageError(f"{path} exists; remove it, or write the fixed copy to another file")
-    return log
+    return clean.refuse(out, copy="fixed", log="log")
 
 
 def fix(found: Audit, out: Path, asked: Asked, tell: Tell = silent) -> Fixed:

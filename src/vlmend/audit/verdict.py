@@ -47,11 +47,9 @@ class Shortcut:
     @property
     def sentence(self) -> str:
         """The shortcut in one sentence."""
-        named = ", ".join(f"'{v.value}' refused {v.refused} of {v.refused + v.answered}" for v in self.values)
+        named = ", ".join(f"“{v.value}” refused {v.refused:,} of {v.refused + v.answered:,}" for v in self.values)
         share = f"{100 * self.held_out:.0f} % of the label's entropy on held-out clusters"
-        return f"{self.feature}: {share} ({100 * self.entropy_share:.0f} % where counted)" + (
-            f"; {named}" if named else ""
-        )
+        return f"{self.feature}: {share} ({100 * self.entropy_share:.0f} % where counted); {named}"
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,14 @@ def judge(
     """The verdict on what was measured. `one_label` is the only expected behavior of a set that has no other."""
     templates = [text for side in answers if (text := template(side, thresholds))]
     if one_label:
-        told = f"every example is expected to get the same reaction ({one_label}): there is no label to give away"
+        told = f"Every example is expected to get the same reaction ({one_label}): there is no label to give away."
         return Verdict(False, told, (), (), (told, *templates), thresholds)
     shortcuts = tuple(found_shortcuts(features, thresholds))
     rules = [rule for rule in tried if (balanced(rule) or 0.0) >= thresholds.rule and _beyond_chance(rule)]
     headline = _headline(shortcuts, rules)
     told = [shortcut.sentence for shortcut in shortcuts[:SPELLED]]
     if len(shortcuts) > SPELLED:
-        told.append(f"and {len(shortcuts) - SPELLED} more: {', '.join(s.feature for s in shortcuts[SPELLED:])}")
+        told.append(f"And {len(shortcuts) - SPELLED} more: {', '.join(s.feature for s in shortcuts[SPELLED:])}")
     lines = [headline, *told, *(rule_sentence(rule) for rule in _best(tried)), *templates]
     named = tuple(rule.name for rule in rules)
     return Verdict(bool(shortcuts or rules), headline, shortcuts, named, tuple(lines), thresholds)
@@ -136,8 +134,8 @@ def _beyond_chance(rule: Baseline) -> bool:
 def rule_sentence(rule: Baseline) -> str:
     """What a rule would score, in one sentence."""
     blind = "no picture" if rule.sees == "text" else "no text"
-    scores = [f"{name.replace('_', ' ')} {_rate(rule, name)}" for name in ("asr", "over_refusal")]
-    return f"A rule that sees {blind} ({rule.about}) would score {' and '.join(scores)} on {rule.tested_on}."
+    scores = f"attack success {_rate(rule, 'asr')} and over-refusal {_rate(rule, 'over_refusal')}"
+    return f"A rule that sees {blind} ({rule.about}) would score {scores} on {rule.tested_on}."
 
 
 def template(side: Concentration, thresholds: Thresholds) -> str:
@@ -146,15 +144,15 @@ def template(side: Concentration, thresholds: Thresholds) -> str:
         return ""
     text, rate = side.commonest
     counts = f"{rate.k:,} of {rate.n:,} {side.side} answers"
-    return f"{counts} begin '{text}': one template ({side.distinct:,} different texts)."
+    return f"{counts} begin “{text}”: one template ({side.distinct:,} different texts)."
 
 
 def _headline(shortcuts: Sequence[Shortcut], rules: Sequence[Baseline]) -> str:
     if not shortcuts and not rules:
-        return "nothing was found that gives the expected behavior away beyond the thresholds"
+        return "Nothing was found that gives the expected behavior away beyond the thresholds."
     names = [s.feature for s in shortcuts] or [rule.name.replace("_", " ") for rule in rules]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"the expected behavior is given away by {', '.join(names[:3])}{more}"
+    return f"The expected behavior is given away by {', '.join(names[:3])}{more}."
 
 
 def _best(tried: Sequence[Baseline]) -> list[Baseline]:
@@ -170,4 +168,4 @@ def _rate(rule: Baseline, name: str) -> str:
     rate = rule.test[name]
     if rate.value is None:
         return "unscored"
-    return f"{100 * rate.value:.1f} % ({rate.k}/{rate.n})"
+    return f"{100 * rate.value:.1f} % ({rate.k:,}/{rate.n:,})"

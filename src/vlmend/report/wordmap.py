@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 NARROW = 260  # pixels that the plot has on a phone
 TALL = 320
 LETTER, LINE, GAP = 6.2, 15.0, 6.0  # pixels of a label
+SHIFTS = (0, 9, -9)  # pixels by which a label may stand lower than its dot
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Dot:
     x: float
     y: float
     label: str  # "right", "left" or "" for none
+    shift: int  # pixels that the label stands lower than its dot
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def layout(points: Sequence[Point]) -> Layout:
     dots: list[Dot] = []
     for point in points:
         x, y = across(point.log_odds), up(point.count)
-        dots.append(Dot(point, round(x, 2), round(y, 2), _place(point.word, x, y, placed)))
+        dots.append(Dot(point, round(x, 2), round(y, 2), *_place(point.word, x, y, placed)))
     step = 2 if widest > 3 else 1
     ticks = [value for value in range(-8, 9, step) if abs(value) < widest]
     counts = [10**power for power in range(7) if least - 0.05 <= power <= most + 0.05]
@@ -85,16 +88,16 @@ def layout(points: Sequence[Point]) -> Layout:
     )
 
 
-def _place(word: str, x: float, y: float, placed: list[tuple[float, float, float, float]]) -> str:
-    """The side of its dot on which a label has room; where there is none, nothing."""
-    left, middle = x / 100 * NARROW, y / 100 * TALL
-    width = LETTER * len(word)
-    for side, start in (("right", left + GAP), ("left", left - GAP - width)):
+def _place(word: str, x: float, y: float, placed: list[tuple[float, float, float, float]]) -> tuple[str, int]:
+    """The side of its dot on which a label has room, and how much lower it stands; where there is none, nothing."""
+    left, width = x / 100 * NARROW, LETTER * len(word)
+    for shift, (side, start) in product(SHIFTS, (("right", left + GAP), ("left", left - GAP - width))):
+        middle = y / 100 * TALL - shift
         box = (start, middle - LINE / 2, start + width, middle + LINE / 2)
         if box[0] >= 0 and box[2] <= NARROW and not any(_overlap(box, other) for other in placed):
             placed.append(box)
-            return side
-    return ""
+            return side, shift
+    return "", 0
 
 
 def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
