@@ -30,7 +30,8 @@ def fixed(spec: str, folder: Path, asked: Asked | None = None, *, pictures: bool
 
 
 def shares(made: Fixed) -> dict[str, float]:
-    return {name: after for name, _, after in changes(made.before, made.after)}
+    """Shares after; not a number, and so not below anything, where there is none."""
+    return {name: np.nan if after is None else after for name, _, after in changes(made.before, made.after)}
 
 
 def test_biased_first_words_are_gone_and_hardly_a_row_with_them(tmp_path: Path) -> None:

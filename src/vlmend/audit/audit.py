@@ -125,7 +125,8 @@ def audit(rows: Rows, *, test: Rows | None = None, settings: Settings | None = N
     asked = settings or Settings()
     answers = tuple(concentrations(rows.examples))
     if rows.labeled.one_sided:
-        verdict = judge((), (), answers, asked.thresholds, one_label=str(rows.examples[0].expected))
+        only = " or ".join(sorted({str(example.expected) for example in rows.examples}))
+        verdict = judge((), (), answers, asked.thresholds, one_label=only)
         return Audit(rows, test, asked, (), (), (), (), answers, None, verdict)
     looks = look(rows.examples, tell) if asked.pictures else None
     seen = look(test.examples, tell) if test is not None and asked.pictures else None

@@ -93,11 +93,11 @@ class Fixed:
         }
 
 
-def changes(before: Audit, after: Audit) -> list[tuple[str, float, float]]:
-    """Plug-in entropy share of each feature of question and picture, before and after."""
+def changes(before: Audit, after: Audit) -> list[tuple[str, float, float | None]]:
+    """Plug-in entropy share of each feature of question and picture, before and after; None where it has none now."""
     features = ((old, after.feature(old.name)) for old in before.features if old.side != "answer")
     return [
-        (old.name, old.association.entropy_share, new.association.entropy_share if new else 0.0)
+        (old.name, old.association.entropy_share, new.association.entropy_share if new else None)
         for old, new in features
     ]
 
