@@ -15,7 +15,7 @@ from vlmend.audit.audit import ANY_WORD, Settings, measure
 from vlmend.audit.balance import balanced, preference
 from vlmend.audit.baselines import image_only, views
 from vlmend.audit.contrasts import word_odds
-from vlmend.audit.features import LOOK_NAMES, binned, picture_features, question_features
+from vlmend.audit.features import LOOK_NAMES, Feature, binned, picture_features, question_features
 from vlmend.audit.looks import Looks
 from vlmend.audit.measures import Bools, Ints
 from vlmend.audit.rows import Rows, numbered
@@ -82,14 +82,21 @@ def codes(rows: Rows, looks: Looks | None, first_words: int, name: str) -> Ints:
         place = rows.vocabulary.index(name[len("word '") : -1])
         return rows.bag[:, [place]].toarray().ravel().astype(np.int64)
     if name == LOOK and looks is not None:
-        (view,) = views([rows], [looks])
-        scores = image_only(view, view)
-        feature = binned(LOOK, "picture", scores[looks.seen].tolist(), looks.seen)
-    else:
-        features = (*question_features(rows, first_words), *picture_features(rows, looks))
-        feature = next(feature for feature in features if feature.name == name)
-    if feature.rows is None:
-        return feature.codes
-    spread = np.full(len(rows), len(feature.values), dtype=np.int64)
-    spread[feature.rows] = feature.codes
+        return look_strata(rows, looks)
+    features = (*question_features(rows, first_words), *picture_features(rows, looks))
+    return _spread(next(feature for feature in features if feature.name == name), len(rows))
+
+
+def look_strata(rows: Rows, looks: Looks) -> Ints:
+    """Deciles of the score of the rule that sees colors and edges only, apart for each number of pictures shown."""
+    (view,) = views([rows], [looks])
+    score = binned(LOOK, "picture", image_only(view, view)[looks.seen].tolist(), looks.seen)
+    shown = numbered([str(len(example.images)) for example in rows.examples])[1]
+    return _spread(score, len(rows)) + (len(score.values) + 1) * shown
+
+
+def _spread(feature: Feature, n: int) -> Ints:
+    """A value's number for every example: one more than all values where there is none."""
+    spread = np.full(n, len(feature.values), dtype=np.int64)
+    spread[slice(None) if feature.rows is None else feature.rows] = feature.codes
     return spread
