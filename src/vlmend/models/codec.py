@@ -81,7 +81,10 @@ class Codec:
     def fingerprint(self) -> str:
         """Identity of everything that decides which tokens and pixels a conversation becomes."""
         pixels = getattr(self.processor, "image_processor", None)
-        vocabulary = self.tokenizer.backend_tokenizer.to_str()
+        core = self.tokenizer.backend_tokenizer
+        core.no_padding()  # what the last call left there is no part of the vocabulary
+        core.no_truncation()
+        vocabulary = core.to_str()
         return digest(self.model_type, self._template, vocabulary, pixels.to_json_string() if pixels else "")
 
     def encode_prompts(self, examples: Sequence[Example]) -> Batch:
