@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,23 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(examples: list[Exampl
     codec = Codec(processor, model.config, model.generation_config)
     with pytest.raises(ModelError, match="renders a finished turn differently"):
         codec.encode_training([examples[0]])
+
+
+def test_a_processor_that_does_not_say_what_it_writes_will_do(
+    codec: Codec, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = codec.encode_training(examples)
+    render = codec.processor.apply_chat_template
+
+    def silent(*chats: Any, **settings: Any) -> Any:
+        made = render(*chats, **settings)
+        made.pop("text_replacement_offsets")
+        return made
+
+    monkeypatch.setattr(codec.processor, "apply_chat_template", silent)
+    found = codec.encode_training(examples)
+    assert found.labels.equal(told.labels)
+    assert found.image_mask.equal(told.image_mask)
 
 
 def test_a_template_that_drops_pictures_is_refused(examples: list[Example]) -> None:
