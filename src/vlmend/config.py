@@ -60,11 +60,17 @@ class ModelConfig(Section):
 
     @classmethod
     def from_spec(cls, spec: str, **settings: Any) -> ModelConfig:
-        """`model[+adapter][?option=value&…]`, as on the command line; the options are those of the model's family."""
+        """`model[+adapter][?option=value&…]`, as on the command line.
+
+        Options are keys of this section, such as `revision`, or those of the model's family.
+        """
         name, _, options = spec.partition("?")
         name, _, adapter = name.partition("+")
-        family = {key: value for key, _, value in (item.partition("=") for item in options.split("&") if item)}
-        return cls(name=name, adapter=adapter or None, family=family, **settings)
+        given = {key: value for key, _, value in (item.partition("=") for item in options.split("&") if item)}
+        own = {key: given.pop(key) for key in given.keys() & cls.model_fields.keys() - {"name", "adapter", "family"}}
+        return _validated(
+            cls, {"name": name, "adapter": adapter or None, "family": given, **settings, **own}, f"model {spec}"
+        )
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
