@@ -73,9 +73,9 @@ class Rule(NamedTuple):
 class Scripted:
     """`script` is refuse, comply, ideal or echo, or a file: JSON lines of `{"id", "text"}` by example id, or rules.
 
-    Rules, in YAML, are a list of `{when: PATTERN, text: …}`; the first whose pattern is found in the question answers, and one
-    without `when` always does. Lines and rules may add `finish`, `why` and `seconds`. `reply` answers instead when it
-    is given; what it raises becomes a failed response. `seconds` delays each answer. `failed`, `blocked`, `cut` and
+    Rules are a YAML list of `{when: PATTERN, text: …}`; the first whose pattern is found in the question answers, and
+    one without `when` always does. Lines and rules may add `finish`, `why` and `seconds`. `reply` answers instead when
+    it is given; what it raises becomes a failed response. `seconds` delays each answer. `failed`, `blocked`, `cut` and
     `empty` are shares of answers that fail, are filtered, stop half-way, and say nothing; `seed` chooses which.
     """
 

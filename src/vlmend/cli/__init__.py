@@ -54,7 +54,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import compare, data, demo, eval, judge, list, report, tune
+    from vlmend.cli import compare, data, demo, eval, judge, list, report, serve, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -71,6 +71,7 @@ def build() -> typer.Typer:
     app.command("score", short_help="The third stage of eval alone: count.")(eval.score)
     app.command("compare", short_help="What changed from one run to another.")(compare.compare)
     app.command("report", short_help="Write one page about runs.")(report.report)
+    app.command("serve", short_help="Serve a model with vLLM or transformers.")(serve.serve)
     return app
 
 
