@@ -61,9 +61,9 @@ def dry_run(
 def tell_spent(server: Backend | None) -> None:
     """One line on stderr about what a server was paid."""
     account = getattr(server, "account", None)
-    if account is None or not account.purse.spent:
+    row: dict[str, Any] = account.purse.to_json()["models"].get(account.model, {}) if account else {}
+    if not account or not row.get("calls"):
         return
-    row: dict[str, Any] = account.purse.to_json()["models"][account.model]
     cost = _money(row["cost"], account.purse)
     typer.echo(f"spent: {row['calls']} calls, {row['input_tokens']} + {row['output_tokens']} tokens, {cost}", err=True)
 
