@@ -2,11 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,8 +25,8 @@ def checked(kind: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 class Engine:
-    made: list[dict[str, Any]] = []
-    chats: list[dict[str, Any]] = []
+    made: ClassVar[list[dict[str, Any]]] = []
+    chats: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, model: str, **settings: Any) -> None:
         Engine.made.append(checked("LLM", {"model": model, **settings}))
@@ -47,7 +46,7 @@ class Engine:
 
 
 @pytest.fixture(autouse=True)
-def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, lora, request, params = (ModuleType(n) for n in ("vllm", "vllm.lora", "vllm.lora.request", "vllm.params"))
     fake.LLM = Engine  # type: ignore[attr-defined]
     fake.SamplingParams = lambda **given: SimpleNamespace(**checked("SamplingParams", given))  # type: ignore[attr-defined]
@@ -60,8 +59,8 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("vllm", fake), ("vllm.lora", lora), ("vllm.lora.request", request), ("vllm.sampling_params", params),
     ):  # fmt: skip
         monkeypatch.setitem(sys.modules, name, module)
-    Engine.made, Engine.chats = [], []
-    yield
+    Engine.made.clear()
+    Engine.chats.clear()
 
 
 def scenes(n: int) -> list[Example]:

@@ -1,6 +1,7 @@
 """What `vlmend serve` prints is a command of the installed transformers, or of vLLM by its documented flags."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_vllm_gets_the_adapter_and_its_rank(capsys: pytest.CaptureFixture[str], 
     (adapter / "adapter_config.json").write_text('{"r": 64}')
     command, model = printed(capsys, f"world+{adapter}", "--images", "4", "--host", "0.0.0.0")
     assert command[:3] == ["vllm", "serve", str(WEIGHTS)]
-    options = dict(zip(command, command[1:], strict=False))
+    options = dict(pairwise(command))
     assert options["--max-lora-rank"] == "64"
     assert options["--lora-modules"] == f"world+safer={adapter}"
     assert json.loads(options["--limit-mm-per-prompt"]) == {"image": 4}

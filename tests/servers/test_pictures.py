@@ -16,8 +16,10 @@ from vlmend.types import Image
 def noise(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Pillow.Image:
     channels = len(Pillow.new(mode, (1, 1)).getbands())
     data = np.random.default_rng(0).integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
-    return Pillow.fromarray(data[..., 0] if channels == 1 else data, mode=None) if mode != "CMYK" else (
-        Pillow.fromarray(data[..., :3]).convert("CMYK")
+    return (
+        Pillow.fromarray(data[..., 0] if channels == 1 else data, mode=None)
+        if mode != "CMYK"
+        else (Pillow.fromarray(data[..., :3]).convert("CMYK"))
     )
 
 
