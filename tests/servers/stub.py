@@ -68,7 +68,7 @@ class Stub:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
-        self.most = self._now = 0
+        self.most = self.now = 0
         self.lost_batches = 0  # so many batches are made without the client hearing of it
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -118,11 +118,11 @@ class Stub:
     def post(self, path: str, data: bytes, headers: dict[str, str]) -> Act:
         page = path.removeprefix("/v1/")
         with self._lock:
-            self._now += 1
+            self.now += 1
             if page == "chat/completions":
                 body = json.loads(data)
                 number = len(self.bodies)
-                self.most = max(self.most, self._now)
+                self.most = max(self.most, self.now)
                 self.bodies.append(body)
                 self.headers.append(headers)
                 self.times.append(time.monotonic())
@@ -136,7 +136,7 @@ class Stub:
 
     def left(self) -> None:
         with self._lock:
-            self._now -= 1
+            self.now -= 1
 
     def _file(self, data: bytes) -> Act:
         name = f"file-{len(self.files)}"

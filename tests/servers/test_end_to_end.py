@@ -24,7 +24,7 @@ from vlmend.world import WEIGHTS
 pytest.importorskip("transformers.cli.serve", reason="this transformers has no serve command")
 pytest.importorskip("uvicorn", reason="transformers serve needs fastapi and uvicorn")
 
-SUITE = "world?n=66"  # 200 questions and a few, each with a picture
+SUITE = "world?n=72"  # 216 questions, each with a picture
 
 
 class Server:
