@@ -14,6 +14,8 @@ SPECS = {
     ("attacks", "one_word"): "one_word:what",
     ("backends", "hf"): "hf:world",
     ("sources", "crossed"): "crossed:world:suite#test",
+    ("backends", "openai"): "openai:tiny@http://127.0.0.1:9/v1",
+    ("backends", "vllm"): "vllm:world",
     ("sources", "hf"): "hf:owner/name#train",
     ("sources", "jsonl"): "jsonl:rows.jsonl",
     ("sources", "safety_mirage"): "safety_mirage:data#forget",

@@ -68,7 +68,8 @@ class Stub:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
-        self.most = self._now = 0
+        self.most = self.now = 0
+        self.lost_batches = 0  # so many batches are made without the client hearing of it
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -117,11 +118,11 @@ class Stub:
     def post(self, path: str, data: bytes, headers: dict[str, str]) -> Act:
         page = path.removeprefix("/v1/")
         with self._lock:
-            self._now += 1
+            self.now += 1
             if page == "chat/completions":
                 body = json.loads(data)
                 number = len(self.bodies)
-                self.most = max(self.most, self._now)
+                self.most = max(self.most, self.now)
                 self.bodies.append(body)
                 self.headers.append(headers)
                 self.times.append(time.monotonic())
@@ -135,7 +136,7 @@ class Stub:
 
     def left(self) -> None:
         with self._lock:
-            self._now -= 1
+            self.now -= 1
 
     def _file(self, data: bytes) -> Act:
         name = f"file-{len(self.files)}"
@@ -158,7 +159,9 @@ class Stub:
         self.batches[name] = {
             "id": name, "status": "completed", "output_file_id": out, "metadata": request["metadata"],
         }  # fmt: skip
-        return Act(body=json.dumps(self.batches[name]).encode())
+        made = Act(body=json.dumps(self.batches[name]).encode(), cut=self.lost_batches > 0)
+        self.lost_batches -= 1
+        return made
 
     def send(self, handler: BaseHTTPRequestHandler, act: Act) -> None:
         time.sleep(act.delay)

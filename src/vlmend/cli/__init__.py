@@ -54,7 +54,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import audit, compare, data, demo, eval, judge, list, mirage, power, report, tune
+    from vlmend.cli import audit, compare, data, demo, eval, judge, list, mirage, power, report, serve, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -74,6 +74,7 @@ def build() -> typer.Typer:
     app.command("power", short_help="How many examples a difference takes.")(power.power)
     app.command("mirage", short_help="Say what a model's safety hangs on.")(mirage.mirage)
     app.command("report", short_help="Write one page about runs.")(report.report)
+    app.command("serve", short_help="Serve a model with vLLM or transformers.")(serve.serve)
     return app
 
 

@@ -34,7 +34,10 @@ class Dtype(StrEnum):
 
 
 Model = Annotated[
-    str, typer.Option(help="world, a folder or a Hugging Face id, each maybe +ADAPTER; or scripted:refuse|comply|FILE.")
+    str,
+    typer.Option(
+        help="world, a folder or a Hugging Face id, each maybe +ADAPTER; openai:NAME@URL; scripted:refuse|comply|FILE."
+    ),
 ]
 Suites = Annotated[list[str], typer.Option("--suite", help="A suite, e.g. world or vlguard:DIR#test; repeat for more.")]
 Attacks = Annotated[

@@ -251,7 +251,7 @@ def _decoding(decoding: Decoding, config: EvalConfig) -> Decoding:
 def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding) -> dict[str, Any]:
     """What makes two runs the same run, most telling first."""
     return {
-        "model": config.model,
+        "model": getattr(backend, "name", config.model),
         "suite": suite.name,
         "protocol": suite.protocol,
         "sources": list(suite.sources),

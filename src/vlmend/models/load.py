@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +16,11 @@ from torch import nn
 
 from vlmend.config import LoraSettings, ModelConfig
 from vlmend.errors import ModelError
-from vlmend.manifest import file_hash
 from vlmend.models.codec import Codec
 from vlmend.models.parts import Trainable, count, language_linears, owner
+from vlmend.models.places import adapter_folder, locate, weights_hash
 from vlmend.types import digest
 
-EMBEDDED = "world"
 BASE_FILE = "vlmend_base.json"  # beside an adapter: what it was tuned on
 NATIVE = {  # model types that need code from their own repository, and a checkpoint that transformers' classes load
     "internvl_chat": "OpenGVLab/InternVL3-8B-hf",
@@ -55,11 +54,11 @@ def load(config: ModelConfig, *, for_training: bool = False) -> Loaded:
     Raises ModelError with one line when the model or adapter is missing, is not image-text-to-text, or does not fit.
     """
     folder = locate(config.name)
-    adapter = _adapter_folder(config.adapter) if config.adapter else None
+    adapter = adapter_folder(config.adapter) if config.adapter else None
     model, processor = _base(config, folder, for_training)
     codec = Codec(processor, model.config, model.generation_config, config.family)
-    base = _weights(folder, config.revision)
-    added = _weights(str(adapter), None) if adapter else None
+    base = weights_hash(folder, config.revision)
+    added = weights_hash(str(adapter), None) if adapter else None
     fingerprint = digest(base, added, codec.fingerprint, str(model.dtype), config.quantization)
     if adapter:
         _check_base(adapter, base, config.name, codec)
@@ -79,25 +78,6 @@ def save(loaded: Loaded, folder: Path) -> None:
     if loaded.has_adapter:
         note = {"base_weights": loaded.base, "codec": loaded.codec.fingerprint, "family": asdict(loaded.codec.family)}
         (folder / BASE_FILE).write_text(json.dumps(note) + "\n", encoding="utf-8")
-
-
-def locate(name: str) -> str:
-    """A model name as transformers takes it: the embedded model's folder, a folder, or a Hugging Face id."""
-    if name == EMBEDDED:
-        from vlmend.world import WEIGHTS
-
-        return str(WEIGHTS)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            hint = "; it holds an adapter, so write BASE+ADAPTER" if (path / "adapter_config.json").exists() else ""
-            raise ModelError(f"model folder {name} has no config.json{hint}")
-        return str(path)
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(
-            f"no model {name!r}: it is neither {EMBEDDED!r}, nor a folder, nor a Hugging Face id (owner/name)"
-        )
-    return name
 
 
 def device_of(name: str) -> torch.device:
@@ -237,14 +217,6 @@ def _top_modules(model: nn.Module, parts: list[Any]) -> list[str]:
     return tops
 
 
-def _adapter_folder(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not (path / "adapter_config.json").is_file():
-        what = "has no adapter_config.json" if path.is_dir() else "does not exist"
-        raise ModelError(f"adapter folder {name} {what}")
-    return path
-
-
 def _check_base(adapter: Path, base: str, name: str, codec: Codec) -> None:
     """Refuse an adapter of ours that was tuned on other weights, even where its shapes would fit.
 
@@ -295,21 +267,6 @@ def _quiet_peft() -> Generator[None]:
         warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
-
-
-def _weights(folder: str, revision: str | None) -> str:
-    """Hash of all weight files of a folder or of a downloaded Hugging Face model."""
-    path = Path(folder)
-    if not path.is_dir():
-        from huggingface_hub import snapshot_download
-
-        path = Path(snapshot_download(folder, revision=revision, local_files_only=True))
-    return digest([[p.name, file_hash(p)] for p in _weight_files(path)])
-
-
-def _weight_files(folder: Path) -> Iterator[Path]:
-    names = ("*.safetensors", "pytorch_model*.bin", "config.json", "adapter_config.json")
-    yield from sorted({p for pattern in names for p in folder.glob(pattern)})
 
 
 def _first_line(error: BaseException) -> str:
