@@ -47,6 +47,9 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(self.calls + other.calls, self.input + other.input, self.output + other.output)
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.calls - other.calls, self.input - other.input, self.output - other.output)
+
     def cost(self, price: Price) -> float:
         """In the currency of the price file."""
         return (self.input * price.input + self.output * price.output) / MILLION
@@ -189,6 +192,21 @@ class Purse:
         if None in prices.values():
             return None
         return sum(usage.cost(prices[model] or Price(0, 0)) for model, usage in self.spent.items())
+
+    def lines(self) -> list[str]:
+        """The same for people, a line for each model."""
+        found = self.to_json()
+        lines = [self._line(model, row) for model, row in found["models"].items()]
+        if self.known:
+            lines.append(f"{self.known:,} replies were known and cost nothing")
+        return lines or ["no calls"]
+
+    def _line(self, model: str, row: Mapping[str, Any]) -> str:
+        text = f"{model}: {row['calls']:,} calls, {row['input_tokens']:,} tokens in, {row['output_tokens']:,} out"
+        if row["cost"] is None:
+            return f"{text}; no price is known (add it to {self.prices.path})"
+        text = f"{text}: {row['cost']:.4f} {self.prices.currency}"
+        return f"about {text}, at most {row['most_cost']:.4f}" if self.dry else text
 
     def to_json(self) -> dict[str, Any]:
         """Spent, or in a dry run expected, by model."""
