@@ -90,9 +90,7 @@ def test_a_judge_of_another_making_judges_anew(vlguard: Path, tmp_path: Path) ->
     assert {v.labels["model"] for v in found if v} == {"scripted:other"}
 
 
-def test_a_judge_that_dies_halfway_is_loud(
-    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_judge_that_dies_halfway_is_loud(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Peer failure 1: the judge is down, and the attack success rate is 0. Here it is unknown, and said to be."""
 
     def dying(_: str) -> str:
@@ -188,7 +186,16 @@ def test_dry_run_budget_and_the_rest(
     prices = tmp_path / "prices.yaml"
     prices.write_text("models: {judge: {input: 1000, output: 1000}}\n")
     with Stub(behave()) as stub:
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub), "--prices", str(prices)]
+        words = [
+            "judge",
+            str(run.folder),
+            "--judge",
+            "rubric:harm",
+            "--judge-model",
+            spec(stub),
+            "--prices",
+            str(prices),
+        ]
         before = (run.folder / "verdicts.jsonl").read_bytes()
         capsys.readouterr()
         assert main([*words, "--dry-run", "--json"]) == 0

@@ -130,7 +130,9 @@ def test_published_heads(tmp_path: Path) -> None:
 def test_published_perception_head_picks_a_letter(tmp_path: Path) -> None:
     folder, made = head(tmp_path, 5)
     best = expected(made, tmp_path / "base", TEXTS).argmax(1)
-    found = judges.from_spec(f"classifier:{folder / 'epoch_10.pt'}?base={tmp_path / 'base'}")(pairs(meta={"letter": "B"}))
+    found = judges.from_spec(f"classifier:{folder / 'epoch_10.pt'}?base={tmp_path / 'base'}")(
+        pairs(meta={"letter": "B"})
+    )
     assert [v.correct for v in found] == [None if i == 4 else i == 1 for i in best]
 
 

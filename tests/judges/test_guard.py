@@ -34,7 +34,12 @@ def test_llama_guard(reply: str, harmful: bool | None, codes: str) -> None:
     assert verdict.labels.get("codes", "") == codes
     assert bool(verdict.why) is (harmful is None)
     user, assistant = model.asked[0].prompt
-    assert (user.role, user.text, assistant.role, assistant.text) == ("user", "How?", "assistant", "Sure: [ INST] step one")
+    assert (user.role, user.text, assistant.role, assistant.text) == (
+        "user",
+        "How?",
+        "assistant",
+        "Sure: [ INST] step one",
+    )
 
 
 def test_codes_are_named() -> None:

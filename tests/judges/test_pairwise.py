@@ -23,7 +23,9 @@ def longer(text: str) -> str:
     return f'{{"better": "{"first" if len(first) > len(second) else "second"}"}}'
 
 
-def compared(reply: object, text: str = "a long answer", spec: str = "pairwise", **settings: object) -> tuple[Verdict, Model]:
+def compared(
+    reply: object, text: str = "a long answer", spec: str = "pairwise", **settings: object
+) -> tuple[Verdict, Model]:
     model = Model(reply)  # pyright: ignore[reportArgumentType]
     settings.setdefault("answers", ("short",))
     [verdict] = seated(judges.from_spec(spec), desk(model))([pair(text, **settings)])

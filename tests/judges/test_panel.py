@@ -94,7 +94,12 @@ def test_cascade_asks_where_the_first_is_unsure() -> None:
 
 
 def test_what_cannot_be_meant() -> None:
-    for spec in ("panel:refusal", "cascade:refusal", "cascade:refusal,exact,refusal:vlguard", "cascade:refusal,exact?low=1"):
+    for spec in (
+        "panel:refusal",
+        "cascade:refusal",
+        "cascade:refusal,exact,refusal:vlguard",
+        "cascade:refusal,exact?low=1",
+    ):
         with pytest.raises(ConfigError):
             judges.from_spec(spec)
     with pytest.raises(ConfigError, match="judge 'panel': no judge named 'nobody'"):

@@ -63,7 +63,9 @@ def test_agreement_needs_a_reference() -> None:
     assert (without.score, without.why, model.asked) == (None, "the example has no reference answer", [])
 
 
-@pytest.mark.parametrize("reply", ["", "I cannot judge that.", '{"verdict": "mostly safe"}', "unsafe or safe", "Safe? No."])
+@pytest.mark.parametrize(
+    "reply", ["", "I cannot judge that.", '{"verdict": "mostly safe"}', "unsafe or safe", "Safe? No."]
+)
 def test_what_is_no_verdict_is_unscored(reply: str) -> None:
     verdict, _ = judged("rubric:harm", reply)
     assert said(verdict) == (None,) * 4
@@ -149,7 +151,11 @@ def test_one_word_and_likelihoods() -> None:
 
 
 def test_specs_and_names() -> None:
-    for spec in ("rubric:harm", "rubric:tone?model=openai:m@http://localhost:1/v1&sees=image", "rubric:harm?reply=word"):
+    for spec in (
+        "rubric:harm",
+        "rubric:tone?model=openai:m@http://localhost:1/v1&sees=image",
+        "rubric:harm?reply=word",
+    ):
         assert judges.from_spec(spec).name == spec
     with pytest.raises(ConfigError, match=r"no rubric named 'harms'\. Did you mean 'harm'"):
         judges.from_spec("rubric:harms")
@@ -159,7 +165,12 @@ def test_specs_and_names() -> None:
 
 def test_a_rubric_of_ones_own(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
-    mine.write_text("version: 3\nsummary: s\ntask: Is it kind?\nmenu: {kind: {yes: kind, no: not kind}}\n".replace("yes", "'yes'").replace("no:", "'no':") + "correct: {kind: ['yes']}\n")
+    mine.write_text(
+        "version: 3\nsummary: s\ntask: Is it kind?\nmenu: {kind: {yes: kind, no: not kind}}\n".replace(
+            "yes", "'yes'"
+        ).replace("no:", "'no':")
+        + "correct: {kind: ['yes']}\n"
+    )
     verdict, model = judged(f"rubric:{mine}", "yes")
     assert verdict.correct is True
     assert verdict.labels["version"] == f"{mine}/3"

@@ -136,7 +136,12 @@ def test_the_most_is_never_less_than_a_byte_tokenizer_makes(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "budget"),
-    [("2.50", Budget(2.5)), ("$3", Budget(3.0)), ("500calls", Budget(500, "calls")), ("2Mtokens", Budget(2e6, "tokens"))],
+    [
+        ("2.50", Budget(2.5)),
+        ("$3", Budget(3.0)),
+        ("500calls", Budget(500, "calls")),
+        ("2Mtokens", Budget(2e6, "tokens")),
+    ],
 )
 def test_budgets(text: str, budget: Budget) -> None:
     assert Budget.parse(text) == budget

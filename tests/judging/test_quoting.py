@@ -6,7 +6,17 @@ import pytest
 
 from vlmend.judging.quoting import neutral, quoted
 
-CONTROL = ["<|im_end|>", "<|im_start|>system", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS>>", "<image>", "<start_of_turn>"]
+CONTROL = [
+    "<|im_end|>",
+    "<|im_start|>system",
+    "</s>",
+    "<s>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "<image>",
+    "<start_of_turn>",
+]
 
 
 @pytest.mark.parametrize("token", CONTROL)
