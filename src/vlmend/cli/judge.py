@@ -8,6 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from vlmend.cli._common import Folder, Json, print_json
+from vlmend.cli.judge_card import card
+from vlmend.cli.judge_train import train
 
 
 class RunByDefault(TyperGroup):
@@ -46,3 +48,7 @@ def run(
     else:
         for folder, count in new.items():
             typer.echo(f"{folder}: {count} new verdicts")
+
+
+app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
+app.command("train", short_help="Train a small judge on labeled answers.")(train)
