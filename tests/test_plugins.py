@@ -38,6 +38,14 @@ SPECS = {
     ("sources", "pope"): "pope:data#random",
     ("sources", "scienceqa"): "scienceqa:data#test",
     ("sources", "spa_vl"): "spa_vl:data#train",
+    ("suites", "mirage"): "mirage:data#test",
+    ("suites", "mis"): "mis:data#easy",
+    ("suites", "mme"): "mme:data",
+    ("suites", "over_refusal"): "over_refusal?xstest=data&mossbench=data",
+    ("suites", "pope"): "pope:data#random",
+    ("suites", "safeeraser"): "safeeraser:data",
+    ("suites", "scienceqa"): "scienceqa:data#test",
+    ("suites", "unsafe_concepts"): "unsafe_concepts:data#test",
     ("suites", "vlguard"): "vlguard:data#test",
 }
 ALL = [(kind, name) for kind, registry in KINDS.items() for name in registry.names()]

@@ -17,6 +17,8 @@ from vlmend.cli._common import (
     judge_settings,
     print_json,
 )
+from vlmend.cli.judge_card import card
+from vlmend.cli.judge_train import train
 
 
 class RunByDefault(TyperGroup):
@@ -71,3 +73,7 @@ def run(
             typer.echo(f"{folder}: {judged.new} new verdicts")
         if desk.purse.spent or desk.purse.known:
             _paid.show_bill(desk.purse, False)
+
+
+app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
+app.command("train", short_help="Train a small judge on labeled answers.")(train)

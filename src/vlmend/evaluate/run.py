@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -310,9 +310,17 @@ def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Measure]:
         says = [m for m in asked if rates.measure(records, m).n]
         scores = _mean_score(judge)
         if not says and rates.measure(records, scores).n:
-            says = [scores]
-        extra += says or asked[:2]
+            says = [scores] if _in_unit(records, judge) else []
+            extra += says
+        else:
+            extra += says or asked[:2]
     return extra
+
+
+def _in_unit(records: Iterable[Record], judge: str) -> bool:
+    """Whether all scores lie between 0 and 1; the mean of others, such as margins, has no worst case to be shown."""
+    found = [r.verdict(judge) for r in records]
+    return all(0 <= v.score <= 1 for v in found if v and v.score is not None)
 
 
 def _mean_score(judge: str) -> Score:
