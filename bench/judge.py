@@ -20,7 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from vlmend.evaluate.judge import verdicts
 from vlmend.evaluate.run import judge_only
+from vlmend.registry import judges
 from vlmend.store import Asked, Run, response_to_json
 from vlmend.types import Example, Expected, Finish, Message, Response
 
@@ -54,7 +56,12 @@ def rules(count: int) -> None:
         run = stored(Path(folder) / "run", count)
         started, cpu = time.perf_counter(), time.process_time()
         judged = judge_only(run.folder, ["refusal"], quiet=True)
-        print(f"{judged.new:,} verdicts: {time.process_time() - cpu:.2f} s CPU, {time.perf_counter() - started:.2f} s")
+        print(f"{judged.new:,} verdicts read, judged and stored: {time.process_time() - cpu:.2f} s CPU,", end=" ")
+        print(f"{time.perf_counter() - started:.2f} s")
+        pairs = [(r.example, r.response) for r in run.records()]
+        cpu = time.process_time()
+        found = verdicts(judges.from_spec("refusal"), pairs)
+        print(f"{len(found):,} verdicts alone: {time.process_time() - cpu:.2f} s CPU")
 
 
 class Quiet(ThreadingHTTPServer):

@@ -70,12 +70,13 @@ NEEDED = (
     *("non poss", "non pot", "non sono", "non int", "non ", " niet", " geen", "nie m", "nie b", "nie j"),
     *("bilgi veremem", "bunu yapamam", "cevap veremem"),
 )
+
 PATTERN = re.compile("|".join(OPENINGS.values()))
 
 
 def declines(opening: str) -> str:
     """The words of a lower-cased opening that decline in one of these languages, or the empty string."""
-    if opening.isascii() and not any(word in opening for word in NEEDED):
+    if opening.isascii() and not any(map(opening.__contains__, NEEDED)):
         return ""
     found = PATTERN.search(opening)
     return found.group(0).strip() if found else ""
