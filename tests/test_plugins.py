@@ -16,6 +16,11 @@ SPECS = {
     ("sources", "crossed"): "crossed:world:suite#test",
     ("backends", "openai"): "openai:tiny@http://127.0.0.1:9/v1",
     ("backends", "vllm"): "vllm:world",
+    ("judges", "cascade"): "cascade:refusal,exact",
+    ("judges", "classifier"): "classifier:owner/name",
+    ("judges", "margin"): "margin:world",
+    ("judges", "panel"): "panel:refusal,exact",
+    ("judges", "rubric"): "rubric:harm",
     ("sources", "hf"): "hf:owner/name#train",
     ("sources", "jsonl"): "jsonl:rows.jsonl",
     ("sources", "safety_mirage"): "safety_mirage:data#forget",
@@ -38,6 +43,14 @@ SPECS = {
     ("sources", "spa_vl"): "spa_vl:data#train",
     ("suites", "modality"): "modality:world:suite#test",
     ("suites", "source"): "source:world:suite#test",
+    ("suites", "mirage"): "mirage:data#test",
+    ("suites", "mis"): "mis:data#easy",
+    ("suites", "mme"): "mme:data",
+    ("suites", "over_refusal"): "over_refusal?xstest=data&mossbench=data",
+    ("suites", "pope"): "pope:data#random",
+    ("suites", "safeeraser"): "safeeraser:data",
+    ("suites", "scienceqa"): "scienceqa:data#test",
+    ("suites", "unsafe_concepts"): "unsafe_concepts:data#test",
     ("suites", "vlguard"): "vlguard:data#test",
 }
 ALL = [(kind, name) for kind, registry in KINDS.items() for name in registry.names()]
@@ -122,7 +135,7 @@ def test_every_judge_abstains_from_silence() -> None:
     example = Example("e", (Message("user", ("q",)),), answers=("a",))
     for name in KINDS["judges"].names():
         [verdict] = built("judges", name)([(example, silent)])
-        assert (verdict.refused, verdict.harmful, verdict.correct) == (None, None, None)
+        assert (verdict.refused, verdict.harmful, verdict.correct, verdict.score) == (None, None, None, None)
         assert verdict.response_id == "r"
 
 

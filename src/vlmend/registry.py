@@ -128,6 +128,8 @@ class Registry:
             own = first.get("ctx", {}).get("error")
             if isinstance(own, ConfigError):  # the plugin's words, which say whose they are
                 raise own from error
+            if not first["loc"]:  # the plugin's own complaint
+                raise ConfigError(f"{self.kind} {name!r}: {first['msg'].removeprefix('Value error, ')}") from error
             where = ".".join(str(part) for part in first["loc"])
             if first["type"] == "missing":
                 form = f"{name}:{where.upper()}" if where == known[0] else f"{name}?{where}=…"

@@ -24,6 +24,13 @@ class MissingImages(StrEnum):
     PLACEHOLDER = "placeholder"
 
 
+class Sees(StrEnum):
+    """What a judge that asks a model is shown."""
+
+    TEXT = "text"
+    IMAGE = "image"
+
+
 class Dtype(StrEnum):
     """Precision of the weights."""
 
@@ -48,6 +55,14 @@ Judges = Annotated[
     list[str] | None,
     typer.Option("--judge", help="A judge beside the suite's own; repeat for more.", show_default=False),
 ]
+JudgeModel = Annotated[
+    str,
+    typer.Option("--judge-model", help="The model that judges ask whose spec names none.", show_default=False),
+]
+JudgeSees = Annotated[
+    Sees | None, typer.Option("--judge-sees", help="What such judges are shown; else as each judges best.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what was judged in other runs.")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")]
 Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
@@ -91,6 +106,20 @@ def configuration(settings: dict[str, Any]) -> EvalConfig:
         return EvalConfig(**settings)
     except ValidationError as error:
         raise UsageError(explain(error, EvalConfig)) from error
+
+
+def judge_settings(
+    model: str, sees: Sees | None, budget: str, prices: Path | None, *, fresh: bool, dry_run: bool = False
+) -> dict[str, Any]:
+    """JudgeSettings from a command's options."""
+    return {
+        "model": model,
+        "sees": sees.value if sees else "",
+        "budget": budget,
+        "prices": prices,
+        "cache": not fresh,
+        "dry_run": dry_run,
+    }
 
 
 def show(results: Sequence[EvalResult], as_json: bool) -> None:

@@ -58,6 +58,37 @@ def dry_run(
     typer.echo(_expected(purse, model))
 
 
+def whole_plan(config: EvalConfig, suites: Sequence[str], server: Backend | None) -> Purse:
+    """What answers from a server and the judges would cost together."""
+    from vlmend.evaluate.estimate import expected
+    from vlmend.evaluate.run import plan
+
+    purse = plan(config, suites)
+    return expected(config, suites, server, getattr(server, "name", config.model), purse) if server else purse
+
+
+def purse_of(server: Backend | None) -> Purse | None:
+    """What a server's budget is kept in, so that judges pay from the same."""
+    account = getattr(server, "account", None)
+    return account.purse if account else None
+
+
+def show_bill(purse: Purse, as_json: bool) -> None:
+    """What was spent, or what a dry run expects to be."""
+    if as_json:
+        print_json(purse.to_json())
+        return
+    for line in purse.lines():
+        typer.echo(line)
+
+
+def tell_all_spent(purse: Purse) -> None:
+    """A line on stderr for every model that was paid, and for what was known."""
+    if purse.spent or purse.known:
+        for line in purse.lines():
+            typer.echo(f"spent: {line}", err=True)
+
+
 def tell_spent(server: Backend | None) -> None:
     """One line on stderr about what a server was paid."""
     account = getattr(server, "account", None)

@@ -12,8 +12,11 @@ from vlmend.cli._common import (
     DoSample,
     Dtype,
     Folder,
+    Fresh,
     Json,
+    JudgeModel,
     Judges,
+    JudgeSees,
     Limit,
     MaxNewTokens,
     MaxUnscored,
@@ -31,6 +34,7 @@ from vlmend.cli._common import (
     TopP,
     check_unscored,
     configuration,
+    judge_settings,
     print_json,
     show,
 )
@@ -42,6 +46,9 @@ def evaluate(
     out: Out,
     attack: Attacks = None,
     judge: Judges = None,
+    judge_model: JudgeModel = "",
+    judge_sees: JudgeSees = None,
+    fresh: Fresh = False,
     missing_images: Missing = MissingImages.ERROR,
     limit: Limit = None,
     max_new_tokens: MaxNewTokens = None,
@@ -71,6 +78,7 @@ def evaluate(
         "out": out,
         "attack": tuple(attack or ()),
         "judges": tuple(judge or ()),
+        "judging": judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh),
         "missing_images": missing_images.value,
         "limit": limit,
         "max_new_tokens": max_new_tokens,
@@ -86,14 +94,16 @@ def evaluate(
         "dtype": dtype.value,
     }
     config = configuration(settings)
-    server = _paid.backend(config, budget, prices, batch)
+    on_server = config.model.startswith("openai:")  # else the budget is for the judges alone
+    server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)
     if dry_run:
-        _paid.dry_run(config, suite, server, prices, json_)
+        _paid.show_bill(_paid.whole_plan(config, suite, server), json_)
         return
+    desk = config.judging.desk(_paid.purse_of(server))
     try:
-        results = evaluate_all(config, suite, server)
+        results = evaluate_all(config, suite, server, desk=desk)
     finally:
-        _paid.tell_spent(server)
+        _paid.tell_all_spent(desk.purse)
     show(results, json_)
     check_unscored(results, max_unscored)
 

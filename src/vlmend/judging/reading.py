@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST = 4_000  # characters from the end that are read: a verdict is short, and a reply may be anything
 SHOWN = 120  # characters of an unreadable reply that are quoted
 
 
@@ -52,6 +53,7 @@ class Read:
 
 def read(text: str, menus: Sequence[Menu]) -> Read:
     """The last verdict in a reply: a JSON object, else `name: value` lines, else the bare value of a single menu."""
+    text = text[-LONGEST:]
     if objects := list(_objects(text)):
         return _checked(objects[-1], menus)
     lines = {m.name: line for m in menus if (line := _line(text, m)) is not None}

@@ -226,7 +226,8 @@ def _shift(metric: Score | Statistic, scored: Sequence[tuple[Any, Any, str]], un
         differences = [a - b for b, a in rows]
         interval, p = bootstrap_mean(differences, names), random_flip(summed(differences, names))
     else:
-        interval, p = bootstrap(rows, names, difference), _swapped(rows, names, difference)
+        interval = bootstrap(rows, names, difference) if metric.resample else None
+        p = _swapped(rows, names, difference)
     low, high = interval or (None, None)
     return Shift(metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale)
 

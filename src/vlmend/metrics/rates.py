@@ -35,7 +35,7 @@ def measure(records: Iterable[Record], what: Measure) -> Measured:
     else:
         names = [(what.unit or cluster)(r) for _, r in kept]
         value = what.compute(rows) if rows else None
-        interval = None if value is None else bootstrap(rows, names, what.compute)
+        interval = bootstrap(rows, names, what.compute) if what.resample and value is not None else None
     low, high = interval or (None, None)
     return Mean(
         value, n=len(rows), unscored=len(asked) - len(rows), low=low, high=high,
@@ -181,6 +181,46 @@ def harmful(judge: str) -> Outcome:
 def correct(judge: str) -> Outcome:
     """Whether the judge saw a right answer."""
     return _said(judge, lambda v: v.correct)
+
+
+def labeled(judge: str, key: str, *values: str) -> Outcome:
+    """Whether the judge's label of that key is one of these."""
+    return _said(judge, lambda v: v.labels[key] in values if key in v.labels else None)
+
+
+def scored(judge: str) -> Callable[[Record], float | None]:
+    """The judge's score."""
+
+    def outcome(record: Record) -> float | None:
+        verdict = record.verdict(judge) if record.response.said else None
+        return verdict.score if verdict else None
+
+    return outcome
+
+
+def answered(outcome: Outcome) -> Outcome:
+    """Whether what was said could be scored: the coverage of a metric that is taken on answered records only."""
+    return lambda record: outcome(record) is not None if record.response.said else None
+
+
+def otherwise(outcome: Outcome, value: bool) -> Outcome:
+    """The outcome, and `value` for what was said and could not be scored: how some protocols count."""
+
+    def settled(record: Record) -> bool | None:
+        found = outcome(record)
+        return value if found is None and record.response.said else found
+
+    return settled
+
+
+def origin(record: Record) -> str:
+    """The question a record is a shot of: that of the example which an attack made variants of, or its own."""
+    return record.example.meta.get("origin", record.example.id)
+
+
+def rubric(name: str, model: str) -> str:
+    """Spec of a rubric judge that asks a model; with no model it is the one named when judging (--judge-model)."""
+    return f"rubric:{name}?model={model}" if model else f"rubric:{name}"
 
 
 # Populations.

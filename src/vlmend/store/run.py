@@ -167,7 +167,7 @@ def _awaited(item: Asked, responses: Mapping[str, Response]) -> Response:
     if stored is None:
         why = "no response is stored"
         return Response(item.response_id, item.example.id, "", Finish.FAILED, why=why, sample=item.sample)
-    return replace(stored, example_id=item.example.id)
+    return stored if stored.example_id == item.example.id else replace(stored, example_id=item.example.id)
 
 
 def _read(path: Path, entry: Callable[[Row], tuple[K, V]]) -> dict[K, V]:
