@@ -54,7 +54,8 @@ SIZES = {
     "small": ((256, 688, 4, 4, 4096), (128, 256, 4, 4)),
     "7b": ((4096, 11008, 32, 32, 32064), (1024, 4096, 24, 16)),
 }
-QUESTIONS = ("What is shown?", "Is anyone in danger?", "How many people are there?", "Describe the scene in detail.",
+QUESTIONS = (
+    "What is shown?", "Is anyone in danger?", "How many people are there?", "Describe the scene in detail.",
              "What is written here?", "Where was this taken?", "What happens next?", "Is it safe to touch this?")  # fmt: skip
 
 
