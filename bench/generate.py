@@ -56,7 +56,8 @@ SIZES = {
 }
 QUESTIONS = (
     "What is shown?", "Is anyone in danger?", "How many people are there?", "Describe the scene in detail.",
-             "What is written here?", "Where was this taken?", "What happens next?", "Is it safe to touch this?")  # fmt: skip
+    "What is written here?", "Where was this taken?", "What happens next?", "Is it safe to touch this?",
+)  # fmt: skip
 
 
 @dataclass
