@@ -60,11 +60,17 @@ class ModelConfig(Section):
 
     @classmethod
     def from_spec(cls, spec: str, **settings: Any) -> ModelConfig:
-        """`model[+adapter][?option=value&…]`, as on the command line; the options are those of the model's family."""
+        """`model[+adapter][?option=value&…]`, as on the command line.
+
+        Options are keys of this section, such as `revision`, or those of the model's family.
+        """
         name, _, options = spec.partition("?")
         name, _, adapter = name.partition("+")
-        family = {key: value for key, _, value in (item.partition("=") for item in options.split("&") if item)}
-        return cls(name=name, adapter=adapter or None, family=family, **settings)
+        given = {key: value for key, _, value in (item.partition("=") for item in options.split("&") if item)}
+        own = {key: given.pop(key) for key in given.keys() & cls.model_fields.keys() - {"name", "adapter", "family"}}
+        return _validated(
+            cls, {"name": name, "adapter": adapter or None, "family": given, **settings, **own}, f"model {spec}"
+        )
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
@@ -117,7 +123,7 @@ class TrainConfig(Section):
 
     learning_rate: float = Field(default=2e-4, gt=0)
     num_train_epochs: float = Field(default=1.0, gt=0)
-    max_steps: int = Field(default=-1, description="overrides num_train_epochs when positive")
+    max_steps: int = Field(default=-1, ge=-1, description="overrides num_train_epochs when positive")
     per_device_train_batch_size: int = Field(default=8, gt=0)
     gradient_accumulation_steps: int = Field(default=1, gt=0)
     warmup_ratio: float = Field(default=0.03, ge=0, le=1)
@@ -203,6 +209,8 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"recipe {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -247,8 +255,13 @@ def _child(node: Any, name: str, key: str) -> Any:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """All problems in one line; an unknown key comes with what is nearest and what exists."""
-    return "; ".join(_problem(e["loc"], e["type"], e["msg"], e.get("input"), model) for e in error.errors())
+    """All problems in one line; an unknown key comes with what is nearest and what exists.
+
+    A list whose items are wrong is not also called too short.
+    """
+    found = error.errors()
+    inner = [e for e in found if not any(o["loc"][: len(e["loc"])] == e["loc"] and o["loc"] != e["loc"] for o in found)]
+    return "; ".join(_problem(e["loc"], e["type"], e["msg"], e.get("input"), model) for e in inner)
 
 
 def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object, model: type[BaseModel]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vlmend.errors import DataError
 
@@ -169,6 +169,11 @@ class Example:
         """Text of the last user turn."""
         return self.prompt[-1].text
 
+    @property
+    def origin(self) -> str:
+        """Id of the example this is a variant of, as some attacks make them; its own id where it is none."""
+        return self.meta.get("origin", self.id)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -207,6 +212,8 @@ class Decoding:
     """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig.
 
     The answers to one prompt are numbered `samples`: `num_return_sequences` of them, from `first_sample`.
+    `schema` is a JSON schema, as JSON text, that the answer has to fit; empty for free text. Servers keep to it as well
+    as they can; local and scripted backends take no notice of it, so whoever asks checks the answer.
     """
 
     max_new_tokens: int = 256
@@ -221,6 +228,7 @@ class Decoding:
     num_return_sequences: int = 1
     seed: int = 0
     first_sample: int = 0
+    schema: str = ""
 
     @property
     def samples(self) -> range:
@@ -283,13 +291,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Rate:
-    """k of n, its 95 % interval, and how many of the population could not be scored (not part of n)."""
+    """k of n, its 95 % interval, and how many of the population could not be scored (not part of n).
+
+    `clusters` says how many independent clusters the n fall into, where the interval takes that into account; 0 where
+    all n are independent and the interval is plain Wilson.
+    """
 
     k: int
     n: int
     unscored: int
     low: float | None
     high: float | None
+    clusters: int = 0
 
     @property
     def value(self) -> float | None:
@@ -310,11 +323,50 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A number that is no proportion, with its 95 % bootstrap interval: a mean score, or a statistic of n records.
+
+    `scale` is the smallest and the largest value there can be; unscored records are not part of n. `worst` and `best`
+    put them at the top and at the bottom of it, as for a Rate; only where the number is a mean (`additive`) can one
+    know what they would have made of it. `clusters` is the number of units that were resampled.
+    """
+
+    value: float | None
+    n: int
+    unscored: int
+    low: float | None
+    high: float | None
+    clusters: int = 0
+    scale: tuple[float, float] = (0.0, 1.0)
+    additive: bool = True
+
+    @property
+    def worst(self) -> float | None:
+        """The mean if every unscored record had the largest value."""
+        return self._with(self.scale[1])
+
+    @property
+    def best(self) -> float | None:
+        """The mean if every unscored record had the smallest value."""
+        return self._with(self.scale[0])
+
+    def _with(self, edge: float) -> float | None:
+        if not self.unscored:
+            return self.value
+        total = self.n + self.unscored
+        return ((self.value or 0.0) * self.n + edge * self.unscored) / total if self.additive else None
+
+
+Measured = Rate | Mean
+
+
+@dataclass(frozen=True)
 class Metric:
     """A named yes/no question about the records it applies to.
 
     `outcome` gives None for a record that could not be scored. `better` says which direction is good,
-    so that tables, worst cases and comparisons need not guess.
+    so that tables, worst cases and comparisons need not guess. With a `unit`, the records of one unit count once, as
+    the shots of one question do: `combine` says whether any of them or all of them must have the outcome.
     """
 
     name: str
@@ -322,6 +374,41 @@ class Metric:
     applies: Callable[[Example], bool]
     outcome: Callable[[Record], bool | None]
     better: Literal["low", "high"] = "low"
+    unit: Callable[[Record], str] | None = None
+    combine: Literal["any", "all"] = "any"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named number per record, such as ROUGE-L, whose mean is reported. `outcome` gives None where it has none."""
+
+    name: str
+    summary: str
+    applies: Callable[[Example], bool]
+    outcome: Callable[[Record], float | None]
+    better: Literal["low", "high"] = "high"
+    scale: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A named number of all records together that is no mean over them, such as a gap between two kinds of records.
+
+    `outcome` is what `compute` needs of a record, None for one that could not be scored; `compute` gives None where
+    that does not suffice. The interval resamples whole units: `unit`, or clusters where it is None.
+    """
+
+    name: str
+    summary: str
+    applies: Callable[[Example], bool]
+    outcome: Callable[[Record], Any]
+    compute: Callable[[Sequence[Any]], float | None]
+    better: Literal["low", "high"] = "high"
+    scale: tuple[float, float] = (0.0, 1.0)
+    unit: Callable[[Record], str] | None = None
+
+
+Measure = Metric | Score | Statistic
 
 
 class Source(Protocol):
@@ -336,10 +423,37 @@ class PairSource(Protocol):
     def __iter__(self) -> Iterator[Pair]: ...
 
 
-class Attack(Protocol):
-    """In goes an example, out comes an example. It cannot see the judge."""
+Touched = Literal["text", "pictures", "places", "history"]
 
-    def __call__(self, example: Example) -> Example: ...
+
+class Attack(Protocol):
+    """In goes an example, out comes what is asked instead: an example, or several variants. It cannot see the judge.
+
+    `changes` names all it may touch: the last turn's "text", what the "pictures" show, their number and "places", the
+    "history" before the last turn. Whoever runs the attack holds it to that. An attack that must know the other
+    examples has a method `among(examples)`, one that must see into the model `against(victim, folder)`; each returns
+    the attack to use.
+    """
+
+    @property
+    def changes(self) -> frozenset[Touched]: ...
+
+    def __call__(self, example: Example) -> Example | Sequence[Example]: ...
+
+
+class Victim(Protocol):
+    """A model an attack may see into."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def loss(self, example: Example, target: str) -> float:
+        """-log p(target | prompt, pictures) per token of the target."""
+        ...
+
+    def gradients(self, example: Example, target: str) -> tuple[float, list[Any]]:
+        """The loss, and its gradient by the pixels of every picture, (height, width, 3), per step of 1 in 255."""
+        ...
 
 
 class Judge(Protocol):
@@ -402,7 +516,7 @@ class Suite(Protocol):
     @property
     def judges(self) -> Sequence[str]: ...
     @property
-    def metrics(self) -> Sequence[Metric]: ...
+    def metrics(self) -> Sequence[Measure]: ...
     @property
     def decoding(self) -> Decoding: ...
 

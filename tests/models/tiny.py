@@ -60,11 +60,14 @@ HEADERS = (
 def tokenizer(
     *more: str, end: str = "<|im_end|>", adds_bos: bool = False, names: dict[str, str] | None = None
 ) -> PreTrainedTokenizerFast:
-    """Byte-level, one token per byte: encodes anything, needs no training. `more` are further special tokens."""
-    core = Tokenizer(
-        models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[])
-    )
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    """Byte-level, one token per byte but for line breaks, which merge: encodes anything, needs no training.
+
+    `more` are further special tokens.
+    """
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ĊĊ", "ĊĊĊ"]
+    merges = [("Ċ", "Ċ"), ("ĊĊ", "Ċ")]
+    core = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([*SPECIALS, *(token for token in more if token not in SPECIALS), end])
     if adds_bos:
@@ -161,7 +164,10 @@ def _qwen(kind: Any, config: Any, processor: Any, videos: Any, rope: dict[str, A
     words = tokenizer("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     ids = {t: words.convert_tokens_to_ids(f"<|{t}|>") for t in ("image_pad", "video_pad", "vision_start", "vision_end")}
     made = config(
-        text_config=text(words, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, **rope}, head_dim=8),
+        text_config=text(
+            words, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, **rope}, head_dim=8,
+            intermediate_size=64,
+        ),
         vision_config={"depth": 2, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2, **vision},
         image_token_id=ids["image_pad"], video_token_id=ids["video_pad"], vision_start_token_id=ids["vision_start"],
         vision_end_token_id=ids["vision_end"],
@@ -315,6 +321,10 @@ def _seeded(kind: Any, config: Any, words: PreTrainedTokenizerFast) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = kind(config).eval()
+        with torch.no_grad():  # some families start with gates and projections that are shut: pictures must count
+            for parameter in model.parameters():
+                if not parameter.any():
+                    parameter.normal_(std=0.2)
     model.generation_config.eos_token_id = words.eos_token_id
     model.generation_config.pad_token_id = words.pad_token_id
     return model

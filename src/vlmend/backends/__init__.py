@@ -11,8 +11,11 @@ def response_id(fingerprint: str, example: Example, decoding: Decoding, sample: 
     """Hash of model, conversation, pictures, decoding and sample. Raises DataError when a picture cannot be read.
 
     How many samples are asked for is no part of it: four answers can become eight without asking for the four again.
+    Free text is what it was before schemas: an empty one is no part of it either.
     """
     how = {key: value for key, value in asdict(decoding).items() if key not in ("num_return_sequences", "first_sample")}
+    if not decoding.schema:
+        del how["schema"]
     return digest(fingerprint, conversation_key(example.prompt), how, sample)
 
 

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 from vlmend.backends import response_id, split_reasoning
 from vlmend.config import ModelConfig
 from vlmend.errors import ConfigError, DataError
-from vlmend.types import Decoding, Example, Finish, Likelihood, Response, digest
+from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim, digest
 
 if TYPE_CHECKING:
     from vlmend.models.generate import Answer, Engine
@@ -91,6 +91,12 @@ class Hf:
         model = self._loaded.model
         name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
         return f"{name}, {str(model.dtype).removeprefix('torch.')}"
+
+    def victim(self) -> Victim:
+        """The model, for attacks that see into it."""
+        from vlmend.models.victim import LocalVictim
+
+        return LocalVictim(self._loaded)
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """Responses batch by batch, longest prompts first, so that what does not fit shows at once.

@@ -34,7 +34,10 @@ class Dtype(StrEnum):
 
 
 Model = Annotated[
-    str, typer.Option(help="world, a folder or a Hugging Face id, each maybe +ADAPTER; or scripted:refuse|comply|FILE.")
+    str,
+    typer.Option(
+        help="world, a folder or a Hugging Face id, each maybe +ADAPTER; openai:NAME@URL; scripted:refuse|comply|FILE."
+    ),
 ]
 Suites = Annotated[list[str], typer.Option("--suite", help="A suite, e.g. world or vlguard:DIR#test; repeat for more.")]
 Attacks = Annotated[
@@ -147,7 +150,7 @@ def table(title: str, first: str, *numbers: str) -> Table:
 def _table(result: EvalResult) -> None:
     from rich.text import Text
 
-    from vlmend.metrics.rates import worst_case
+    from vlmend.report import tables
 
     about = result.run.settings()
     attack = " + ".join(about["attack"]) or "none"
@@ -157,7 +160,10 @@ def _table(result: EvalResult) -> None:
     made = table(title, "metric", "k/n", "%", "95 % interval", "unscored", "worst case %")
     for metric in result.measured:
         rate = result.metrics[metric.name]
-        interval = "–" if rate.low is None else f"{percent(rate.low)} … {percent(rate.high)}"
-        counts = (f"{rate.k}/{rate.n}", percent(rate.value), interval, str(rate.unscored))
-        made.add_row(Text(metric.name), *counts, percent(worst_case(rate, metric)))
+        edges = (tables.number(edge, rate) for edge in (rate.low, rate.high))
+        interval = "–" if rate.low is None else " … ".join(edges)
+        counts = (tables.counted(rate), tables.number(rate.value, rate), interval, str(rate.unscored))
+        made.add_row(Text(metric.name), *counts, tables.number(tables.worst(rate, metric.better), rate))
+    if any(rate.clusters for rate in result.metrics.values()):
+        made.caption, made.caption_justify = Text(tables.CLUSTERS), "left"
     console().print(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmend.cli import _paid
 from vlmend.cli._common import (
     Attacks,
     BatchSize,
@@ -54,6 +55,10 @@ def evaluate(
     share_prefix: SharePrefix = None,
     device: Device = "auto",
     dtype: Precision = Dtype.AUTO,
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
+    batch: _paid.Batch = False,
+    dry_run: _paid.DryRun = False,
     max_unscored: MaxUnscored = 0.02,
     json_: Json = False,
 ) -> None:
@@ -80,7 +85,15 @@ def evaluate(
         "device": device,
         "dtype": dtype.value,
     }
-    results = evaluate_all(configuration(settings), suite)
+    config = configuration(settings)
+    server = _paid.backend(config, budget, prices, batch)
+    if dry_run:
+        _paid.dry_run(config, suite, server, prices, json_)
+        return
+    try:
+        results = evaluate_all(config, suite, server)
+    finally:
+        _paid.tell_spent(server)
     show(results, json_)
     check_unscored(results, max_unscored)
 
@@ -103,6 +116,10 @@ def generate(
     share_prefix: SharePrefix = None,
     device: Device = "auto",
     dtype: Precision = Dtype.AUTO,
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
+    batch: _paid.Batch = False,
+    dry_run: _paid.DryRun = False,
     json_: Json = False,
 ) -> None:
     """The first stage of eval alone: ask, and store the answers."""
@@ -127,7 +144,15 @@ def generate(
         "device": device,
         "dtype": dtype.value,
     }
-    done = generate_all(configuration(settings), suite)
+    config = configuration(settings)
+    server = _paid.backend(config, budget, prices, batch)
+    if dry_run:
+        _paid.dry_run(config, suite, server, prices, json_)
+        return
+    try:
+        done = generate_all(config, suite, server)
+    finally:
+        _paid.tell_spent(server)
     if json_:
         rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done]
         print_json(rows[0] if len(rows) == 1 else {"runs": rows})

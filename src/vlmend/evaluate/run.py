@@ -13,7 +13,8 @@ from pydantic import Field
 from vlmend import data
 from vlmend.config import Section
 from vlmend.data.dataset import Dataset, refuse_duplicates
-from vlmend.errors import StoreError, UsageError
+from vlmend.errors import StoreError, UnknownName, UsageError
+from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
 from vlmend.evaluate.generate import Generated, awaited, generate
 from vlmend.evaluate.judge import judge_run, missing_judges
 from vlmend.evaluate.progress import Stages
@@ -21,13 +22,27 @@ from vlmend.manifest import environment
 from vlmend.metrics import rates
 from vlmend.registry import attacks, backend_for, judges, suites
 from vlmend.store import Asked, Run
-from vlmend.types import Backend, Decoding, Example, Expected, Judge, Metric, Rate, Record, Suite, digest
+from vlmend.types import (
+    Attack,
+    Backend,
+    Decoding,
+    Example,
+    Expected,
+    Judge,
+    Measure,
+    Measured,
+    Metric,
+    Record,
+    Suite,
+    digest,
+)
 
 
 class EvalConfig(Section):
     """One evaluation: a model, a suite, what is done to its questions, and where the records go.
 
-    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own.
+    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own. `only` names a
+    metric of the suite: nothing is asked but what that one is about.
     """
 
     model: str
@@ -36,6 +51,7 @@ class EvalConfig(Section):
     attack: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
     missing_images: Literal["error", "placeholder"] = "error"
+    only: str | None = None
     limit: int | None = Field(default=None, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
     do_sample: bool | None = None
@@ -61,8 +77,8 @@ class EvalResult:
 
     run: Run
     generated: Generated
-    measured: tuple[Metric, ...]
-    metrics: Mapping[str, Rate]
+    measured: tuple[Measure, ...]
+    metrics: Mapping[str, Measured]
     unscored: float  # the largest share of any metric's population that could not be scored
 
     def to_json(self) -> dict[str, Any]:
@@ -163,16 +179,16 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
         stages.say(warning, style="bold yellow")
     examples = [e for s in sets for e in s.examples]
     refuse_duplicates(examples, f"suite {config.suite}")
-    for attack in chain:
-        examples = [attack(e) for e in examples]
     backend = backend or _backend(config)
+    chosen = limited(_about_metric(examples, suite, config.only), config.limit)
+    examples = attacked(_aimed(chain, backend, config), chosen)
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
     run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
     name = backend.fingerprint
     asked = [
         Asked(e, awaited(e, name, decoding, sample), suite.name, suite.protocol, config.attack_name, sample)
-        for e in limited(examples, config.limit)
+        for e in examples
         for sample in decoding.samples
     ]
     run.write_asked(asked)
@@ -180,6 +196,29 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     silent = f" ({done.silent} say nothing)" if done.silent else ""
     stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
     return run, done
+
+
+def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -> Sequence[Example]:
+    """What the metric of that name is about; everything where none is named."""
+    if name is None:
+        return examples
+    metric = next((m for m in suite.metrics if m.name == name), None)
+    if metric is None:
+        raise UnknownName(f"metric of suite {suite.name}", name, [m.name for m in suite.metrics])
+    return [e for e in examples if metric.applies(e)]
+
+
+def _aimed(chain: Sequence[Attack], backend: Any, config: EvalConfig) -> Sequence[Attack]:
+    """The attacks, those that must see into the model turned against the one that is asked."""
+    blind = next((attack for attack in chain if needs_victim(attack)), None)
+    if blind is None:
+        return chain
+    if not hasattr(backend, "victim"):
+        raise UsageError(
+            f"attack {name_of(blind)} needs gradients, so a model that runs here, not {config.model!r};"
+            " pictures it made can be asked elsewhere from the run's folder"
+        )
+    return aimed(chain, backend.victim(), config.out / "attacked")
 
 
 def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
@@ -212,12 +251,13 @@ def _decoding(decoding: Decoding, config: EvalConfig) -> Decoding:
 def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding) -> dict[str, Any]:
     """What makes two runs the same run, most telling first."""
     return {
-        "model": config.model,
+        "model": getattr(backend, "name", config.model),
         "suite": suite.name,
         "protocol": suite.protocol,
         "sources": list(suite.sources),
         "attack": list(config.attack),
         "missing_images": config.missing_images,
+        "only": config.only,
         "decoding": {k: v for k, v in asdict(decoding).items() if k not in ("num_return_sequences", "first_sample")},
         "fingerprint": backend.fingerprint,
     }
@@ -275,7 +315,7 @@ def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Metric]:
     return extra
 
 
-def _groups(records: Sequence[Record], metrics: Sequence[Metric], field: str) -> dict[str, dict[str, Any]]:
+def _groups(records: Sequence[Record], metrics: Sequence[Measure], field: str) -> dict[str, dict[str, Any]]:
     """Each metric's rates within each category."""
 
     def name(example: Example) -> str:

@@ -82,7 +82,10 @@ class Codec:
     def fingerprint(self) -> str:
         """Identity of everything that decides which tokens and pixels a conversation becomes."""
         pixels = getattr(self.processor, "image_processor", None)
-        vocabulary = self.tokenizer.backend_tokenizer.to_str()
+        core = self.tokenizer.backend_tokenizer
+        core.no_padding()  # what the last call left there is no part of the vocabulary
+        core.no_truncation()
+        vocabulary = core.to_str()
         return digest(self.model_type, self._template, vocabulary, pixels.to_json_string() if pixels else "")
 
     def encode_prompts(self, examples: Sequence[Example]) -> Batch:
@@ -179,21 +182,24 @@ class Codec:
         """Which tokens stand for pictures, given what the processor wrote in place of each.
 
         From the first to the last control token of what it wrote: text between them (line breaks between rows of
-        tiles) is no one's words. Where it does not say what it wrote, one token marks a picture.
+        tiles) is no one's words. Where it does not say what it wrote, the model's picture token.
         """
-        marks = [self._control_ids(text) for text in written] or [[self.image_id]] * ids.count(self.image_id)
-        known = {token for picture in marks for token in picture}
+        marks = [self._control_ids(text) for text in written]
+        known = {token for picture in marks for token in picture} or {self.image_id}
         places = [i for i, token in enumerate(ids) if token in known]
         shown = sum(len(message.images) for message in conversation)
-        if shown != len(marks) or len(places) != sum(map(len, marks)):
+        told_nothing = shown if self.image_id < 0 else min(len(places), shown)
+        found = len(marks) if marks else told_nothing
+        if found != shown:
             raise ModelError(
-                f"the processor of this {self.model_type} model makes {len(marks)} places of {shown} picture(s) in a "
+                f"the processor of this {self.model_type} model makes {found} places of {shown} picture(s) in a "
                 "conversation; a chat template that drops pictures does so"
             )
-        row = [False] * len(ids)
-        for picture in marks:
-            own, places = places[: len(picture)], places[len(picture) :]
-            row[own[0] : own[-1] + 1] = [True] * (own[-1] + 1 - own[0])
+        row = [token in known for token in ids]
+        if len(places) == sum(map(len, marks)):
+            for picture in marks:
+                own, places = places[: len(picture)], places[len(picture) :]
+                row[own[0] : own[-1] + 1] = [True] * (own[-1] + 1 - own[0])
         return row
 
     def _control_ids(self, text: str) -> list[int]:
@@ -225,14 +231,18 @@ class Codec:
         behind it stand for.
         """
         whole = self._plain_ids(conversation)
+        shown = sum(len(message.images) for message in conversation)
+        lengths = [len(self._written_ids(text)) for text in written] or [
+            ids.count(self.image_id) // max(shown, 1)
+        ] * shown
         for turn, message in enumerate(conversation):
             if message.role != "assistant":
                 continue
             prompt = self._plain_ids(conversation[:turn], answering=True)
             start = len(prompt)
             end = _after_end_token(whole, start, len(self._plain_ids(conversation[: turn + 1])), self.eos_ids)
-            later = written[sum(len(m.images) for m in conversation[:turn]) :]
-            shift = len(ids) - len(whole) - sum(len(self._written_ids(text)) - 1 for text in later)
+            later = lengths[sum(len(m.images) for m in conversation[:turn]) :]
+            shift = len(ids) - len(whole) - sum(length - 1 for length in later)
             # a line break before a picture may have become one token with one that was written around it
             near = sorted(range(-2 * len(later), 2 * len(later) + 1), key=abs)
             found = (shift + d for d in near if ids[start + shift + d : end + shift + d] == whole[start:end])

@@ -32,14 +32,16 @@ TOKEN_INPUTS = frozenset(
 class Family:
     """Defaults for any well-behaved model; fields of a subclass are its options, `model.family` in recipes.
 
-    lookahead: which later tokens a token of the prompt sees. `none`: attention is causal, so a prefix may be shared
-    wherever it is cut. `picture`: pieces of one picture see each other, so a prefix must not be cut inside a picture.
-    `prompt`: all of the prompt sees all of it, so only answers to the very same prompt can share it.
+    lookahead: what a token of the prompt sees of what comes after it. `none`: attention is causal, so a prefix may be
+    shared wherever it is cut. `picture`: pictures or pieces of them, so a shared prefix must hold all pictures of its
+    prompts. `prompt`: all of the prompt, so only answers to the very same prompt can share it.
+    mixes: whether prompts with different numbers of pictures may share a batch and leave one another's answers alone.
     features: method of the model that turns picture inputs into the embeddings put in place of picture tokens; empty
     where pictures enter otherwise (cross-attention), so that there is nothing to put in place.
     """
 
     lookahead: ClassVar[Lookahead] = "none"
+    mixes: ClassVar[bool] = True
     features: ClassVar[str] = "get_image_features"
 
     def adapt(self, processor: Any, config: Any) -> Any:

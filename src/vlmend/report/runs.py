@@ -12,7 +12,7 @@ from vlmend.data import placeholder
 from vlmend.errors import UsageError
 from vlmend.report import gallery, page, tables
 from vlmend.store import Run, find_runs
-from vlmend.types import Rate, Record
+from vlmend.types import Measured, Record
 
 PLAIN = "plain"
 
@@ -95,7 +95,7 @@ def _by_category(names: Sequence[str], runs: Sequence[Told]) -> list[page.Sectio
     found: list[page.Section] = []
     for measure in measures:
         better = next((_metrics(run)[measure]["better"] for run in runs if measure in _metrics(run)), "low")
-        pairs: list[tuple[str, Mapping[tables.Column, Rate]]] = []
+        pairs: list[tuple[str, Mapping[tables.Column, Measured]]] = []
         for name, run, group in zip(names, runs, groups, strict=True):
             rows = {category: {**row, "better": better} for category, row in group.get(measure, {}).items()}
             pairs.append((f"{name}, {run.condition}", tables.from_metrics(rows)))

@@ -3,13 +3,19 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vlmend.models.family import Family
+from vlmend.models.family import Family, Lookahead
 
 
 @dataclass(frozen=True)
 class Mllama(Family):
-    """No settings."""
+    """No settings.
 
+    In transformers, tokens before the first picture attend to all pictures of the batch's longest row alike, also to
+    the blank ones that fill up a row.
+    """
+
+    lookahead: ClassVar[Lookahead] = "picture"
+    mixes: ClassVar[bool] = False
     features: ClassVar[str] = ""
 
     def adapt(self, processor: Any, config: Any) -> Any:
