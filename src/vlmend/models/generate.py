@@ -15,6 +15,7 @@ from vlmend.errors import DataError, ModelError
 from vlmend.models.decode import Chooser, Wanted, answers, check
 from vlmend.models.features import Features
 from vlmend.models.load import Loaded
+from vlmend.models.pixels import LastPictures
 from vlmend.models.plan import Budget, Line, attempt, batches, grouped, opening, order, say
 from vlmend.models.prefill import prefill
 from vlmend.models.prompts import Prompt, answered, bare, prompt, whole_only
@@ -55,6 +56,7 @@ class Engine:
         self.budget = Budget(batch_size, batch_tokens)
         self._features_mb = features_mb
         self._told: set[str] = set()
+        self._pictures = LastPictures()
 
     @cached_property
     def features(self) -> Features:
@@ -109,7 +111,9 @@ class Engine:
         for number, (example, sample) in enumerate(wanted):
             if last is None or last[0] is not example:
                 try:
-                    last = (example, prompt(self.model, self.codec, example), opening(example))
+                    shown = self._pictures.opened(example)
+                    with self._pictures.remembered(self.codec.processor):
+                        last = (example, prompt(self.model, self.codec, shown), opening(example))
                 except (DataError, ModelError) as error:
                     last = (example, str(error), "")
             if isinstance(last[1], str):
@@ -131,10 +135,20 @@ class Engine:
         return answers(rows, logits, prompts, chooser, decoding, self.codec.eos_ids)
 
     def _whole(self, lines: list[Line], asked: Sequence[Wanted], decoding: Decoding) -> list[list[int]]:
-        """Answers by transformers' own `generate`, which knows beams and every kind of attention and cache."""
+        """Answers by transformers' own `generate`, which knows beams and every kind of attention and cache.
+
+        Prompts with equally many pictures at a time: not every processor can put others together.
+        """
+        counts = [len(line.prompt.shown) for line in lines]
+        found: dict[int, list[int]] = {}
+        for count in set(counts):
+            some = [i for i, shown in enumerate(counts) if shown == count]
+            found.update(zip(some, self._generated([asked[i] for i in some], decoding), strict=True))
+        return [found[i] for i in range(len(lines))]
+
+    def _generated(self, asked: Sequence[Wanted], decoding: Decoding) -> list[list[int]]:
         from transformers import LogitsProcessorList
 
-        del lines
         batch = self.codec.encode_prompts([w.example for w in asked]).to(self.model.device)
         width = batch.inputs["input_ids"].shape[1]
         self.configure(decoding)
@@ -187,7 +201,9 @@ class Engine:
         """Conversations with their answers, and how many tokens each answer has, by number."""
         for number, (example, answer) in enumerate(given):
             try:
-                found, lengths[number] = answered(self.model, self.codec, example, answer)
+                shown = self._pictures.opened(example)
+                with self._pictures.remembered(self.codec.processor):
+                    found, lengths[number] = answered(self.model, self.codec, shown, answer)
             except (DataError, ModelError) as error:
                 problems.append(Score(example, answer, None, why=str(error)))
             else:

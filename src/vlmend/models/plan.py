@@ -88,7 +88,8 @@ def batches(lines: Iterable[Line], budget: Budget, new: int) -> Iterator[list[Li
             batch.append(line)
             continue
         start = next((i for i, other in enumerate(batch) if other.group == line.group), len(batch))
-        cut = start if 2 * start >= len(batch) else len(batch)
+        whole = [*batch[start:], line]
+        cut = start if 2 * start >= len(batch) and budget.holds(whole, new) else len(batch)
         yield batch[:cut]
         batch = [*batch[cut:], line]
     if batch:

@@ -56,7 +56,7 @@ def whole_only(model: Any, codec: Codec) -> str:
 
 def prompt(model: Any, codec: Codec, example: Example) -> Prompt:
     """An example as the model is to answer it. Raises DataError or ModelError for one that cannot be encoded."""
-    return _encoded(model, codec.encode_prompts([example]))
+    return _encoded(model, codec, codec.encode_prompts([example]))
 
 
 def answered(model: Any, codec: Codec, example: Example, answer: str) -> tuple[Prompt, int]:
@@ -72,10 +72,10 @@ def answered(model: Any, codec: Codec, example: Example, answer: str) -> tuple[P
         end -= 1
     if end == start:
         raise DataError(f"an answer to example {example.id!r} has no tokens")
-    return _encoded(model, batch, free=start - 1, end=end), end - start
+    return _encoded(model, codec, batch, free=start - 1, end=end), end - start
 
 
-def _encoded(model: Any, batch: Batch, free: int | None = None, end: int | None = None) -> Prompt:
+def _encoded(model: Any, codec: Codec, batch: Batch, free: int | None = None, end: int | None = None) -> Prompt:
     inputs = dict(batch.inputs)
     ids = inputs.pop("input_ids")
     places = bare(model)._prepare_position_ids_for_generation(ids, inputs)  # no public way to it
@@ -85,7 +85,7 @@ def _encoded(model: Any, batch: Batch, free: int | None = None, end: int | None 
         positions=places.reshape(-1, ids.shape[1])[:, :end].cpu(),
         pictures={name: value for name, value in inputs.items() if name not in TOKEN_INPUTS},
         shown=tuple(image.sha256 for image in batch.examples[0].images),
-        pieces=len(pieces),
+        pieces=int((ids == codec.image_id).sum()),
         pictured=int(pieces[-1]) + 1 if len(pieces) else 0,
         free=ids.shape[1] - 1 if free is None else free,
     )
