@@ -68,7 +68,7 @@ def clustered(successes: Sequence[float], sizes: Sequence[int]) -> tuple[float, 
     k = float(sum(successes))
     effective = n / design_effect(successes, sizes)
     z = _t95(m - 1) if m > 1 and 0 < k < n else Z95
-    return wilson(k * effective / n, effective, z)
+    return wilson(effective if k == n else k / n * effective, effective, z)
 
 
 def _t95(degrees: int) -> float:
