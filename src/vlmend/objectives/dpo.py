@@ -31,6 +31,8 @@ class Dpo:
         both = (policy, given(reference))
         chosen, chosen_0 = (s.only(Role.SAFETY) for s in both)
         rejected, rejected_0 = (s.only(Role.FORGET) for s in both)
+        if len(chosen.roles) != len(rejected.roles):
+            raise RuntimeError("a forward pass with half a pair: chosen and rejected sides go together")
         sides = (side.answer_logps for side in (chosen, rejected, chosen_0, rejected_0))
         values = dpo(*sides, beta=self.beta)
         return Loss.of({"dpo": chosen.example_mean(values)})
