@@ -69,9 +69,7 @@ def test_a_loss_is_the_sum_of_its_parts() -> None:
 
 
 def test_places_lie_within_one_another() -> None:
-    ids = torch.tensor(
-        [[1, 9, 9, 5, 6, 7, 2, 0]]
-    )  # first token, picture, picture, prompt, prompt, answer, end, padding
+    ids = torch.tensor([[1, 9, 9, 5, 6, 7, 2, 0]])  # first, two of a picture, prompt, prompt, answer, end, padding
     labels = torch.tensor([[IGNORE] * 5 + [7, 2, IGNORE]])
     real, picture = ids != 0, ids == 9
     found = {

@@ -15,13 +15,13 @@ from vlmend.models.parts import owner
 def find_layer(model: nn.Module, layer: int | str) -> nn.Module:
     """The one module that a number (of the language model's layers, from 0) or the end of a dotted name means.
 
-    Raises ConfigError when there is none or more than one.
+    A name that other parts of the model have as well means the language model's. Raises ConfigError when there is none or more than one.
     """
     wanted = f"layers.{layer}" if isinstance(layer, int) else layer
     modules = dict(model.named_modules())
     found = [name for name in modules if name == wanted or name.endswith(f".{wanted}")]
-    if isinstance(layer, int):
-        found = [name for name in found if owner(name) == "language_model"]
+    spoken = [name for name in found if owner(name) == "language_model"]
+    found = spoken if spoken or isinstance(layer, int) else found
     if len(found) != 1:
         layers = [n for n in modules if owner(n) == "language_model" and n.split(".")[-2:-1] == ["layers"]]
         known = [".".join(name.split(".")[-2:]) for name in layers]
