@@ -59,3 +59,28 @@ def test_split_evenly() -> None:
     rows = [(i,) for i in range(5)]
     assert split_evenly(rows, 3) == [rows[:2], rows[2:4], rows[4:]]
     assert [len(part) for part in split_evenly(rows[:1], 3)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(("size", "processes"), [(2, 1), (1, 2), (3, 2)])
+def test_short_streams_come_around_again_and_never_run_dry(size: int, processes: int) -> None:
+    """The dead retain iterator of a published trainer: every row of every epoch has one entry of each stream."""
+    long, short = tuple((i,) for i in range(7)), tuple((10 + i,) for i in range(3))
+    plan = Plan((short, long), size, processes=processes, seed=1)
+    assert plan.rows_per_epoch == 7
+    rows = [row for step in range(3 * plan.steps_per_epoch) for row in plan.step(step)]
+    assert len(rows) == 21
+    for epoch in range(3):
+        assert sorted(row[1] for row in rows[7 * epoch : 7 * epoch + 7]) == list(range(7))
+    assert [sum(row[0] == 10 + i for row in rows) for i in range(3)] == [7, 7, 7]
+    for at in range(0, 21, 3):  # and evenly: each round is a shuffle of all
+        assert {row[0] for row in rows[at : at + 3]} == {10, 11, 12}
+    assert rows[:7] != rows[7:14]
+
+
+def test_what_belongs_together_stays_together_on_any_process() -> None:
+    pairs, singles = tuple((i, 100 + i) for i in range(5)), ((50,), (51,))
+    plan = Plan((pairs, singles), 2, accumulation=2, processes=2)
+    for step, process in itertools.product(range(2 * plan.steps_per_epoch), range(2)):
+        for shown in plan.window(step, process):
+            rows = list(zip(*[iter(shown)] * 3, strict=True))
+            assert all(one + 100 == other and single >= 50 for one, other, single in rows)

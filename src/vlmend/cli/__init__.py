@@ -29,7 +29,8 @@ class InOrder(TyperGroup):
 
 
 ORDER = (
-    *("demo", "list", "data", "audit", "build", "tune", "eval", "generate", "judge", "score", "compare", "mirage"),
+    *("demo", "list", "data", "audit", "build", "tune", "sweep"),
+    *("eval", "generate", "judge", "score", "compare", "mirage"),
     *("report", "serve", "power", "bench"),
 )
 
@@ -54,7 +55,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import compare, data, demo, eval, judge, list, report, tune
+    from vlmend.cli import compare, data, demo, eval, judge, list, report, sweep, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -65,6 +66,7 @@ def build() -> typer.Typer:
     app.command("list", short_help="Show every plugin, one line each.")(list.list_)
     app.add_typer(data.app)
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
+    app.command("sweep", short_help="Tune and evaluate recipes times settings.")(sweep.sweep)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
     app.command("generate", short_help="The first stage of eval alone: ask.")(eval.generate)
     app.add_typer(judge.app, short_help="The second stage of eval alone: judge.")

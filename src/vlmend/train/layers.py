@@ -15,7 +15,8 @@ from vlmend.models.parts import owner
 def find_layer(model: nn.Module, layer: int | str) -> nn.Module:
     """The one module that a number (of the language model's layers, from 0) or the end of a dotted name means.
 
-    A name that other parts of the model have as well means the language model's. Raises ConfigError when there is none or more than one.
+    A name that other parts of the model have as well means the language model's. Raises ConfigError when there is none
+    or more than one.
     """
     wanted = f"layers.{layer}" if isinstance(layer, int) else layer
     modules = dict(model.named_modules())
