@@ -43,6 +43,11 @@ class Plan:
         return max(map(len, self.streams))
 
     @property
+    def examples_per_row(self) -> float:
+        """On average: entries of a stream need not be equally large."""
+        return sum(sum(map(len, stream)) / len(stream) for stream in self.streams)
+
+    @property
     def steps_per_epoch(self) -> int:
         """The last step of an epoch may be smaller; none is dropped."""
         return math.ceil(self.rows_per_epoch / self.rows_per_step)

@@ -187,17 +187,12 @@ def _show(console: Console, prepared: Prepared) -> None:
     show_trainable(console, prepared.loaded.trainable)
     show_mask(console, prepared.mask)
     examples, each = len(prepared.mix.examples), prepared.plan.rows_per_step
-    rows = "examples" if examples_per_row(prepared.plan) == 1 else "rows"
+    rows = "examples" if prepared.plan.examples_per_row == 1 else "rows"
     console.print(f"{examples:,} examples, {prepared.total:,} steps of {each:,} {rows}", highlight=False)
     if rows == "rows":
         console.print(f"a row: {_row(prepared)}", highlight=False)
     for role, count in prepared.mix.report["left_out"].items():
         console.print(f"{count:,} {role} examples left out: {prepared.recipe.method.name} does not use that role")
-
-
-def examples_per_row(plan: Plan) -> float:
-    """On average over the plan's streams."""
-    return sum(sum(map(len, stream)) / len(stream) for stream in plan.streams)
 
 
 def _row(prepared: Prepared) -> str:
@@ -369,7 +364,7 @@ def _about(prepared: Prepared, run: Tuning, moved: float, resumed_from: int) -> 
         "processes": prepared.team.size,
         "seeds": {"train": recipe.train.seed, "data": recipe.data.seed},
         "rows_per_step": prepared.plan.rows_per_step,
-        "examples_per_step": round(prepared.plan.rows_per_step * examples_per_row(prepared.plan), 2),
+        "examples_per_step": round(prepared.plan.rows_per_step * prepared.plan.examples_per_row, 2),
         "trainable": prepared.loaded.trainable.as_dict(),
         "mask_report": prepared.mask.to_json(),
         "data": prepared.mix.report,
