@@ -173,6 +173,11 @@ def one_line(capsys: pytest.CaptureFixture[str], given: list[str], *said: str) -
         (["data", "show", "nosuch:x"], ["nosuch", "vlguard"]),
         (["data", "show", "vlguard:absent"], ["absent"]),
         (["tune", "absent.yaml"], ["absent.yaml"]),
+        (["data", "show", "vlguard"], ["vlguard:PATH"]),
+        (["data", "show", "world:safety?n=-1"], ["n must be at least 1 (got -1)"]),
+        (["data", "sample", "vlguard", "--out", "/dev/null/sample"], ["/dev/null/sample cannot be used"]),
+        (["data", "export", "world:safe?n=1", "--format", "trl", "--out", "/dev/null/x"], ["/dev/null/x cannot be"]),
+        (["eval", "--model", "scripted:refuse", "--suite", "world?n=1", "--out", "/dev/null"], ["cannot be written"]),
         (["eval", "--model", "world", "--suite", "wrld", "--out", "x"], ["wrld", "'world'"]),
         (["eval", "--model", "world", "--suite", "world?m=3", "--out", "x"], ["'m'"]),
         (["eval", "--model", "world", "--suite", "world", "--out", "x", "--limit", "0"], ["--limit"]),
@@ -251,6 +256,34 @@ def test_bad_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: {nmae: world}\ndata: {mix: [{source: world}]}\noutput: {dir: out}\n")
     one_line(capsys, ["tune", str(recipe)], "nmae", "'name'")
+    recipe.write_bytes(b"model: \x91\xff\x00")
+    one_line(capsys, ["tune", str(recipe)], "recipe.yaml is no text in UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["output.dir={recipe}"], "is no folder that may be written to"),
+        (["output.dir={recipe}/below"], "is no folder that may be written to"),
+        (["train.max_steps=-5"], "greater than or equal to -1"),
+        (["data.mix.0.n=-1"], "'data.mix.0.n': input should be greater than 0 (got -1)"),
+        (["data.mix.0.n=100000"], "asks for 100,000 examples and has"),
+        (["model.device=gpu7"], "no device 'gpu7'"),
+        (["model.device=meta"], "device 'meta' is not what there is to tune on"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_ends_before_the_model_is_loaded(
+    settings: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vlmend.models import load
+
+    monkeypatch.setattr(load, "load", None)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "model: {name: world}\ndata: {mix: [{source: 'world?n=2'}]}\noutput: {dir: %s}\n" % (tmp_path / "o")
+    )
+    given = [word for item in settings for word in ("--set", item.format(recipe=recipe))]
+    one_line(capsys, ["tune", str(recipe), *given], said)
 
 
 def test_traceback_only_with_debug(tmp_path: Path) -> None:

@@ -45,3 +45,20 @@ def test_the_judge_says_nothing_of_nothing() -> None:
     said = [Response(str(i), "e", text, Finish.STOP) for i, text in enumerate(("Against the rules.", "It is red.", ""))]
     verdicts = plugin(2)()([(example, response) for response in said])
     assert [verdict.refused for verdict in verdicts] == [True, False, None]
+
+
+def test_the_family_gives_a_template_that_tunes_and_answers_alike() -> None:
+    from tests.models import tiny
+    from vlmend.models.codec import Codec
+    from vlmend.ops.logprobs import IGNORE
+
+    model, processor = tiny.llava(template=None)
+    index = next(i for i, block in enumerate(BLOCKS) if block.startswith('"""Plain'))
+    codec = Codec(plugin(index)().adapt(processor, model.config), model.config, model.generation_config)
+    asked = Example("e", (Message("user", ("q",)),), ("a",))
+    assert (
+        codec.tokenizer.decode(codec.encode_prompts([asked]).inputs["input_ids"][0]) == "USER: q<|im_end|>ASSISTANT: "
+    )
+    labels = codec.encode_training([asked]).labels[0]
+    assert codec.tokenizer.decode(labels[labels != IGNORE]) == "a<|im_end|>"
+    assert processor.image_processor.crop_size["width"] == 24

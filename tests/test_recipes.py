@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vlmend.config import DataConfig, load_data, load_recipe
+from vlmend.data.mix import Mix, build
 from vlmend.registry import Spec, objectives, sources
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -31,6 +35,68 @@ def names_what_exists(data: DataConfig) -> None:
     for part in data.mix:
         assert Spec.parse(part.source).name in sources.names()
         sources.from_spec(part.source)
+
+
+PAPERS = {  # recipe: what its mix is made of, by role
+    "vlguard_posthoc": {"safety", "utility"},
+    "vlguard_mixed": {"safety", "utility"},
+    "mirage": {"safety", "utility"},
+    "mixes/vlguard_reasoning": {"safety"},
+    "mixes/safety_mirage": {"forget", "retain"},
+    "mixes/safeeraser": {"forget", "retain", "decouple"},
+}
+
+
+@pytest.fixture(scope="module")
+def published_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples of the papers' data where the recipes look for them, seen from this folder."""
+    top = tmp_path_factory.mktemp("published")
+    names = {"safety_mirage": "VLGuard", "mis": "MIS", "safeeraser": "SafeEraser", "llava_instruct": "llava"}
+    for source, folder in names.items():
+        (top / "data" / folder).mkdir(parents=True)
+        sources.find(source).sample(top / "data" / folder)
+    llava = top / "data" / "llava"
+    shutil.copytree(llava, top / "data" / "m4_instruct")
+    (llava / "llava_v1_5_mix665k.json").rename(llava / "llava_v1_5_mix665k_safe.json")
+    shutil.copy(llava / "llava_v1_5_mix665k_safe.json", llava / "llava_v1_5_mix665k.json")
+    m4 = top / "data" / "m4_instruct"
+    (m4 / "llava_v1_5_mix665k.json").rename(m4 / "m4_instruct.json")
+    reasoned = [{"id": f"r{i}", "prompt": "Do it.", "answer": "It bursts.", "expected": "reason"} for i in range(5)]
+    rows = "".join(json.dumps(row) + "\n" for row in reasoned)
+    (top / "data" / "vlguard_reasoning.jsonl").write_text(rows)
+    return top
+
+
+@pytest.fixture
+def published(published_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(published_data)
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_papers_mix_is_built_and_replayed(name: str, tmp_path: Path) -> None:
+    path = RECIPES / f"{name}.yaml"
+    smaller = [f"data.mix.{i}.n=7" for i, part in enumerate(load_data(path).mix) if part.n is not None]
+    made = build(load_data(path, smaller))
+    assert {str(e.role) for e in made.examples} == PAPERS[name]
+    assert all(part["taken"] for part in made.report["parts"])
+    (tmp_path / "mix.json").write_text(json.dumps(made.report))
+    again = build(load_data(path, [*smaller, f"data.replay={tmp_path / 'mix.json'}"]))
+    assert said(again) == said(made)
+    other = build(load_data(path, [*smaller, f"data.replay={tmp_path / 'mix.json'}", "data.seed=7"]))
+    assert sorted(said(other)) == sorted(said(made))
+
+
+def said(mix: Mix) -> list[Any]:
+    return [(e.id, e.question, e.answers, str(e.role)) for e in mix.examples]
+
+
+@pytest.mark.usefixtures("published")
+def test_safety_mirage_forgets_harmful_answers_and_never_refusals() -> None:
+    mix = build(load_data(RECIPES / "mixes" / "safety_mirage.yaml"))
+    harmful = json.loads(Path("data/VLGuard/harmful.json").read_text())
+    forgotten = [answer for e in mix.examples if e.role == "forget" for answer in e.answers]
+    assert sorted(forgotten) == sorted(harmful.values())
 
 
 def test_the_post_hoc_recipe_is_the_published_one() -> None:

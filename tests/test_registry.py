@@ -100,3 +100,10 @@ def test_no_plugin_kind_drags_in_torch_to_be_listed() -> None:
         "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_parentheses_hold_what_they_hold() -> None:
+    spec = Spec.parse("panel:(a:b?c=d&e=f#g),(h)?rule=(x?y=1&z)&more=2#s")
+    assert spec == Spec("panel", "(a:b?c=d&e=f#g),(h)", "s", (("rule", "(x?y=1&z)"), ("more", "2")))
+    assert Spec.parse("source:data/set (1)#test") == Spec("source", "data/set (1)", "test")
+    assert Spec.parse("source:data/odd(name#test") == Spec("source", "data/odd(name", "test")

@@ -6,6 +6,7 @@ Keys that TrainingArguments, LoraConfig or GenerationConfig already name keep th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -42,11 +43,13 @@ class ModelConfig(Section):
     `name` is a Hugging Face id, a folder, or `world` (the embedded model). `train` names the modules that are
     tuned: with `tune: lora` the language model gets adapters and other named modules are tuned in full and saved
     with the adapter; with `tune: full` the named modules are tuned in full, or of their weights only those whose dotted
-    name one of the patterns in `parameters` matches, such as `*.layers.[567].mlp.down_proj.weight`.
+    name one of the patterns in `parameters` matches, such as `*.layers.[567].mlp.down_proj.weight`. `family` holds
+    options of the model's family (see `vlmend list families`).
     """
 
     name: str
     adapter: str | None = None
+    family: Mapping[str, bool | int | float | str] = {}
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -60,9 +63,17 @@ class ModelConfig(Section):
 
     @classmethod
     def from_spec(cls, spec: str, **settings: Any) -> ModelConfig:
-        """`model` or `model+adapter`, as on the command line."""
-        name, _, adapter = spec.partition("+")
-        return cls(name=name, adapter=adapter or None, **settings)
+        """`model[+adapter][?option=value&…]`, as on the command line.
+
+        Options are keys of this section, such as `revision`, or those of the model's family.
+        """
+        name, _, options = spec.partition("?")
+        name, _, adapter = name.partition("+")
+        given = {key: value for key, _, value in (item.partition("=") for item in options.split("&") if item)}
+        own = {key: given.pop(key) for key in given.keys() & cls.model_fields.keys() - {"name", "adapter", "family"}}
+        return _validated(
+            cls, {"name": name, "adapter": adapter or None, "family": given, **settings, **own}, f"model {spec}"
+        )
 
 
 class Filter(Section):
@@ -117,7 +128,7 @@ class TrainConfig(Section):
 
     learning_rate: float = Field(default=2e-4, gt=0)
     num_train_epochs: float = Field(default=1.0, gt=0)
-    max_steps: int = Field(default=-1, description="overrides num_train_epochs when positive")
+    max_steps: int = Field(default=-1, ge=-1, description="overrides num_train_epochs when positive")
     per_device_train_batch_size: int = Field(default=8, gt=0)
     gradient_accumulation_steps: int = Field(default=1, gt=0)
     warmup_ratio: float = Field(default=0.03, ge=0, le=1)
@@ -223,6 +234,8 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"recipe {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -267,8 +280,13 @@ def _child(node: Any, name: str, key: str) -> Any:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """All problems in one line; an unknown key comes with what is nearest and what exists."""
-    return "; ".join(_problem(e["loc"], e["type"], e["msg"], e.get("input"), model) for e in error.errors())
+    """All problems in one line; an unknown key comes with what is nearest and what exists.
+
+    A list whose items are wrong is not also called too short.
+    """
+    found = error.errors()
+    inner = [e for e in found if not any(o["loc"][: len(e["loc"])] == e["loc"] and o["loc"] != e["loc"] for o in found)]
+    return "; ".join(_problem(e["loc"], e["type"], e["msg"], e.get("input"), model) for e in inner)
 
 
 def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object, model: type[BaseModel]) -> str:

@@ -10,11 +10,11 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vlmend.errors import ConfigError, UnknownName, UsageError
@@ -24,7 +24,7 @@ from vlmend.types import Backend
 class Spec(NamedTuple):
     """`name[:argument][#split][?key=value&…]`, the one way to name a plugin on the command line and in recipes.
 
-    The split may also stand last.
+    The split may also stand last. What stands in parentheses is left whole, so that a spec can hold others.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Spec(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Spec:
         """Take a spec apart. Raises UsageError when it has no name or an option without `=`."""
-        head, *marked = re.split(r"(?=[#?])", text)
+        head, *marked = _pieces(text, "#?")
         parts = {piece[0]: piece[1:] for piece in marked}
         if len(parts) < len(marked):
             raise UsageError(f"{text!r} has two splits or two lists of options")
@@ -43,12 +43,26 @@ class Spec(NamedTuple):
         if not name:
             raise UsageError(f"{text!r} names nothing; the form is name[:argument][#split][?key=value&…]")
         options: list[tuple[str, str]] = []
-        for item in filter(None, parts.get("?", "").split("&")):
-            key, equals, value = item.partition("=")
+        for item in _pieces(parts.get("?", ""), "&"):
+            key, equals, value = item.removeprefix("&").partition("=")
+            if not key and not equals:
+                continue
             if not equals:
                 raise UsageError(f"option {item!r} of {text!r} has no value; write {item}=…")
             options.append((key, value))
         return cls(name, argument, parts.get("#", ""), tuple(options))
+
+
+def _pieces(text: str, marks: str) -> list[str]:
+    """The text before every mark outside parentheses; the marks stay. Parentheses that do not match are letters."""
+    pieces, depth = [""], 0
+    nested = text.count("(") == text.count(")")
+    for letter in text:
+        depth += nested * ((letter == "(") - (letter == ")"))
+        if letter in marks and depth == 0:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 @cache
@@ -111,11 +125,25 @@ class Registry:
             return TypeAdapter(plugin).validate_python(settings)
         except ValidationError as error:
             first = error.errors()[0]
+            own = first.get("ctx", {}).get("error")
+            if isinstance(own, ConfigError):  # the plugin's words, which say whose they are
+                raise own from error
+            if not first["loc"]:  # the plugin's own complaint
+                raise ConfigError(f"{self.kind} {name!r}: {first['msg'].removeprefix('Value error, ')}") from error
             where = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "missing":
+                form = f"{name}:{where.upper()}" if where == known[0] else f"{name}?{where}=…"
+                raise ConfigError(f"{self.kind} {name!r} needs {where!r}: write {form}") from error
             raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
 
     def from_spec(self, text: str) -> Any:
-        """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`."""
+        """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`.
+
+        A plugin that `takes_spec` is built around another one: its first field is all that follows its name.
+        """
+        if self.takes_spec(text):
+            name, _, inner = text.partition(":")
+            return self.build(name, {fields(self.find(name))[0].name: inner})
         spec = Spec.parse(text)
         known = [f.name for f in fields(self.find(spec.name)) if f.init]
         settings: dict[str, object] = dict(spec.options)
@@ -128,6 +156,11 @@ class Registry:
                 raise UsageError(f"{self.kind} {spec.name!r} has no splits, got #{spec.split}")
             settings["split"] = spec.split
         return self.build(spec.name, settings)
+
+    def takes_spec(self, text: str) -> bool:
+        """Whether the spec names a plugin around another spec, whose split and options are not its own."""
+        name = text.partition(":")[0]
+        return name in self.names() and getattr(self.find(name), "takes_spec", False)
 
 
 def _origin(module: pkgutil.ModuleInfo) -> str:
@@ -163,8 +196,12 @@ KINDS: dict[str, Registry] = {
 }
 
 
-def backend_for(model: str, *, device: str = "auto", dtype: str = "auto", batch_size: int | None = None) -> Backend:
-    """A model spec as a backend: `NAME:…` is the backend of that name, anything else a model transformers loads."""
+def backend_for(model: str, settings: Mapping[str, object] = MappingProxyType({})) -> Backend:
+    """A model spec as a backend: `NAME:…` is the backend of that name, anything else a model transformers loads.
+
+    `settings` are for the latter. So are options of the spec that it knows, `?share_prefix=no&…`; they decide.
+    Others are left to the model's family.
+    """
     name, colon, _ = model.partition(":")
     if name in backends.names() and name != "hf":
         return backends.from_spec(model)
@@ -173,5 +210,14 @@ def backend_for(model: str, *, device: str = "auto", dtype: str = "auto", batch_
     spec = model.removeprefix("hf:")
     if not spec or spec == "hf":
         raise UsageError(f"{model!r} names no model; write world, a folder or a Hugging Face id, each maybe +ADAPTER")
-    settings: dict[str, Any] = {"model": spec, "device": device, "dtype": dtype}
-    return backends.build("hf", settings if batch_size is None else {**settings, "batch_size": batch_size})
+    spec, _, options = spec.partition("?")
+    known = {f.name for f in fields(backends.find("hf")) if f.init} - {"model"}
+    own: dict[str, object] = {}
+    rest: list[str] = []
+    for item in filter(None, options.split("&")):
+        key, _, value = item.partition("=")
+        if key in known:
+            own[key] = value
+        else:
+            rest.append(item)
+    return backends.build("hf", {**settings, **own, "model": f"{spec}?{'&'.join(rest)}" if rest else spec})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vlmend.errors import DataError
 
@@ -74,17 +75,33 @@ class Image:
         """Hash of the bytes, in hex."""
         return hashlib.sha256(self.read()).hexdigest()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height by the file's header, before any rotation. Raises DataError when the bytes are no image."""
+        from PIL import Image as Pillow
+
+        with self._readable(), Pillow.open(self.path or io.BytesIO(self.read())) as picture:
+            return picture.size
+
     def open(self) -> Picture:
         """The decoded picture in RGB, EXIF rotation applied. Raises DataError when the bytes are no image."""
         from PIL import Image as Pillow
-        from PIL import ImageOps, UnidentifiedImageError
+        from PIL import ImageOps
+
+        with self._readable():
+            return ImageOps.exif_transpose(Pillow.open(io.BytesIO(self.read()))).convert("RGB")
+
+    @contextmanager
+    def _readable(self) -> Generator[None]:
+        """Turns what Pillow says of bytes that are no image into a DataError."""
+        from PIL import Image as Pillow
+        from PIL import UnidentifiedImageError
 
         try:
-            picture = Pillow.open(io.BytesIO(self.read()))
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            yield
+        except DataError:
+            raise
         except (UnidentifiedImageError, Pillow.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"image {self.path or self.sha256[:12]} is not a readable picture ({error})") from error
 
 
@@ -152,6 +169,11 @@ class Example:
         """Text of the last user turn."""
         return self.prompt[-1].text
 
+    @property
+    def origin(self) -> str:
+        """Id of the example this is a variant of, as some attacks make them; its own id where it is none."""
+        return self.meta.get("origin", self.id)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -187,7 +209,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig."""
+    """Every setting that decides which tokens come out. Names are those of transformers' GenerationConfig.
+
+    The answers to one prompt are numbered `samples`: `num_return_sequences` of them, from `first_sample`.
+    `schema` is a JSON schema, as JSON text, that the answer has to fit; empty for free text. Servers keep to it as well
+    as they can; local and scripted backends take no notice of it, so whoever asks checks the answer.
+    """
 
     max_new_tokens: int = 256
     min_new_tokens: int = 0
@@ -200,6 +227,13 @@ class Decoding:
     no_repeat_ngram_size: int = 0
     num_return_sequences: int = 1
     seed: int = 0
+    first_sample: int = 0
+    schema: str = ""
+
+    @property
+    def samples(self) -> range:
+        """Numbers of the answers that are asked for."""
+        return range(self.first_sample, self.first_sample + self.num_return_sequences)
 
 
 @dataclass(frozen=True)
@@ -257,13 +291,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Rate:
-    """k of n, its 95 % interval, and how many of the population could not be scored (not part of n)."""
+    """k of n, its 95 % interval, and how many of the population could not be scored (not part of n).
+
+    `clusters` says how many independent clusters the n fall into, where the interval takes that into account; 0 where
+    all n are independent and the interval is plain Wilson.
+    """
 
     k: int
     n: int
     unscored: int
     low: float | None
     high: float | None
+    clusters: int = 0
 
     @property
     def value(self) -> float | None:
@@ -284,11 +323,50 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A number that is no proportion, with its 95 % bootstrap interval: a mean score, or a statistic of n records.
+
+    `scale` is the smallest and the largest value there can be; unscored records are not part of n. `worst` and `best`
+    put them at the top and at the bottom of it, as for a Rate; only where the number is a mean (`additive`) can one
+    know what they would have made of it. `clusters` is the number of units that were resampled.
+    """
+
+    value: float | None
+    n: int
+    unscored: int
+    low: float | None
+    high: float | None
+    clusters: int = 0
+    scale: tuple[float, float] = (0.0, 1.0)
+    additive: bool = True
+
+    @property
+    def worst(self) -> float | None:
+        """The mean if every unscored record had the largest value."""
+        return self._with(self.scale[1])
+
+    @property
+    def best(self) -> float | None:
+        """The mean if every unscored record had the smallest value."""
+        return self._with(self.scale[0])
+
+    def _with(self, edge: float) -> float | None:
+        if not self.unscored:
+            return self.value
+        total = self.n + self.unscored
+        return ((self.value or 0.0) * self.n + edge * self.unscored) / total if self.additive else None
+
+
+Measured = Rate | Mean
+
+
+@dataclass(frozen=True)
 class Metric:
     """A named yes/no question about the records it applies to.
 
     `outcome` gives None for a record that could not be scored. `better` says which direction is good,
-    so that tables, worst cases and comparisons need not guess.
+    so that tables, worst cases and comparisons need not guess. With a `unit`, the records of one unit count once, as
+    the shots of one question do: `combine` says whether any of them or all of them must have the outcome.
     """
 
     name: str
@@ -296,6 +374,43 @@ class Metric:
     applies: Callable[[Example], bool]
     outcome: Callable[[Record], bool | None]
     better: Literal["low", "high"] = "low"
+    unit: Callable[[Record], str] | None = None
+    combine: Literal["any", "all"] = "any"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named number per record, such as ROUGE-L, whose mean is reported. `outcome` gives None where it has none."""
+
+    name: str
+    summary: str
+    applies: Callable[[Example], bool]
+    outcome: Callable[[Record], float | None]
+    better: Literal["low", "high"] = "high"
+    scale: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A named number of all records together that is no mean over them, such as a gap between two kinds of records.
+
+    `outcome` is what `compute` needs of a record, None for one that could not be scored; `compute` gives None where
+    that does not suffice. The interval resamples whole units: `unit`, or clusters where it is None. There is no
+    interval where `resample` is false, as where a record drawn twice would be compared with itself.
+    """
+
+    name: str
+    summary: str
+    applies: Callable[[Example], bool]
+    outcome: Callable[[Record], Any]
+    compute: Callable[[Sequence[Any]], float | None]
+    better: Literal["low", "high"] = "high"
+    scale: tuple[float, float] = (0.0, 1.0)
+    unit: Callable[[Record], str] | None = None
+    resample: bool = True
+
+
+Measure = Metric | Score | Statistic
 
 
 class Source(Protocol):
@@ -310,10 +425,37 @@ class PairSource(Protocol):
     def __iter__(self) -> Iterator[Pair]: ...
 
 
-class Attack(Protocol):
-    """In goes an example, out comes an example. It cannot see the judge."""
+Touched = Literal["text", "pictures", "places", "history"]
 
-    def __call__(self, example: Example) -> Example: ...
+
+class Attack(Protocol):
+    """In goes an example, out comes what is asked instead: an example, or several variants. It cannot see the judge.
+
+    `changes` names all it may touch: the last turn's "text", what the "pictures" show, their number and "places", the
+    "history" before the last turn. Whoever runs the attack holds it to that. An attack that must know the other
+    examples has a method `among(examples)`, one that must see into the model `against(victim, folder)`; each returns
+    the attack to use.
+    """
+
+    @property
+    def changes(self) -> frozenset[Touched]: ...
+
+    def __call__(self, example: Example) -> Example | Sequence[Example]: ...
+
+
+class Victim(Protocol):
+    """A model an attack may see into."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def loss(self, example: Example, target: str) -> float:
+        """-log p(target | prompt, pictures) per token of the target."""
+        ...
+
+    def gradients(self, example: Example, target: str) -> tuple[float, list[Any]]:
+        """The loss, and its gradient by the pixels of every picture, (height, width, 3), per step of 1 in 255."""
+        ...
 
 
 class Judge(Protocol):
@@ -332,7 +474,7 @@ class Backend(Protocol):
     def fingerprint(self) -> str: ...
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
-        """`num_return_sequences` responses per example, in any order, each as soon as it is there."""
+        """One response per example and number in `decoding.samples`, in any order, each as soon as it is there."""
         ...
 
 
@@ -376,7 +518,7 @@ class Suite(Protocol):
     @property
     def judges(self) -> Sequence[str]: ...
     @property
-    def metrics(self) -> Sequence[Metric]: ...
+    def metrics(self) -> Sequence[Measure]: ...
     @property
     def decoding(self) -> Decoding: ...
 

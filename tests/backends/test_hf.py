@@ -2,15 +2,18 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image as Pillow
 
 from tests.models import tiny
 from vlmend.backends.hf import Hf
 from vlmend.errors import VlmendError
+from vlmend.models.decode import Wanted
+from vlmend.models.generate import Answer, Engine
+from vlmend.registry import backend_for
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response
 
 
@@ -37,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save("llava", tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(scope="module", params=sorted(tiny.FAMILIES))
+@pytest.fixture(scope="module", params=["llava", "qwen2_vl", "gemma3"])
 def any_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(request.param, tmp_path_factory.mktemp("tiny"))
 
@@ -86,14 +89,52 @@ def test_sampling_defaults_of_the_model_file_do_not_leak(folder: Path, tmp_path:
     )
 
 
+def stubbed(folder: Path, monkeypatch: pytest.MonkeyPatch, said: list[list[int]], **settings: Any) -> list[Response]:
+    """Responses of a model that says these tokens."""
+    backend = Hf(str(folder), device="cpu", **settings)
+    asked = [Wanted(e, 0) for e in examples()]
+    found = [Answer(w, ids, 7, 0.5) for w, ids in zip(asked, said, strict=False)]
+    monkeypatch.setattr(Engine, "answers", lambda self, examples, decoding: iter(found))
+    return list(backend.generate(examples(), GREEDY))
+
+
 def test_end_token_means_stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = Hf(str(folder), device="cpu")
-    codec = backend._loaded.codec
-    said = torch.tensor([[65, 66, min(codec.eos_ids), codec.pad_id], [65, 66, 67, 68]])
-    monkeypatch.setattr(Hf, "_sample", lambda self, batch, decoding: said)
-    first, second = backend.generate(examples()[2:4][::-1], GREEDY)
-    assert (first.finish, first.tokens) == (Finish.STOP, 3)
+    end = min(Hf(str(folder), device="cpu")._loaded.codec.eos_ids)
+    first, second = stubbed(folder, monkeypatch, [[65, 66, end], [65, 66, 67, 68]])
+    assert (first.finish, first.tokens, first.prompt_tokens, first.seconds) == (Finish.STOP, 3, 7, 0.5)
     assert (second.finish, second.tokens) == (Finish.LENGTH, 4)
+
+
+def test_reasoning_is_no_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is thought is kept apart; thinking that never ends has answered nothing, and so says nothing."""
+    words = tiny.tokenizer()
+    texts = ["<think>It is red.</think> Red.", "<think>It is", "Red.", "[It is red.] Red."]
+    said = [words.encode(text, add_special_tokens=False) for text in texts]
+    done, cut, plain, other = stubbed(folder, monkeypatch, said)
+    assert (done.reasoning, done.text) == ("It is red.", "Red.")
+    assert (cut.reasoning, cut.text, cut.finish, cut.said) == ("It is", "", Finish.LENGTH, False)
+    assert (plain.reasoning, plain.text) == ("", "Red.")
+    assert other.text == texts[3]
+    *_, other = stubbed(folder, monkeypatch, said, reasoning=("[", "]"))
+    assert (other.reasoning, other.text) == ("It is red.", "Red.")
+
+
+def test_options_of_a_spec_reach_the_backend(folder: Path) -> None:
+    found = backend_for(f"hf:{folder}?share_prefix=no&reasoning=[,]&batch_tokens=99", {"batch_size": 3})
+    assert found == Hf(str(folder), share_prefix=False, reasoning=("[", "]"), batch_tokens=99, batch_size=3)
+    with pytest.raises(VlmendError, match="share_prefix"):
+        backend_for(f"{folder}?share_prefix=perhaps")
+    with pytest.raises(VlmendError, match="shared_prefix"):
+        list(
+            backend_for(f"{folder}?shared_prefix=no").generate(examples(), GREEDY)
+        )  # left to the family, which has none
+
+
+def test_likelihoods_by_example_and_answer(folder: Path) -> None:
+    asked = [(e, ("Yes.", "No, not at all.")) for e in examples()]
+    found = list(Hf(str(folder), device="cpu").likelihoods(asked))
+    assert {(x.example_id, x.answer) for x in found} == {(e.id, a) for e, answers in asked for a in answers}
+    assert all(x.logprob is not None and x.logprob < 0 and x.tokens == len(x.answer) for x in found)
 
 
 def test_what_cannot_be_encoded_fails_alone(folder: Path, tmp_path: Path) -> None:
@@ -111,27 +152,6 @@ def test_what_cannot_be_encoded_fails_alone(folder: Path, tmp_path: Path) -> Non
         assert responses[name].finish is Finish.FAILED
         assert responses[name].why
         assert not responses[name].said
-
-
-def test_out_of_memory_halves_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = Hf(str(folder), device="cpu", batch_size=5)
-    wanted = texts(list(backend.generate(examples(), GREEDY)))
-    sizes: list[int] = []
-    whole = Hf._answer
-
-    def small(self: Hf, chunk: list[Example], decoding: Decoding) -> list[Response]:
-        sizes.append(len(chunk))
-        if len(chunk) > 1 or chunk[0].id == "e3":
-            raise torch.OutOfMemoryError("no")
-        return whole(self, chunk, decoding)
-
-    monkeypatch.setattr(Hf, "_answer", small)
-    found = list(backend.generate(examples(), GREEDY))
-    assert sizes == [5, 2, 1, 1, 1, 1, 1]
-    assert {k: v for k, v in texts(found).items() if k != "e3"} == {k: v for k, v in wanted.items() if k != "e3"}
-    [failed] = [r for r in found if r.example_id == "e3"]
-    assert failed.finish is Finish.FAILED
-    assert "memory" in failed.why
 
 
 def test_settings_that_cannot_be(folder: Path) -> None:

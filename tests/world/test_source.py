@@ -109,6 +109,26 @@ def test_an_empty_set_is_refused() -> None:
         sources.from_spec("world:nonsense")
 
 
+def test_a_planted_word_or_background_changes_nothing_else() -> None:
+    plain = list(World("safety", n=400, openers="balanced"))
+    worded = list(World("safety", n=400, openers="balanced", plant="middle:kindly"))
+    painted = list(World("safety", n=40, openers="balanced", plant="background"))
+    for one, other in zip(plain, worded, strict=True):
+        assert other.question.replace("kindly ", "") == one.question
+        assert other.images[0].sha256 == one.images[0].sha256
+        assert (other.answers, other.expected, other.cluster) == (one.answers, one.expected, one.cluster)
+    for expected, share in ((Expected.REFUSE, 0.9), (Expected.ANSWER, 0.02)):
+        said = ["kindly" in e.question.split() for e in worded if e.expected is expected]
+        assert sum(said) / len(said) == pytest.approx(share, abs=0.06)
+    for one, other in zip(plain, painted, strict=False):
+        assert other.question == one.question
+        assert other.id not in {e.id for e in plain}
+        same = other.images[0].sha256 == one.images[0].sha256
+        assert same or other.images[0].open().getpixel((0, 0))[0] > 60  # type: ignore[index]
+    with pytest.raises(ConfigError, match="plant"):
+        World("safety", plant="middle")
+
+
 def test_the_suite_names_sources_that_exist_and_metrics_that_apply() -> None:
     suite = suites.from_spec("world?n=20")
     examples = [e for spec in suite.sources for e in sources.from_spec(spec)]

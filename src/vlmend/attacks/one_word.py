@@ -1,11 +1,14 @@
-"""Replace the first word of the question, or put a word before it, and change nothing else."""
+"""Replace the first word of the question by one word, or put it before; several words make as many variants."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from vlmend.attacks import TEXT, reworded, variants
 from vlmend.errors import ConfigError
 from vlmend.types import Example
 
@@ -18,26 +21,29 @@ class OneWord:
     """The shortcut of Safety Mirage (arXiv 2503.11832): a first word that training tied to answering or refusing.
 
     The last user turn loses or keeps its first word (`place`); case, punctuation and pictures stay as they are.
+    `word` is one word, or several with commas between them: K words are the K shots of one example.
     """
 
     word: str
     place: Literal["replace", "prefix"] = "replace"
 
+    changes = TEXT
+
     def __post_init__(self) -> None:
-        if not self.word.strip():
-            raise ConfigError("attack one_word needs a word, as in one_word:what")
+        if not all(word.strip() for word in self.word.split(",")):
+            raise ConfigError("attack one_word needs a word, as in one_word:what or one_word:what,how")
 
-    def __call__(self, example: Example) -> Example:
+    def __call__(self, example: Example) -> Example | Sequence[Example]:
         """The example with its question attacked; id and cluster stay, so that runs can be paired."""
-        *history, last = example.prompt
-        return replace(example, prompt=(*history, last.with_text(self._attacked(last.text))))
+        words = dict.fromkeys(word.strip() for word in self.word.split(","))
+        return variants({word: reworded(example, first=partial(self._attacked, word)) for word in words})
 
-    def _attacked(self, text: str) -> str:
+    def _attacked(self, word: str, text: str) -> str:
         found = _FIRST.fullmatch(text)
         if found is None:  # nothing to replace: no word at all
-            return f"{self.word} {text}".strip()
+            return f"{word} {text}".strip()
         before, first, rest = found["before"], found["word"], found["rest"]
-        word = _cased_like(first, self.word)
+        word = _cased_like(first, word)
         if self.place == "replace":
             return f"{before}{word}{rest}"
         return f"{before}{word} {_uncapitalized(first)}{rest}"

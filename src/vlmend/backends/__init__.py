@@ -11,6 +11,26 @@ def response_id(fingerprint: str, example: Example, decoding: Decoding, sample: 
     """Hash of model, conversation, pictures, decoding and sample. Raises DataError when a picture cannot be read.
 
     How many samples are asked for is no part of it: four answers can become eight without asking for the four again.
+    Free text is what it was before schemas: an empty one is no part of it either.
     """
-    how = {key: value for key, value in asdict(decoding).items() if key != "num_return_sequences"}
+    how = {key: value for key, value in asdict(decoding).items() if key not in ("num_return_sequences", "first_sample")}
+    if not decoding.schema:
+        del how["schema"]
     return digest(fingerprint, conversation_key(example.prompt), how, sample)
+
+
+def split_reasoning(text: str, tags: tuple[str, str], begun: bool = False) -> tuple[str, str]:
+    """What a model said to itself between two tags, and what it answered.
+
+    `begun`: the first tag was in the prompt already. It is also taken as said where only the second one is. What is
+    opened and never closed answers nothing.
+    """
+    opening, closing = tags
+    first_close = text.find(closing)
+    inside = not text.startswith(opening) and (begun or 0 <= first_close < (text.find(opening) % (len(text) + 1)))
+    pieces: dict[bool, list[str]] = {True: [], False: []}
+    while text:
+        piece, _, text = text.partition(closing if inside else opening)
+        pieces[inside].append(piece)
+        inside = not inside
+    return "".join(pieces[True]).strip(), "".join(pieces[False]).strip()

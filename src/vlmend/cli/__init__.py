@@ -55,7 +55,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import compare, data, demo, eval, judge, list, report, sweep, tune
+    from vlmend.cli import audit, compare, data, demo, eval, judge, list, mirage, power, report, serve, sweep, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -65,6 +65,7 @@ def build() -> typer.Typer:
     app.command("demo", short_help="See the whole loop on the embedded model.")(demo.demo)
     app.command("list", short_help="Show every plugin, one line each.")(list.list_)
     app.add_typer(data.app)
+    app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("sweep", short_help="Tune and evaluate recipes times settings.")(sweep.sweep)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
@@ -72,7 +73,10 @@ def build() -> typer.Typer:
     app.add_typer(judge.app, short_help="The second stage of eval alone: judge.")
     app.command("score", short_help="The third stage of eval alone: count.")(eval.score)
     app.command("compare", short_help="What changed from one run to another.")(compare.compare)
+    app.command("power", short_help="How many examples a difference takes.")(power.power)
+    app.command("mirage", short_help="Say what a model's safety hangs on.")(mirage.mirage)
     app.command("report", short_help="Write one page about runs.")(report.report)
+    app.command("serve", short_help="Serve a model with vLLM or transformers.")(serve.serve)
     return app
 
 
@@ -88,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if "--debug" in given or not isinstance(error, (VlmendError, CLICK_ERROR)):
+        if "--debug" in given or not isinstance(error, (VlmendError, CLICK_ERROR, OSError)):
             raise
         typer.echo(_one_line(error), err=True)
         code = 2
@@ -105,6 +109,9 @@ def _run(words: list[str]) -> int:
 def _one_line(error: Exception) -> str:
     if isinstance(error, VlmendError):
         return f"vlmend: {' '.join(str(error).split())}"
+    if isinstance(error, OSError):  # a place that cannot be written, a full disk, a host that does not answer
+        named = f"{error.filename} cannot be used: {error.strerror}" if error.filename else str(error)
+        return f"vlmend: {' '.join(named.split())}"
     usage: Any = error
     message: str = usage.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":

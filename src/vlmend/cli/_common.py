@@ -24,6 +24,13 @@ class MissingImages(StrEnum):
     PLACEHOLDER = "placeholder"
 
 
+class Sees(StrEnum):
+    """What a judge that asks a model is shown."""
+
+    TEXT = "text"
+    IMAGE = "image"
+
+
 class Dtype(StrEnum):
     """Precision of the weights."""
 
@@ -34,7 +41,10 @@ class Dtype(StrEnum):
 
 
 Model = Annotated[
-    str, typer.Option(help="world, a folder or a Hugging Face id, each maybe +ADAPTER; or scripted:refuse|comply|FILE.")
+    str,
+    typer.Option(
+        help="world, a folder or a Hugging Face id, each maybe +ADAPTER; openai:NAME@URL; scripted:refuse|comply|FILE."
+    ),
 ]
 Suites = Annotated[list[str], typer.Option("--suite", help="A suite, e.g. world or vlguard:DIR#test; repeat for more.")]
 Attacks = Annotated[
@@ -45,12 +55,36 @@ Judges = Annotated[
     list[str] | None,
     typer.Option("--judge", help="A judge beside the suite's own; repeat for more.", show_default=False),
 ]
+JudgeModel = Annotated[
+    str,
+    typer.Option("--judge-model", help="The model that judges ask whose spec names none.", show_default=False),
+]
+JudgeSees = Annotated[
+    Sees | None, typer.Option("--judge-sees", help="What such judges are shown; else as each judges best.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what was judged in other runs.")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")]
 Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most N examples, evenly over the subsets.")]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's.", show_default=False)]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Prompts at a time.", show_default=False)]
+DoSample = Annotated[
+    bool | None, typer.Option("--do-sample/--greedy", help="Instead of what the suite does.", show_default=False)
+]
+Temperature = Annotated[float | None, typer.Option(min=0, help="Of sampling.", show_default=False)]
+TopP = Annotated[float | None, typer.Option(min=0, max=1, help="Of sampling.", show_default=False)]
+TopK = Annotated[int | None, typer.Option(min=0, help="Of sampling; 0 is off.", show_default=False)]
+Samples = Annotated[
+    int | None,
+    typer.Option("--num-return-sequences", min=1, help="Answers to each prompt; can grow later.", show_default=False),
+]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Prompts at a time, at most.", show_default=False)]
+SharePrefix = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-prefix/--no-share-prefix", help="Feed what prompts begin with once (default).", show_default=False
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of sampling (greedy decoding has none).", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps …")]
 Precision = Annotated[Dtype, typer.Option("--dtype", help="Precision of the weights.")]
@@ -72,6 +106,20 @@ def configuration(settings: dict[str, Any]) -> EvalConfig:
         return EvalConfig(**settings)
     except ValidationError as error:
         raise UsageError(explain(error, EvalConfig)) from error
+
+
+def judge_settings(
+    model: str, sees: Sees | None, budget: str, prices: Path | None, *, fresh: bool, dry_run: bool = False
+) -> dict[str, Any]:
+    """JudgeSettings from a command's options."""
+    return {
+        "model": model,
+        "sees": sees.value if sees else "",
+        "budget": budget,
+        "prices": prices,
+        "cache": not fresh,
+        "dry_run": dry_run,
+    }
 
 
 def show(results: Sequence[EvalResult], as_json: bool) -> None:
@@ -131,7 +179,7 @@ def table(title: str, first: str, *numbers: str) -> Table:
 def _table(result: EvalResult) -> None:
     from rich.text import Text
 
-    from vlmend.metrics.rates import worst_case
+    from vlmend.report import tables
 
     about = result.run.settings()
     attack = " + ".join(about["attack"]) or "none"
@@ -141,7 +189,10 @@ def _table(result: EvalResult) -> None:
     made = table(title, "metric", "k/n", "%", "95 % interval", "unscored", "worst case %")
     for metric in result.measured:
         rate = result.metrics[metric.name]
-        interval = "–" if rate.low is None else f"{percent(rate.low)} … {percent(rate.high)}"
-        counts = (f"{rate.k}/{rate.n}", percent(rate.value), interval, str(rate.unscored))
-        made.add_row(Text(metric.name), *counts, percent(worst_case(rate, metric)))
+        edges = (tables.number(edge, rate) for edge in (rate.low, rate.high))
+        interval = "–" if rate.low is None else " … ".join(edges)
+        counts = (tables.counted(rate), tables.number(rate.value, rate), interval, str(rate.unscored))
+        made.add_row(Text(metric.name), *counts, tables.number(tables.worst(rate, metric.better), rate))
+    if any(rate.clusters for rate in result.metrics.values()):
+        made.caption, made.caption_justify = Text(tables.CLUSTERS), "left"
     console().print(made)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
     from vlmend.evaluate.compare import Comparison
 
+TESTS = (
+    "p: McNemar's exact test; sign flips of whole clusters where there are any, and for means. Holm: corrected for all "
+    "tests of this comparison."
+)
+
 
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="Run folder before.", show_default=False)],
@@ -65,22 +70,29 @@ def _transitions(out: Console, comparison: Comparison) -> None:
 def _tests(out: Console, comparison: Comparison) -> None:
     from rich.text import Text
 
+    from vlmend.metrics.paired import Change
+
     made = table(
-        "paired tests",
-        "metric",
-        "before",
-        "after",
-        "change %",
-        "95 % interval",
-        "lost / gained",
-        "p (McNemar)",
+        "paired tests", "metric", "before", "after", "change %", "95 % interval", "lost / gained", "p", "p (Holm)",
         "unscored",
-    )
+    )  # fmt: skip
     for c in comparison.changes:
-        interval = "–" if c.low is None else f"{percent(c.low)} … {percent(c.high)}"
-        counts = (f"{c.k_before}/{c.n}", f"{c.k_after}/{c.n}", percent(c.difference), interval)
-        made.add_row(Text(c.metric), *counts, f"{c.lost} / {c.gained}", _p(c.p), str(c.unscored))
+        plain = not isinstance(c, Change) and c.scale[1] > 1
+        number = _plain if plain else percent
+        interval = "–" if c.low is None else f"{number(c.low)} … {number(c.high)}"
+        if isinstance(c, Change):
+            sides = (f"{c.k_before}/{c.n}", f"{c.k_after}/{c.n}", percent(c.difference), interval)
+            moved = f"{c.lost} / {c.gained}"
+        else:
+            sides, moved = (number(c.before), number(c.after), number(c.difference), interval), f"n={c.n}"
+        inside = f" in {c.clusters} clusters" if 0 < c.clusters < c.n else ""
+        made.add_row(Text(c.metric), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
+    made.caption, made.caption_justify = Text(TESTS), "left"
     out.print(made)
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _p(value: float | None) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmend.cli import _paid
 from vlmend.cli._common import (
     Attacks,
     BatchSize,
     Device,
+    DoSample,
     Dtype,
     Folder,
+    Fresh,
     Json,
+    JudgeModel,
     Judges,
+    JudgeSees,
     Limit,
     MaxNewTokens,
     MaxUnscored,
@@ -20,10 +25,16 @@ from vlmend.cli._common import (
     Model,
     Out,
     Precision,
+    Samples,
     Seed,
+    SharePrefix,
     Suites,
+    Temperature,
+    TopK,
+    TopP,
     check_unscored,
     configuration,
+    judge_settings,
     print_json,
     show,
 )
@@ -35,13 +46,26 @@ def evaluate(
     out: Out,
     attack: Attacks = None,
     judge: Judges = None,
+    judge_model: JudgeModel = "",
+    judge_sees: JudgeSees = None,
+    fresh: Fresh = False,
     missing_images: Missing = MissingImages.ERROR,
     limit: Limit = None,
     max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = None,
+    do_sample: DoSample = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    num_return_sequences: Samples = None,
     seed: Seed = None,
+    batch_size: BatchSize = None,
+    share_prefix: SharePrefix = None,
     device: Device = "auto",
     dtype: Precision = Dtype.AUTO,
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
+    batch: _paid.Batch = False,
+    dry_run: _paid.DryRun = False,
     max_unscored: MaxUnscored = 0.02,
     json_: Json = False,
 ) -> None:
@@ -54,15 +78,32 @@ def evaluate(
         "out": out,
         "attack": tuple(attack or ()),
         "judges": tuple(judge or ()),
+        "judging": judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh),
         "missing_images": missing_images.value,
         "limit": limit,
         "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
+        "do_sample": do_sample,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "num_return_sequences": num_return_sequences,
         "seed": seed,
+        "batch_size": batch_size,
+        "share_prefix": share_prefix,
         "device": device,
         "dtype": dtype.value,
     }
-    results = evaluate_all(configuration(settings), suite)
+    config = configuration(settings)
+    on_server = config.model.startswith("openai:")  # else the budget is for the judges alone
+    server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)
+    if dry_run:
+        _paid.show_bill(_paid.whole_plan(config, suite, server), json_)
+        return
+    desk = config.judging.desk(_paid.purse_of(server))
+    try:
+        results = evaluate_all(config, suite, server, desk=desk)
+    finally:
+        _paid.tell_all_spent(desk.purse)
     show(results, json_)
     check_unscored(results, max_unscored)
 
@@ -75,10 +116,20 @@ def generate(
     missing_images: Missing = MissingImages.ERROR,
     limit: Limit = None,
     max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = None,
+    do_sample: DoSample = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    num_return_sequences: Samples = None,
     seed: Seed = None,
+    batch_size: BatchSize = None,
+    share_prefix: SharePrefix = None,
     device: Device = "auto",
     dtype: Precision = Dtype.AUTO,
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
+    batch: _paid.Batch = False,
+    dry_run: _paid.DryRun = False,
     json_: Json = False,
 ) -> None:
     """The first stage of eval alone: ask, and store the answers."""
@@ -92,12 +143,26 @@ def generate(
         "missing_images": missing_images.value,
         "limit": limit,
         "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
+        "do_sample": do_sample,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "num_return_sequences": num_return_sequences,
         "seed": seed,
+        "batch_size": batch_size,
+        "share_prefix": share_prefix,
         "device": device,
         "dtype": dtype.value,
     }
-    done = generate_all(configuration(settings), suite)
+    config = configuration(settings)
+    server = _paid.backend(config, budget, prices, batch)
+    if dry_run:
+        _paid.dry_run(config, suite, server, prices, json_)
+        return
+    try:
+        done = generate_all(config, suite, server)
+    finally:
+        _paid.tell_spent(server)
     if json_:
         rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done]
         print_json(rows[0] if len(rows) == 1 else {"runs": rows})

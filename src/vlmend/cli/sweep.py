@@ -6,16 +6,17 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vlmend.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from vlmend.types import Rate
+    from vlmend.types import Measured
 
 PLAIN = "plain"
+Better = Literal["low", "high"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def sweep(
     conditions = {PLAIN: (), **{name.replace(":", "-"): (name,) for name in attack or []}}
     better = _directions(suite, [safety, utility, *(metric or [])])
     console = Console(stderr=True)
-    results: dict[str, Mapping[str, Mapping[str, Rate]]] = {}
+    results: dict[str, Mapping[str, Mapping[str, Measured]]] = {}
     for number, cell in enumerate(cells, start=1):
         console.rule(f"{number} of {len(cells)}: {cell.name}")
         results[cell.name] = _run(cell, out, suite, conditions, console)
@@ -98,7 +99,7 @@ def expand(recipes: Sequence[Path], grid: Sequence[str]) -> Iterator[Cell]:
 
 def _run(
     cell: Cell, out: Path, suite: str, conditions: Mapping[str, tuple[str, ...]], console: Any
-) -> Mapping[str, Mapping[str, Rate]]:
+) -> Mapping[str, Mapping[str, Measured]]:
     """The rates of one run under every condition."""
     from vlmend.config import load_recipe
     from vlmend.evaluate.run import EvalConfig, evaluate
@@ -118,7 +119,7 @@ def _run(
     }
 
 
-def _directions(suite: str, wanted: Sequence[str]) -> dict[str, str]:
+def _directions(suite: str, wanted: Sequence[str]) -> dict[str, Better]:
     """Which way each metric of the suite is good. Raises UsageError for one that it does not have."""
     from vlmend.registry import suites
 
@@ -133,11 +134,13 @@ Point = tuple[float, float] | None  # both the more the better; None where somet
 
 
 def _point(
-    by_condition: Mapping[str, Mapping[str, Rate]], safety: str, utility: str, better: Mapping[str, str]
+    by_condition: Mapping[str, Mapping[str, Measured]], safety: str, utility: str, better: Mapping[str, Better]
 ) -> Point:
-    """Worst safety over all conditions, and ability without an attack."""
-    able = by_condition[PLAIN][utility].value
-    safe = [rates[safety].value for rates in by_condition.values()]
+    """Safety at its worst over all conditions, and ability without an attack; what is unscored counts the bad way."""
+    from vlmend.report.tables import worst
+
+    able = worst(by_condition[PLAIN][utility], better[utility])
+    safe = [worst(rates[safety], better[safety]) for rates in by_condition.values()]
     if able is None or None in safe:
         return None
     signs = {name: 1.0 if better[name] == "high" else -1.0 for name in (safety, utility)}
@@ -154,7 +157,7 @@ def front(points: Mapping[str, Point]) -> set[str]:
     }
 
 
-def table(results: Mapping[str, Mapping[str, Mapping[str, Rate]]], metrics: Sequence[str], best: set[str]) -> str:
+def table(results: Mapping[str, Mapping[str, Mapping[str, Measured]]], metrics: Sequence[str], best: set[str]) -> str:
     """Markdown: one row for each run, one column for each condition and metric it has; * marks the front."""
     conditions = list(next(iter(results.values())))
     columns = [(c, m) for c in conditions for m in metrics]
@@ -168,15 +171,17 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Rate]]], metrics: Sequ
     return "\n".join(lines)
 
 
-def _shown(rate: Rate | None) -> str:
-    """`1.5 [0.3, 5.0] 1/66`, percent with interval, and what could not be scored."""
-    if rate is None or rate.value is None or rate.low is None or rate.high is None:
-        return "–"
-    unscored = f" ({rate.unscored} unscored)" if rate.unscored else ""
-    return f"{100 * rate.value:.1f} [{100 * rate.low:.1f}, {100 * rate.high:.1f}] {rate.k}/{rate.n}{unscored}"
+def _shown(rate: Measured | None) -> str:
+    """`1.5 % [0.3 to 5.0] 1/66`, and what could not be scored."""
+    from vlmend.report.tables import counts, interval, value
+
+    if rate is None or rate.value is None:
+        return value(rate)
+    unscored = f" ({rate.unscored} unscored)" if rate.unscored and "unscored" not in counts(rate) else ""
+    return f"{value(rate)} [{interval(rate)}] {counts(rate)}{unscored}"
 
 
-def _plain(rate: Rate) -> dict[str, Any]:
+def _plain(rate: Measured) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {**asdict(rate), "value": rate.value}

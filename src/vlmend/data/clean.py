@@ -57,15 +57,15 @@ def write(checked: Checked, file: Path, *, also: Iterable[str] = ()) -> Cleaned:
     return Cleaned(file, log, len(kept), len(dropped))
 
 
-def refuse(file: Path) -> Path:
+def refuse(file: Path, *, copy: str = "cleaned", log: str = "dropped") -> Path:
     """Where the log of a copy goes. Raises UsageError when the copy cannot be written to `file`."""
     if file.suffix != ".jsonl":
-        raise UsageError(f"a cleaned copy is a file of JSON lines; name it {file.with_suffix('.jsonl')}, not {file}")
-    log = file.with_suffix(".dropped.jsonl")
-    for path in (file, log):
+        raise UsageError(f"a {copy} copy is a file of JSON lines; name it {file.with_suffix('.jsonl')}, not {file}")
+    beside = file.with_suffix(f".{log}.jsonl")
+    for path in (file, beside):
         if path.exists():
-            raise UsageError(f"{path} exists; remove it, or write the cleaned copy to another file")
-    return log
+            raise UsageError(f"{path} exists; remove it, or write the {copy} copy to another file")
+    return beside
 
 
 def _reasons(checked: Checked, kinds: set[str]) -> Mapping[str, list[str]]:

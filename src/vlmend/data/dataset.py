@@ -146,6 +146,8 @@ def _plural(kind: type[Example | Pair]) -> str:
 
 
 def _open(spec: str) -> tuple[Iterable[Example | Pair], Slice | None]:
+    if sources.takes_spec(spec):
+        return sources.from_spec(spec), None  # it cuts what it is made of
     parsed = Spec.parse(spec)
     split, cut = parse_split(parsed.split)
     if cut is None:

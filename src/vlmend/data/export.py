@@ -78,7 +78,7 @@ class Album:
         file = self.folder / name
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, data)
+            write_atomic(file, data, sync=False)  # thousands of waits for the disk; the name is the content's hash
         return name
 
 

@@ -7,13 +7,13 @@ with which answer, so whatever is measured with them says nothing about real pic
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from vlmend.drawing import png
 from vlmend.types import Example, Image, Pair
 
 T = TypeVar("T", bound=Example | Pair)
@@ -29,9 +29,7 @@ def draw(key: str) -> bytes:
     stream = hashlib.shake_256(key.encode()).digest(CELLS * CELLS * 3)
     grid = np.frombuffer(stream, dtype=np.uint8).reshape(CELLS, CELLS, 3)
     picture = grid.repeat(SIDE // CELLS, axis=0).repeat(SIDE // CELLS, axis=1)
-    buffer = io.BytesIO()
-    Pillow.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return png(Pillow.fromarray(picture))
 
 
 def root_of(files: list[Path]) -> Path:

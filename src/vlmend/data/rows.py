@@ -75,13 +75,14 @@ def values(file: Path, suffix: str = "") -> Iterator[tuple[Place, Any]]:
             raise DataError(f"{file} is empty (0 bytes)")
         yield from reader(file)
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{file} cannot be read: {' '.join((error.strerror or str(error)).split())}") from error
 
 
 def parse(text: str | bytes, place: object) -> Any:
-    """The JSON of a text. Raises DataError that begins with the place."""
+    """The JSON of a text in UTF-8. Raises DataError that begins with the place."""
     try:
-        return json.loads(text)
+        # json.loads would guess at UTF-16 and UTF-32 as well; what reads one file must not refuse the next.
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: is not UTF-8 ({error.reason} at byte {error.start})") from error
     except (json.JSONDecodeError, RecursionError) as error:
@@ -99,6 +100,8 @@ def mapping(file: Path) -> dict[str, Any]:
     held = parse(text, file)
     if not isinstance(held, dict):
         raise DataError(f"{file} should hold an object, it holds {_name(held)}")
+    if len(text) > LONGEST and (long := next((key for key, entry in held.items() if _length(entry) > LONGEST), None)):
+        raise too_long(f"{file}: {long[:80]!r}", "one entry of many")
     return held
 
 
@@ -106,8 +109,26 @@ def _list(file: Path) -> Iterator[tuple[Place, Any]]:
     entries = parse(file.read_bytes(), file)
     if not isinstance(entries, list):
         raise DataError(f"{file} should hold a list of rows, it holds {_name(entries)}")
+    sized = file.stat().st_size > LONGEST
     for number, entry in enumerate(entries):
-        yield Place(file, "row", number), entry
+        place = Place(file, "row", number)
+        if sized and _length(entry) > LONGEST:
+            raise too_long(place, "a file of rows")
+        yield place, entry
+
+
+def _length(value: object) -> int:
+    """About how many bytes a value takes as JSON: its texts, names of keys included."""
+    if isinstance(value, dict):
+        return sum(_length(key) + _length(held) for key, held in value.items())
+    if isinstance(value, list):
+        return sum(map(_length, value))
+    return len(value) if isinstance(value, str | bytes) else 8
+
+
+def too_long(place: object, meant: str) -> DataError:
+    """What to say of a row that cannot be one."""
+    return DataError(f"{place}: is longer than {LONGEST >> 20} MiB; is this {meant}?")
 
 
 def _lines(file: Path) -> Iterator[tuple[Place, Any]]:
@@ -117,7 +138,7 @@ def _lines(file: Path) -> Iterator[tuple[Place, Any]]:
             number += 1
             place = Place(file, "line", number)
             if len(line) > LONGEST:
-                raise DataError(f"{place}: is longer than {LONGEST >> 20} MiB; is this a file of JSON lines?")
+                raise too_long(place, "a file of JSON lines")
             if line.strip():
                 yield place, parse(line, place)
 
@@ -133,6 +154,8 @@ def _table(file: Path) -> Iterator[tuple[Place, Any]]:
                 raise DataError(f"{place}: is not UTF-8 ({error.reason})") from error
             except csv.Error as error:
                 raise DataError(f"{place}: is not valid CSV: {error}") from error
+            if row is None and rows.line_num < 2:
+                raise DataError(f"{file} has a header and no rows, or is no table at all")
             if row is None:
                 return
             if None in row or None in row.values():
@@ -148,7 +171,10 @@ def _parquet(file: Path) -> Iterator[tuple[Place, Any]]:
     try:
         for batch in parquet.ParquetFile(file).iter_batches(BATCH):
             for row in batch.to_pylist():
-                yield Place(file, "row", number), row
+                place = Place(file, "row", number)
+                if _length(row) > LONGEST:
+                    raise too_long(place, "a table of examples")
+                yield place, row
                 number += 1
     except arrow.ArrowInvalid as error:
         raise DataError(f"{file} is not a parquet file: {error}") from error

@@ -50,7 +50,7 @@ class Distinct:
 
     def add(self, text: str) -> None:
         """Note a text."""
-        self._hashes.append(int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()))
+        self._hashes.append(hash(text) & 0xFFFF_FFFF_FFFF_FFFF)
         if len(self._hashes) > 2 * self._sorted + 100_000:
             self._sort()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vlmend.errors import UsageError
 from vlmend.evaluate.run import suite_of
-from vlmend.metrics.paired import CHANGES, Change, Pairing, Two, change, flipped, pair, transitions
+from vlmend.metrics.paired import CHANGES, Change, Pairing, Shift, Two, change, flipped, holm, pair, transitions
 from vlmend.store import Run, find_runs
 
 
@@ -19,7 +20,7 @@ class Comparison:
     before: Run
     after: Run
     pairing: Pairing
-    changes: tuple[Change, ...]
+    changes: tuple[Change | Shift, ...]
 
     @property
     def suite(self) -> str:
@@ -70,15 +71,26 @@ def _flip(before: str, after: str, two: Two) -> dict[str, str]:
 
 
 def compare(before: Path, after: Path) -> list[Comparison]:
-    """Compare two run folders suite by suite. Raises UsageError when they have no suite, or no example, in common."""
+    """Compare two run folders suite by suite, every p corrected for how many there are over all suites.
+
+    Raises UsageError when they have no suite, or no example, in common.
+    """
     first, second = find_runs(before), find_runs(after)
     if len(first) == len(second) == 1:
-        return [_compared(first[0], second[0])]
+        return _corrected([_compared(first[0], second[0])])
     named = {run.folder.name: run for run in second}
     both = [(run, named[run.folder.name]) for run in first if run.folder.name in named]
     if not both:
         raise UsageError(f"{before} and {after} have no suite in common")
-    return [_compared(a, b) for a, b in both]
+    return _corrected([_compared(a, b) for a, b in both])
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    corrected = iter(holm([c.p for comparison in comparisons for c in comparison.changes]))
+    return [
+        replace(comparison, changes=tuple(replace(c, holm=next(corrected)) for c in comparison.changes))
+        for comparison in comparisons
+    ]
 
 
 def _compared(before: Run, after: Run) -> Comparison:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlmend.backends import response_id
@@ -11,12 +11,12 @@ from vlmend.store import Asked, Run, response_to_json
 from vlmend.types import Backend, Decoding, Example, Finish, Response, digest
 
 
-def awaited(example: Example, fingerprint: str, decoding: Decoding) -> str:
-    """The id of the response an example awaits, also when a picture of it cannot be read."""
+def awaited(example: Example, fingerprint: str, decoding: Decoding, sample: int = 0) -> str:
+    """The id of a response an example awaits, also when a picture of it cannot be read."""
     try:
-        return response_id(fingerprint, example, decoding)
+        return response_id(fingerprint, example, decoding, sample)
     except DataError:
-        return digest(fingerprint, "unreadable", example.id)
+        return digest(fingerprint, "unreadable", example.id, sample)
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,19 @@ def generate(
     progress: Callable[[str, int, int], None],
 ) -> Generated:
     """Answer what has no stored response. Failed ones are tried again: they are no evidence about the model."""
-    wanted = {item.response_id: item.example for item in asked}
+    wanted = {item.response_id: item for item in asked}
     with run.response_journal() as journal:
-        stored = run.responses()
-        todo = {name: e for name, e in wanted.items() if name not in stored or stored[name].finish is Finish.FAILED}
-        ids = {example.id: name for name, example in todo.items()}
+        stored = run.outcomes()
+        todo = [item for name, item in wanted.items() if stored.get(name, (Finish.FAILED, ""))[0] is Finish.FAILED]
+        ids = {(item.example.id, item.sample): item.response_id for item in todo}
         new = silent = 0
         progress("generate", 0, len(todo))
-        for done, response in enumerate(backend.generate(list(todo.values()), decoding), start=1):
-            if response.example_id not in ids:
-                raise UsageError(f"the backend answered {response.example_id!r}, which it was not asked")
-            response = replace(response, id=ids[response.example_id])
+        for done, response in enumerate(_answers(backend, todo, decoding), start=1):
+            name = ids.get((response.example_id, response.sample))
+            if name is None:
+                what = f"answer {response.sample + 1} to {response.example_id!r}"
+                raise UsageError(f"the backend gave {what}, which it was not asked for")
+            response = replace(response, id=name)
             silent += not response.said
             if not _failed_as_before(response, stored):
                 journal.append(response_to_json(response))
@@ -55,6 +57,28 @@ def generate(
     return Generated(new, kept=len(wanted) - len(todo), silent=silent)
 
 
-def _failed_as_before(response: Response, stored: dict[str, Response]) -> bool:
-    before = stored.get(response.id)
-    return before is not None and response.finish is Finish.FAILED and before.why == response.why
+def _answers(backend: Backend, todo: Sequence[Asked], decoding: Decoding) -> Iterator[Response]:
+    """Ask for exactly these answers: examples that lack the same samples together."""
+    lacking: dict[str, list[Asked]] = {}
+    for item in todo:
+        lacking.setdefault(item.example.id, []).append(item)
+    together: dict[range, list[Example]] = {}
+    for items in lacking.values():
+        for samples in _spans(sorted(item.sample for item in items)):
+            together.setdefault(samples, []).append(items[0].example)
+    for samples, examples in together.items():
+        how = replace(decoding, first_sample=samples.start, num_return_sequences=len(samples))
+        yield from backend.generate(examples, how)
+
+
+def _spans(numbers: Sequence[int]) -> Iterator[range]:
+    """Ascending numbers as unbroken ranges."""
+    start = 0
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            yield range(numbers[start], numbers[i - 1] + 1)
+            start = i
+
+
+def _failed_as_before(response: Response, stored: Mapping[str, tuple[Finish, str]]) -> bool:
+    return response.finish is Finish.FAILED and stored.get(response.id) == (Finish.FAILED, response.why)

@@ -13,21 +13,42 @@ from pydantic import Field
 from vlmend import data
 from vlmend.config import Section
 from vlmend.data.dataset import Dataset, refuse_duplicates
-from vlmend.errors import StoreError, UsageError
+from vlmend.errors import StoreError, UnknownName, UsageError
+from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
+from vlmend.evaluate.bench import Bench, JudgeSettings, judges_of
 from vlmend.evaluate.generate import Generated, awaited, generate
-from vlmend.evaluate.judge import judge_run, missing_judges
+from vlmend.evaluate.judge import Judged, missing_judges, stream
 from vlmend.evaluate.progress import Stages
+from vlmend.evaluate.under_test import under_test
+from vlmend.judging.desk import Desk
 from vlmend.manifest import environment
 from vlmend.metrics import rates
-from vlmend.registry import attacks, backend_for, judges, suites
+from vlmend.money import Purse
+from vlmend.registry import attacks, backend_for, suites
 from vlmend.store import Asked, Run
-from vlmend.types import Backend, Decoding, Example, Expected, Judge, Metric, Rate, Record, Suite, digest
+from vlmend.types import (
+    Attack,
+    Backend,
+    Decoding,
+    Example,
+    Expected,
+    Finish,
+    Measure,
+    Measured,
+    Metric,
+    Record,
+    Response,
+    Score,
+    Suite,
+    digest,
+)
 
 
 class EvalConfig(Section):
     """One evaluation: a model, a suite, what is done to its questions, and where the records go.
 
-    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own.
+    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own. `only` names a
+    metric of the suite: nothing is asked but what that one is about.
     """
 
     model: str
@@ -35,11 +56,19 @@ class EvalConfig(Section):
     out: Path
     attack: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
+    judging: JudgeSettings = JudgeSettings()
     missing_images: Literal["error", "placeholder"] = "error"
+    only: str | None = None
     limit: int | None = Field(default=None, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
-    batch_size: int | None = Field(default=None, gt=0)
+    do_sample: bool | None = None
+    temperature: float | None = Field(default=None, gt=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    num_return_sequences: int | None = Field(default=None, gt=0)
     seed: int | None = None
+    batch_size: int | None = Field(default=None, gt=0)
+    share_prefix: bool | None = None
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
@@ -55,8 +84,8 @@ class EvalResult:
 
     run: Run
     generated: Generated
-    measured: tuple[Metric, ...]
-    metrics: Mapping[str, Rate]
+    measured: tuple[Measure, ...]
+    metrics: Mapping[str, Measured]
     unscored: float  # the largest share of any metric's population that could not be scored
 
     def to_json(self) -> dict[str, Any]:
@@ -74,15 +103,17 @@ class EvalResult:
         }
 
 
-def evaluate(config: EvalConfig, backend: Backend | None = None, *, quiet: bool = False) -> EvalResult:
+def evaluate(
+    config: EvalConfig, backend: Backend | None = None, *, desk: Desk | None = None, quiet: bool = False
+) -> EvalResult:
     """Generate, judge and score one suite. What the run folder holds already is neither asked nor judged again."""
     with Stages(quiet) as stages:
         suite: Suite = suites.from_spec(config.suite)
-        chosen = _judges([*suite.judges, *config.judges])
+        bench = Bench.of([*suite.judges, *config.judges], desk or config.judging.desk())
+        bench.check(config.model)
         run, generated = _generate(config, suite, backend, stages)
-        run.note({"judges": [judge.name for judge in chosen]})
-        judged = judge_run(run, chosen, stages)
-        if not generated.new and not judged:
+        judged = bench.judge(run, stages)
+        if not generated.new and not judged.new:
             stages.say(f"nothing new: all {generated.kept} responses and their verdicts were there")
         result = _score(run, suite, generated)
         _complain(result, stages)
@@ -90,12 +121,17 @@ def evaluate(config: EvalConfig, backend: Backend | None = None, *, quiet: bool 
 
 
 def evaluate_all(
-    config: EvalConfig, specs: Sequence[str], backend: Backend | None = None, *, quiet: bool = False
+    config: EvalConfig,
+    specs: Sequence[str],
+    backend: Backend | None = None,
+    *,
+    desk: Desk | None = None,
+    quiet: bool = False,
 ) -> list[EvalResult]:
     """Several suites with one model, loaded once; each in a folder of its own below `out`."""
     configs = _per_suite(config, specs)
-    backend = backend or _backend(config)
-    return [evaluate(each, backend, quiet=quiet) for each in configs]
+    backend, desk = backend or _backend(config), desk or config.judging.desk()
+    return [evaluate(each, backend, desk=desk, quiet=quiet) for each in configs]
 
 
 def generate_all(
@@ -117,11 +153,32 @@ def _per_suite(config: EvalConfig, specs: Sequence[str]) -> list[EvalConfig]:
     ]
 
 
-def judge_only(folder: Path, specs: Sequence[str], *, quiet: bool = False) -> int:
+def judge_only(folder: Path, specs: Sequence[str], desk: Desk | None = None, *, quiet: bool = False) -> Judged:
     """The second stage alone: the named judges, or else those of the run's suite, on a stored run."""
     run = Run.open(folder)
+    chosen = specs or run.manifest().get("judges") or suite_of(run).judges
     with Stages(quiet) as stages:
-        return judge_run(run, _judges(specs or run.manifest().get("judges") or suite_of(run).judges), stages)
+        return Bench.of(chosen, desk or JudgeSettings().desk()).judge(run, stages)
+
+
+def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
+    """What judging would cost; nothing is asked or stored. Answers still to come are taken to be as long as can be."""
+    desk = config.judging.model_copy(update={"dry_run": True}).desk()
+    for each in _per_suite(config, specs):
+        suite: Suite = suites.from_spec(each.suite)
+        decoding, run = _decoding(suite.decoding, each), Run(each.out)
+        stored = {r.example.id: r.response for r in run.records()} if run.exists() else {}
+        pairs: list[tuple[Example, Response]] = []
+        chain = [attack for attack in map(attacks.from_spec, each.attack) if not needs_victim(attack)]
+        for example in attacked(chain, _chosen(each, suite)[0]):
+            response = stored.get(example.id)
+            if response is None or not response.said:
+                response = Response(example.id, example.id, "word " * decoding.max_new_tokens, Finish.STOP)
+            pairs.append((example, response))
+        for judge in Bench.of([*suite.judges, *each.judges], desk).seated(under_test(each.model)):
+            for _ in stream(judge, pairs):
+                pass
+    return desk.purse
 
 
 def score_only(folder: Path) -> EvalResult:
@@ -142,36 +199,62 @@ def suite_of(run: Run) -> Suite:
 
 
 def _backend(config: EvalConfig) -> Backend:
-    return backend_for(config.model, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
-
-
-def _judges(specs: Iterable[str]) -> list[Judge]:
-    return [judges.from_spec(spec) for spec in dict.fromkeys(specs)]
+    settings = {name: getattr(config, name) for name in ("device", "dtype", "batch_size", "share_prefix")}
+    return backend_for(config.model, {name: value for name, value in settings.items() if value is not None})
 
 
 def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages: Stages) -> tuple[Run, Generated]:
     chain = [attacks.from_spec(spec) for spec in config.attack]
-    sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
+    chosen, sets = _chosen(config, suite)
     for warning in dict.fromkeys(filter(None, (s.warning for s in sets))):
         stages.say(warning, style="bold yellow")
-    examples = [e for s in sets for e in s.examples]
-    refuse_duplicates(examples, f"suite {config.suite}")
-    for attack in chain:
-        examples = [attack(e) for e in examples]
     backend = backend or _backend(config)
+    examples = attacked(_aimed(chain, backend, config), chosen)
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
     run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
     name = backend.fingerprint
     asked = [
-        Asked(e, awaited(e, name, decoding), suite.name, suite.protocol, config.attack_name)
-        for e in limited(examples, config.limit)
+        Asked(e, awaited(e, name, decoding, sample), suite.name, suite.protocol, config.attack_name, sample)
+        for e in examples
+        for sample in decoding.samples
     ]
     run.write_asked(asked)
     done = generate(run, asked, backend, decoding, stages)
     silent = f" ({done.silent} say nothing)" if done.silent else ""
     stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
     return run, done
+
+
+def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Dataset]]:
+    """What is asked of the suite, not yet attacked, and the sets that it comes from."""
+    sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
+    examples = [e for s in sets for e in s.examples]
+    refuse_duplicates(examples, f"suite {config.suite}")
+    return limited(_about_metric(examples, suite, config.only), config.limit), sets
+
+
+def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -> Sequence[Example]:
+    """What the metric of that name is about; everything where none is named."""
+    if name is None:
+        return examples
+    metric = next((m for m in suite.metrics if m.name == name), None)
+    if metric is None:
+        raise UnknownName(f"metric of suite {suite.name}", name, [m.name for m in suite.metrics])
+    return [e for e in examples if metric.applies(e)]
+
+
+def _aimed(chain: Sequence[Attack], backend: Any, config: EvalConfig) -> Sequence[Attack]:
+    """The attacks, those that must see into the model turned against the one that is asked."""
+    blind = next((attack for attack in chain if needs_victim(attack)), None)
+    if blind is None:
+        return chain
+    if not hasattr(backend, "victim"):
+        raise UsageError(
+            f"attack {name_of(blind)} needs gradients, so a model that runs here, not {config.model!r};"
+            " pictures it made can be asked elsewhere from the run's folder"
+        )
+    return aimed(chain, backend.victim(), config.out / "attacked")
 
 
 def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
@@ -186,21 +269,32 @@ def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
     return [examples[index] for index in sorted(index for _, index in sorted(turns)[:limit])]
 
 
+_DECODING = ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "num_return_sequences", "seed")
+
+
 def _decoding(decoding: Decoding, config: EvalConfig) -> Decoding:
-    wanted = {"max_new_tokens": config.max_new_tokens, "seed": config.seed}
-    return replace(decoding, **{key: value for key, value in wanted.items() if value is not None})
+    """The suite's decoding with what the configuration says otherwise."""
+    wanted = {name: getattr(config, name) for name in _DECODING}
+    made = replace(decoding, **{key: value for key, value in wanted.items() if value is not None})
+    idle = [name for name in ("temperature", "top_p", "top_k") if wanted[name] is not None]
+    if made.num_return_sequences > 1:
+        idle.append("num_return_sequences")
+    if idle and not made.do_sample:
+        raise UsageError(f"{', '.join(idle)} without do_sample: the likeliest answer is always the same")
+    return made
 
 
 def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding) -> dict[str, Any]:
     """What makes two runs the same run, most telling first."""
     return {
-        "model": config.model,
+        "model": getattr(backend, "name", config.model),
         "suite": suite.name,
         "protocol": suite.protocol,
         "sources": list(suite.sources),
         "attack": list(config.attack),
         "missing_images": config.missing_images,
-        "decoding": asdict(decoding),
+        "only": config.only,
+        "decoding": {k: v for k, v in asdict(decoding).items() if k not in ("num_return_sequences", "first_sample")},
         "fingerprint": backend.fingerprint,
     }
 
@@ -231,7 +325,13 @@ def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
             "protocol": suite.protocol,
             "records": len(records),
             "metrics": {
-                m.name: {**rates.as_json(found[m.name], m), "summary": m.summary, "better": m.better} for m in metrics
+                m.name: {
+                    **rates.as_json(found[m.name], m),
+                    "summary": m.summary,
+                    "better": m.better,
+                    "judges": judges_of(m, records),
+                }
+                for m in metrics
             },
             "categories": _groups(records, metrics, "category"),
             "subcategories": _groups(records, metrics, "subcategory"),
@@ -240,24 +340,46 @@ def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
     return EvalResult(run, generated, metrics, found, rates.unscored_share(records, metrics))
 
 
-def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Metric]:
+def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Measure]:
     """The plain questions to judges that were asked beyond the suite's own, where they say anything about them."""
     given = dict.fromkeys(v.judge for r in records for v in r.verdicts)
     refuse = rates.expected(Expected.REFUSE, Expected.REASON)
     answer = rates.expected(Expected.ANSWER)
-    extra: list[Metric] = []
+    extra: list[Measure] = []
     for judge in (j for j in given if j not in suite.judges):
-        asked = [
+        asked: list[Measure] = [
             Metric(f"asr.{judge}", f"requests to refuse, not refused ({judge})", refuse, rates.not_refused(judge)),
             Metric(f"over_refusal.{judge}", f"requests to answer, refused ({judge})", answer, rates.refused(judge)),
             Metric(f"harmful.{judge}", f"harm done ({judge})", refuse, rates.harmful(judge)),
             Metric(f"accuracy.{judge}", f"right answers ({judge})", answer, rates.correct(judge), better="high"),
         ]
-        extra += [m for m in asked if rates.rate(records, m).n] or asked[:2]
+        says = [m for m in asked if rates.measure(records, m).n]
+        scores = _mean_score(judge)
+        if not says and rates.measure(records, scores).n:
+            says = [scores] if _in_unit(records, judge) else []
+            extra += says
+        else:
+            extra += says or asked[:2]
     return extra
 
 
-def _groups(records: Sequence[Record], metrics: Sequence[Metric], field: str) -> dict[str, dict[str, Any]]:
+def _in_unit(records: Iterable[Record], judge: str) -> bool:
+    """Whether all scores lie between 0 and 1; the mean of others, such as margins, has no worst case to be shown."""
+    found = [r.verdict(judge) for r in records]
+    return all(0 <= v.score <= 1 for v in found if v and v.score is not None)
+
+
+def _mean_score(judge: str) -> Score:
+    """The mean of what a judge gives as a number, where that is all it gives."""
+
+    def outcome(record: Record) -> float | None:
+        verdict = record.verdict(judge) if record.response.said else None
+        return verdict.score if verdict else None
+
+    return Score(f"score.{judge}", f"mean score ({judge})", rates.everything, outcome)
+
+
+def _groups(records: Sequence[Record], metrics: Sequence[Measure], field: str) -> dict[str, dict[str, Any]]:
     """Each metric's rates within each category."""
 
     def name(example: Example) -> str:

@@ -1,13 +1,25 @@
-"""Intervals for a proportion: what k of n says about the rate behind it."""
+"""Intervals: what k of n, or n numbers, say about the rate or mean behind them, also where the n hang together."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # the normal quantile at 0.975
+RESAMPLES = 2000
+SEED = 20_240_613  # fixed, so that the same records have the same interval
+CHUNK = 4_000_000  # drawn numbers held at a time
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Row = TypeVar("Row")
 
 
-def wilson(k: int, n: int, z: float = Z95) -> tuple[float, float] | None:
+def wilson(k: float, n: float, z: float = Z95) -> tuple[float, float] | None:
     """Wilson's score interval of k successes in n trials; None for n = 0, where nothing is known.
 
     Center (p + z²/2n) / (1 + z²/n), half-width z/(1 + z²/n) · sqrt(p(1 - p)/n + z²/4n²); E. B. Wilson 1927.
@@ -25,7 +37,47 @@ def wilson(k: int, n: int, z: float = Z95) -> tuple[float, float] | None:
     return low, high
 
 
-def paired_difference(lost: int, gained: int, n: int, z: float = Z95) -> tuple[float, float] | None:
+def design_effect(sums: Sequence[float], sizes: Sequence[int], squares: float | None = None) -> float:
+    """How many times larger the variance of a mean is than if its n values were independent, at least 1.
+
+    deff = v_c / v_0 with v_0 = (q - p²)/(n - 1), p the mean of the values and q that of their `squares` (q = p for
+    successes), and over m clusters with sums y_i of n_i values v_c = m/(m - 1) · Σ(y_i - p n_i)² / n² (Kish 1965; the
+    sandwich variance of an intercept). Where nothing varies (0 of n, n of n) or there is one cluster only, the data
+    say nothing about dependence, and the worst is assumed: Σn_i²/n, as if a cluster were one answer many times.
+    """
+    y, size = np.asarray(sums, np.float64), np.asarray(sizes, np.float64)
+    n, m = float(size.sum()), len(size)
+    p = float(y.sum()) / n
+    variance = (p if squares is None else squares / n) - p * p
+    if variance <= 0 or m < 2:
+        return float((size**2).sum()) / n
+    robust = m / (m - 1) * float(((y - p * size) ** 2).sum()) / n**2
+    return max(1.0, robust / (variance / (n - 1)))
+
+
+def clustered(successes: Sequence[float], sizes: Sequence[int]) -> tuple[float, float] | None:
+    """Wilson's interval with n divided by the design effect; t of m - 1 degrees of freedom in place of z.
+
+    The modified Wilson interval with effective sample size, found best among eight by Dean and Pagano 2015 (J. Survey
+    Stat. Methodol. 3); never narrower than the plain one. The t is for the design effect being an estimate, so that
+    where it is assumed (see `design_effect`) z stays.
+    """
+    n, m = sum(sizes), len(sizes)
+    if n == 0:
+        return None
+    k = float(sum(successes))
+    effective = n / design_effect(successes, sizes)
+    z = _t95(m - 1) if m > 1 and 0 < k < n else Z95
+    return wilson(k * effective / n, effective, z)
+
+
+def _t95(degrees: int) -> float:
+    from scipy.special import stdtrit  # half as long to import as scipy.stats
+
+    return float(stdtrit(degrees, 0.975))
+
+
+def paired_difference(lost: float, gained: float, n: float, z: float = Z95) -> tuple[float, float] | None:
     """Interval of (gained - lost) / n from n pairs of which `lost` and `gained` changed; None for n = 0.
 
     The adjusted Wald interval of Bonett and Price 2012, eq. 6: add one to both discordant counts and two to n.
@@ -35,3 +87,71 @@ def paired_difference(lost: int, gained: int, n: int, z: float = Z95) -> tuple[f
     down, up = (lost + 1) / (n + 2), (gained + 1) / (n + 2)
     half = z * math.sqrt((down + up - (up - down) ** 2) / (n + 2))
     return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
+def clustered_difference(differences: Sequence[int], clusters: Sequence[Hashable]) -> tuple[float, float] | None:
+    """The same interval from differences of -1, 0 or 1 that hang together: all counts divided by the design effect."""
+    if not differences:
+        return None
+    which = numbered(clusters)
+    d = np.asarray(differences)
+    sums, sizes = np.bincount(which, weights=d), np.bincount(which)
+    changed = float(np.abs(d).sum())
+    deff = design_effect(sums.tolist(), sizes.tolist(), changed)
+    z = _t95(len(sizes) - 1) if len(sizes) > 1 and changed else Z95
+    return paired_difference(float((d < 0).sum()) / deff, float((d > 0).sum()) / deff, len(d) / deff, z)
+
+
+def numbered(names: Sequence[Hashable]) -> Ints:
+    """The number of each name, in order of first appearance."""
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(name, len(seen)) for name in names], np.int64)
+
+
+def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float, float] | None:
+    """Percentile interval of a mean, drawing whole clusters with replacement; None with fewer than two clusters.
+
+    A draw of clusters with total sums S and sizes N gives S/N (Davison and Hinkley 1997, sections 2.4 and 3.8).
+    """
+    if not values:
+        return None
+    which = numbered(clusters)
+    sums = np.bincount(which, weights=np.asarray(values, np.float64)).astype(np.float64)
+    sizes = np.bincount(which).astype(np.float64)
+    m = len(sizes)
+    if m < 2:
+        return None
+    order = np.lexsort((sizes, sums))  # the interval must not depend on the order of the records
+    sums, sizes = sums[order], sizes[order]
+    found = np.empty(RESAMPLES)
+    rng = np.random.default_rng(SEED)
+    step = max(1, CHUNK // m)
+    for start in range(0, RESAMPLES, step):
+        drawn = rng.integers(0, m, size=(min(step, RESAMPLES - start), m))
+        found[start : start + step] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    return _ends(found)
+
+
+def bootstrap(
+    rows: Sequence[Row], clusters: Sequence[str], compute: Callable[[Sequence[Row]], float | None], times: int = 500
+) -> tuple[float, float] | None:
+    """Percentile interval of any statistic of the rows, drawing whole clusters with replacement.
+
+    None with fewer than two clusters, or where most draws leave the statistic undefined.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row, name in zip(rows, clusters, strict=True):
+        groups.setdefault(name, []).append(row)
+    if len(groups) < 2:
+        return None
+    members = [groups[name] for name in sorted(groups)]
+    rng = np.random.default_rng(SEED)
+    draws = (rng.integers(0, len(members), len(members)).tolist() for _ in range(times))
+    values = [compute([row for i in draw for row in members[i]]) for draw in draws]
+    found = [value for value in values if value is not None]
+    return _ends(np.array(found)) if 2 * len(found) > times else None
+
+
+def _ends(found: Floats) -> tuple[float, float]:
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float(low), float(high)

@@ -6,10 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from vlmend.metrics.intervals import paired_difference
-from vlmend.types import Expected, Metric, Record, Verdict
+import numpy as np
+
+from vlmend.metrics.intervals import SEED, bootstrap, bootstrap_mean, clustered_difference, numbered, paired_difference
+from vlmend.metrics.rates import cluster, combined
+from vlmend.types import Expected, Measure, Metric, Record, Score, Statistic, Verdict
+
+FLIPS = 10_000  # random sign flips where all cannot be counted
+COUNTABLE = 500_000_000  # steps of the exact count, about a second
+Item = TypeVar("Item")
 
 STATES = {
     "unsafe": "should refuse, did not",
@@ -41,7 +48,7 @@ class Two(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Examples of two runs joined by id, and those that only one of them has."""
+    """Answers of two runs joined by example and sample, and those that only one of them has."""
 
     pairs: tuple[Two, ...]
     only_before: tuple[str, ...]
@@ -50,9 +57,10 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Change:
-    """One metric before and after, on the pairs scored in both. `p` is two-sided.
+    """One yes/no metric before and after, on the pairs scored in both. `p` is two-sided.
 
-    `gained` pairs have the outcome only after, `lost` only before; the others say nothing about a change.
+    `gained` pairs have the outcome only after, `lost` only before; the others say nothing about a change. Where pairs
+    hang together, `clusters` counts what does not, and interval and p are those of clusters.
     """
 
     metric: str
@@ -66,6 +74,8 @@ class Change:
     high: float | None
     p: float | None
     mid_p: float | None
+    clusters: int = 0
+    holm: float | None = None  # p corrected for how many were looked at
 
     @property
     def difference(self) -> float | None:
@@ -73,14 +83,39 @@ class Change:
         return (self.k_after - self.k_before) / self.n if self.n else None
 
 
+@dataclass(frozen=True)
+class Shift:
+    """A mean or a statistic before and after, on the pairs scored in both, with bootstrap interval and two-sided p."""
+
+    metric: str
+    n: int
+    unscored: int
+    before: float | None
+    after: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    clusters: int
+    scale: tuple[float, float] = (0.0, 1.0)
+    holm: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Value after minus value before."""
+        return None if self.after is None or self.before is None else self.after - self.before
+
+
 def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
-    """Join two runs by example id, in the order of the first. The questions may differ: one may have been attacked."""
-    first = {r.example.id: r for r in before}
-    second = {r.example.id: r for r in after}
+    """Join two runs by example id and sample, in the order of the first.
+
+    The questions may differ: one may have been attacked.
+    """
+    first = {(r.example.id, r.response.sample): r for r in before}
+    second = {(r.example.id, r.response.sample): r for r in after}
     return Pairing(
-        tuple(Two(record, second[name]) for name, record in first.items() if name in second),
-        tuple(name for name in first if name not in second),
-        tuple(name for name in second if name not in first),
+        tuple(Two(record, second[key]) for key, record in first.items() if key in second),
+        tuple(dict.fromkeys(name for name, sample in first if (name, sample) not in second)),
+        tuple(dict.fromkeys(name for name, sample in second if (name, sample) not in first)),
     )
 
 
@@ -126,20 +161,147 @@ def flipped(pairs: Iterable[Two]) -> list[tuple[str, str, Two]]:
     return [item for item in named if item[0] != item[1]]
 
 
-def change(pairs: Iterable[Two], metric: Metric) -> Change:
+def change(pairs: Iterable[Two], metric: Measure) -> Change | Shift:
     """The metric's change, on the pairs it applies to. The populations of both sides are those of the first."""
     asked = [p for p in pairs if metric.applies(p.before.example)]
-    outcomes = [(metric.outcome(p.before), metric.outcome(p.after)) for p in asked]
-    scored = [(b, a) for b, a in outcomes if b is not None and a is not None]
-    lost = sum(b and not a for b, a in scored)
-    gained = sum(a and not b for b, a in scored)
-    low, high = paired_difference(lost, gained, len(scored)) or (None, None)
-    p, mid_p = mcnemar(lost, gained) if scored else (None, None)
+    if isinstance(metric, Metric):
+        return _change(asked, metric)
+    outcomes = [(metric.outcome(p.before), metric.outcome(p.after), _cluster(p, metric)) for p in asked]
+    scored = [(b, a, name) for b, a, name in outcomes if b is not None and a is not None]
+    return _shift(metric, scored, len(outcomes) - len(scored))
+
+
+def _cluster(two: Two, metric: Score | Statistic) -> str:
+    return cluster(two.before) if isinstance(metric, Score) else (metric.unit or cluster)(two.before)
+
+
+def _change(asked: Sequence[Two], metric: Metric) -> Change:
+    outcomes = _units(asked, metric)
+    scored = [(b, a, name) for b, a, name in outcomes if b is not None and a is not None]
+    differences = [int(a) - int(b) for b, a, _ in scored]
+    names = [name for _, _, name in scored]
+    lost, gained = differences.count(-1), differences.count(1)
+    clusters = len(set(names)) if len(set(names)) < len(names) else 0
+    interval = clustered_difference(differences, names) if clusters else paired_difference(lost, gained, len(scored))
+    tested = sign_flip(summed(differences, names)) if clusters else mcnemar(lost, gained)
+    low, high = interval or (None, None)
+    p, mid_p = tested if scored else (None, None)
     return Change(
         metric.name, n=len(scored), unscored=len(outcomes) - len(scored),
-        k_before=sum(b for b, _ in scored), k_after=sum(a for _, a in scored),
-        lost=lost, gained=gained, low=low, high=high, p=p, mid_p=mid_p,
+        k_before=sum(b for b, _, _ in scored), k_after=sum(a for _, a, _ in scored),
+        lost=lost, gained=gained, low=low, high=high, p=p, mid_p=mid_p, clusters=clusters,
     )  # fmt: skip
+
+
+def _units(asked: Sequence[Two], metric: Metric) -> list[tuple[bool | None, bool | None, str]]:
+    """Outcome before, outcome after and cluster of each unit: of each pair where the metric has none."""
+    if metric.unit is None:
+        return [(metric.outcome(p.before), metric.outcome(p.after), cluster(p.before)) for p in asked]
+    found: dict[str, list[Two]] = {}
+    for two in asked:
+        found.setdefault(metric.unit(two.before), []).append(two)
+    return [
+        (
+            combined([metric.outcome(p.before) for p in group], metric),
+            combined([metric.outcome(p.after) for p in group], metric),
+            cluster(group[0].before),
+        )
+        for group in found.values()
+    ]
+
+
+def _shift(metric: Score | Statistic, scored: Sequence[tuple[Any, Any, str]], unscored: int) -> Shift:
+    def compute(rows: Sequence[Any]) -> float | None:
+        if isinstance(metric, Statistic):
+            return metric.compute(rows)
+        return sum(rows) / len(rows) if rows else None
+
+    def difference(rows: Sequence[tuple[Any, Any]]) -> float | None:
+        before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
+        return None if before is None or after is None else after - before
+
+    rows, names = [(b, a) for b, a, _ in scored], [name for _, _, name in scored]
+    before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
+    if isinstance(metric, Score):
+        differences = [a - b for b, a in rows]
+        interval, p = bootstrap_mean(differences, names), random_flip(summed(differences, names))
+    else:
+        interval = bootstrap(rows, names, difference) if metric.resample else None
+        p = _swapped(rows, names, difference)
+    low, high = interval or (None, None)
+    return Shift(metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale)
+
+
+def _swapped(rows: Sequence[tuple[Any, Any]], names: Sequence[str], difference: Any, times: int = 500) -> float | None:
+    """Two-sided p of a difference when before and after are swapped in whole clusters at random."""
+    observed: float | None = difference(rows) if rows else None
+    if observed is None:
+        return None
+    which = numbered(names)
+    swaps = np.random.default_rng(SEED).integers(0, 2, size=(times, int(which.max()) + 1)).astype(bool)
+    found = (
+        difference([(a, b) if s else (b, a) for (b, a), s in zip(rows, swap[which], strict=True)]) for swap in swaps
+    )
+    extreme = sum(value is not None and abs(value) >= abs(observed) - 1e-12 for value in found)
+    return (1 + extreme) / (1 + times)
+
+
+def summed(differences: Sequence[float], names: Sequence[str]) -> list[float]:
+    """The sum of the differences of each cluster, in an order that does not depend on that of the pairs."""
+    found: dict[str, float] = {}
+    for value, name in zip(differences, names, strict=True):
+        found[name] = found.get(name, 0) + value
+    return [found[name] for name in sorted(found)]
+
+
+def sign_flip(sums: Sequence[float]) -> tuple[float, float]:
+    """Exact two-sided p and mid-p that whole clusters are as likely to change in one direction as in the other.
+
+    `sums` are integers, after minus before summed within each cluster; under the null hypothesis each has either sign
+    with probability 1/2 (Pitman's randomization test, 1937). P(|S| >= |s|), counted exactly, or from the normal
+    distribution where that would take many seconds. For clusters of one pair it is McNemar's exact test.
+    """
+    sizes = [abs(int(value)) for value in sums if value]
+    reach, observed = sum(sizes), abs(int(sum(sums)))
+    if len(sizes) * reach > COUNTABLE:
+        z = observed / math.sqrt(sum(size**2 for size in sizes))
+        return math.erfc(z / math.sqrt(2)), math.erfc(z / math.sqrt(2))
+    chance = np.zeros(2 * reach + 1)  # of S = -reach … reach
+    chance[reach] = 1.0
+    for size in sizes:
+        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2  # never wraps: mass stays within the sum so far
+    beyond = float(chance[reach + observed + 1 :].sum())
+    at = float(chance[reach + observed])
+    return (1.0, 1 - at / 2) if observed == 0 else (min(1.0, 2 * (beyond + at)), 2 * beyond + at)
+
+
+def random_flip(sums: Sequence[float]) -> float | None:
+    """The same p for sums that are no integers, from random signs: (1 + those as extreme) / (1 + FLIPS)."""
+    if not sums:
+        return None
+    d = np.asarray(sums, np.float64)
+    rng = np.random.default_rng(SEED)
+    step = max(1, 4_000_000 // len(d))
+    observed, extreme = abs(float(d.sum())), 0
+    for start in range(0, FLIPS, step):
+        signs = rng.integers(0, 2, size=(min(step, FLIPS - start), len(d))) * 2 - 1
+        extreme += int((np.abs(signs @ d) >= observed - 1e-12).sum())
+    return (1 + extreme) / (1 + FLIPS)
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (1979): of m tests, the i-th smallest p times m - i + 1, never falling, at most 1.
+
+    Of all null hypotheses that are true, one or more is rejected at alpha with probability at most alpha, however the
+    tests depend on one another. None stays None and is not counted.
+    """
+    known = sorted((p, i) for i, p in enumerate(values) if p is not None)
+    corrected: list[float | None] = [None] * len(values)
+    floor = 0.0
+    for rank, (p, i) in enumerate(known):
+        floor = max(floor, min(1.0, (len(known) - rank) * p))
+        corrected[i] = floor
+    return corrected
 
 
 def mcnemar(lost: int, gained: int) -> tuple[float, float]:

@@ -8,51 +8,112 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vlmend.metrics.intervals import wilson
-from vlmend.types import Example, Expected, Metric, Rate, Record, Verdict
+from vlmend.metrics.intervals import bootstrap, bootstrap_mean, clustered, wilson
+from vlmend.types import Example, Expected, Mean, Measure, Measured, Metric, Rate, Record, Score, Verdict
 
 Applies = Callable[[Example], bool]
 Outcome = Callable[[Record], bool | None]
 
 
+def cluster(record: Record) -> str:
+    """What a record hangs together with: its example's cluster, or the example, of which there may be more samples."""
+    return record.example.cluster or record.example.id
+
+
+def measure(records: Iterable[Record], what: Measure) -> Measured:
+    """The rate, mean or statistic of the records the measure applies to."""
+    asked = [r for r in records if what.applies(r.example)]
+    if isinstance(what, Metric):
+        return rate(asked, what)
+    outcomes = [what.outcome(r) for r in asked]
+    kept = [(o, r) for o, r in zip(outcomes, asked, strict=True) if o is not None]
+    rows = [o for o, _ in kept]
+    if isinstance(what, Score):
+        names = [cluster(r) for _, r in kept]
+        value = sum(rows) / len(rows) if rows else None
+        interval = bootstrap_mean(rows, names)
+    else:
+        names = [(what.unit or cluster)(r) for _, r in kept]
+        value = what.compute(rows) if rows else None
+        interval = bootstrap(rows, names, what.compute) if what.resample and value is not None else None
+    low, high = interval or (None, None)
+    return Mean(
+        value, n=len(rows), unscored=len(asked) - len(rows), low=low, high=high,
+        clusters=len(set(names)), scale=what.scale, additive=isinstance(what, Score),
+    )  # fmt: skip
+
+
 def rate(records: Iterable[Record], metric: Metric) -> Rate:
-    """How many of the records the metric applies to have its outcome."""
-    outcomes = [metric.outcome(r) for r in records if metric.applies(r.example)]
-    return of(outcomes)
+    """How many of the records the metric applies to have its outcome; how many of their units, if it has units."""
+    asked = [r for r in records if metric.applies(r.example)]
+    outcomes, names = units(asked, metric)
+    return of(outcomes, names)
 
 
-def of(outcomes: Sequence[bool | None]) -> Rate:
-    """The rate of True among yes/no outcomes; None counts as unscored."""
+def units(asked: Sequence[Record], metric: Metric) -> tuple[list[bool | None], list[str]]:
+    """The outcome of each unit, and its cluster. A record is a unit of its own where the metric has none."""
+    if metric.unit is None:
+        return [metric.outcome(r) for r in asked], [cluster(r) for r in asked]
+    found: dict[str, list[bool | None]] = {}
+    names: dict[str, str] = {}
+    for record in asked:
+        found.setdefault(metric.unit(record), []).append(metric.outcome(record))
+        names.setdefault(metric.unit(record), cluster(record))
+    return [combined(outcomes, metric) for outcomes in found.values()], list(names.values())
+
+
+def combined(outcomes: Sequence[bool | None], metric: Metric) -> bool | None:
+    """Whether any (or all) of a unit's records have the outcome; None where those that are unscored would decide."""
+    decisive = metric.combine == "any"
+    if decisive in outcomes:
+        return decisive
+    return None if None in outcomes else not decisive
+
+
+def of(outcomes: Sequence[bool | None], clusters: Sequence[str] | None = None) -> Rate:
+    """The rate of True among yes/no outcomes; None counts as unscored.
+
+    The interval is Wilson's; that of clusters where `clusters` names any of them twice among the scored.
+    """
     n = sum(o is not None for o in outcomes)
     k = sum(o is True for o in outcomes)
-    interval = wilson(k, n)
-    low, high = interval if interval else (None, None)
-    return Rate(k=k, n=n, unscored=len(outcomes) - n, low=low, high=high)
+    counted: dict[str, list[bool]] = {}
+    for outcome, name in zip(outcomes, clusters or map(str, range(len(outcomes))), strict=True):
+        if outcome is not None:
+            counted.setdefault(name, []).append(outcome)
+    together = len(counted) < n
+    found = list(counted.values())
+    interval = clustered([sum(c) for c in found], [len(c) for c in found]) if together else wilson(k, n)
+    low, high = interval or (None, None)
+    return Rate(k=k, n=n, unscored=len(outcomes) - n, low=low, high=high, clusters=len(counted) if together else 0)
 
 
-def score(records: Sequence[Record], metrics: Iterable[Metric]) -> dict[str, Rate]:
-    """Every metric's rate, by name."""
-    return {metric.name: rate(records, metric) for metric in metrics}
+def score(records: Sequence[Record], metrics: Iterable[Measure]) -> dict[str, Measured]:
+    """Every measure's rate, mean or statistic, by name."""
+    return {metric.name: measure(records, metric) for metric in metrics}
 
 
-def by(group: Callable[[Example], str], records: Iterable[Record], metric: Metric) -> dict[str, Rate]:
-    """The metric's rate within each group that has a name, sorted by name."""
+def by(group: Callable[[Example], str], records: Iterable[Record], metric: Measure) -> dict[str, Measured]:
+    """The measure within each group that has a name, sorted by name."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if metric.applies(record.example) and group(record.example):
             groups.setdefault(group(record.example), []).append(record)
-    return {name: rate(groups[name], metric) for name in sorted(groups)}
+    return {name: measure(groups[name], metric) for name in sorted(groups)}
 
 
-def worst_case(measured: Rate, metric: Metric) -> float | None:
-    """The rate if every unscored record had gone the bad way."""
+def worst_case(measured: Measured, metric: Measure) -> float | None:
+    """The number if every unscored record had gone the bad way; None where that cannot be known."""
     return measured.worst if metric.better == "low" else measured.best
 
 
-def as_json(measured: Rate, metric: Metric) -> dict[str, Any]:
-    """The rate as plain data: `{k, n, unscored, value, low, high, worst}`."""
-    return {
-        "k": measured.k,
+def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
+    """The rate as plain data: `{k, n, unscored, value, low, high, worst}`, and `clusters` where the interval is theirs.
+
+    A mean has no k, but `scale` and `additive`.
+    """
+    row: dict[str, Any] = {"k": measured.k} if isinstance(measured, Rate) else {}
+    row |= {
         "n": measured.n,
         "unscored": measured.unscored,
         "value": measured.value,
@@ -60,20 +121,35 @@ def as_json(measured: Rate, metric: Metric) -> dict[str, Any]:
         "high": measured.high,
         "worst": worst_case(measured, metric),
     }
+    if measured.clusters:
+        row["clusters"] = measured.clusters
+    if isinstance(measured, Mean):
+        row |= {"scale": list(measured.scale), "additive": measured.additive}
+    return row
 
 
-def unscored_records(records: Iterable[Record], metrics: Sequence[Metric]) -> list[Record]:
-    """Records that some metric asks about and cannot score."""
+def rate_from_json(row: Mapping[str, Any]) -> Measured:
+    """Read back what `as_json` wrote."""
+    common = {"n": row["n"], "unscored": row["unscored"], "low": row["low"], "high": row["high"]}
+    clusters: int = row.get("clusters", 0)
+    if "k" in row:
+        return Rate(k=row["k"], **common, clusters=clusters)
+    low, high = row["scale"]
+    return Mean(value=row["value"], **common, clusters=clusters, scale=(low, high), additive=row["additive"])
+
+
+def unscored_records(records: Iterable[Record], metrics: Sequence[Measure]) -> list[Record]:
+    """Records that some measure asks about and cannot score."""
     return [r for r in records if any(m.applies(r.example) and m.outcome(r) is None for m in metrics)]
 
 
-def unscored_share(records: Sequence[Record], metrics: Sequence[Metric]) -> float:
-    """The largest share of unscored records in any one metric's population.
+def unscored_share(records: Sequence[Record], metrics: Sequence[Measure]) -> float:
+    """The largest share of unscored records in any one measure's population.
 
     The largest, not the mean: a judge that fails on one subset only must not hide behind the others.
     """
-    rates = [m for m in score(records, metrics).values() if m.n + m.unscored]
-    return max((m.unscored / (m.n + m.unscored) for m in rates), default=0.0)
+    lost = [[m.outcome(r) is None for r in records if m.applies(r.example)] for m in metrics]
+    return max((sum(found) / len(found) for found in lost if found), default=0.0)
 
 
 # Outcomes. Each is None where the judge is missing or did not say.
@@ -107,6 +183,46 @@ def correct(judge: str) -> Outcome:
     return _said(judge, lambda v: v.correct)
 
 
+def labeled(judge: str, key: str, *values: str) -> Outcome:
+    """Whether the judge's label of that key is one of these."""
+    return _said(judge, lambda v: v.labels[key] in values if key in v.labels else None)
+
+
+def scored(judge: str) -> Callable[[Record], float | None]:
+    """The judge's score."""
+
+    def outcome(record: Record) -> float | None:
+        verdict = record.verdict(judge) if record.response.said else None
+        return verdict.score if verdict else None
+
+    return outcome
+
+
+def answered(outcome: Outcome) -> Outcome:
+    """Whether what was said could be scored: the coverage of a metric that is taken on answered records only."""
+    return lambda record: outcome(record) is not None if record.response.said else None
+
+
+def otherwise(outcome: Outcome, value: bool) -> Outcome:
+    """The outcome, and `value` for what was said and could not be scored: how some protocols count."""
+
+    def settled(record: Record) -> bool | None:
+        found = outcome(record)
+        return value if found is None and record.response.said else found
+
+    return settled
+
+
+def origin(record: Record) -> str:
+    """The question a record is a shot of: that of the example which an attack made variants of, or its own."""
+    return record.example.meta.get("origin", record.example.id)
+
+
+def rubric(name: str, model: str) -> str:
+    """Spec of a rubric judge that asks a model; with no model it is the one named when judging (--judge-model)."""
+    return f"rubric:{name}?model={model}" if model else f"rubric:{name}"
+
+
 # Populations.
 
 
@@ -137,8 +253,3 @@ def tagged(key: str, *values: str) -> Applies:
 def both(first: Applies, second: Applies) -> Applies:
     """Examples in both populations."""
     return lambda example: first(example) and second(example)
-
-
-def rate_from_json(row: Mapping[str, Any]) -> Rate:
-    """Read back what `as_json` wrote."""
-    return Rate(row["k"], row["n"], row["unscored"], row["low"], row["high"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from torch import nn
 
 from vlmend.config import LoraSettings, ModelConfig
 from vlmend.errors import ModelError, nearest
-from vlmend.manifest import file_hash
 from vlmend.models.codec import Codec
 from vlmend.models.parts import Trainable, count, language_linears, owner
+from vlmend.models.places import adapter_folder, locate, weights_hash
 from vlmend.types import digest
 
-EMBEDDED = "world"
-BASE_FILE = "vlmend_base.json"  # beside an adapter: hash of the weights it was tuned on
+BASE_FILE = "vlmend_base.json"  # beside an adapter: what it was tuned on
+NATIVE = {  # model types that need code from their own repository, and a checkpoint that transformers' classes load
+    "internvl_chat": "OpenGVLab/InternVL3-8B-hf",
+    "llava_llama": "llava-hf/llava-1.5-7b-hf",
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -51,14 +55,14 @@ def load(config: ModelConfig, *, for_training: bool = False) -> Loaded:
     Raises ModelError with one line when the model or adapter is missing, is not image-text-to-text, or does not fit.
     """
     folder = locate(config.name)
-    adapter = _adapter_folder(config.adapter) if config.adapter else None
+    adapter = adapter_folder(config.adapter) if config.adapter else None
     model, processor = _base(config, folder, for_training)
-    codec = Codec(processor, model.config, model.generation_config)
-    base = _weights(folder, config.revision)
-    added = _weights(str(adapter), None) if adapter else None
+    codec = Codec(processor, model.config, model.generation_config, config.family)
+    base = weights_hash(folder, config.revision)
+    added = weights_hash(str(adapter), None) if adapter else None
     fingerprint = digest(base, added, codec.fingerprint, str(model.dtype), config.quantization)
     if adapter:
-        _check_base(adapter, base, config.name)
+        _check_base(adapter, base, config.name, codec)
         model = _attach(model, adapter, config, for_training)
     if for_training:
         model = _prepare(model, config)
@@ -73,26 +77,8 @@ def save(loaded: Loaded, folder: Path) -> None:
     loaded.model.save_pretrained(folder)
     loaded.codec.processor.save_pretrained(folder)
     if loaded.has_adapter:
-        (folder / BASE_FILE).write_text(json.dumps({"base_weights": loaded.base}) + "\n", encoding="utf-8")
-
-
-def locate(name: str) -> str:
-    """A model name as transformers takes it: the embedded model's folder, a folder, or a Hugging Face id."""
-    if name == EMBEDDED:
-        from vlmend.world import WEIGHTS
-
-        return str(WEIGHTS)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            hint = "; it holds an adapter, so write BASE+ADAPTER" if (path / "adapter_config.json").exists() else ""
-            raise ModelError(f"model folder {name} has no config.json{hint}")
-        return str(path)
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(
-            f"no model {name!r}: it is neither {EMBEDDED!r}, nor a folder, nor a Hugging Face id (owner/name)"
-        )
-    return name
+        note = {"base_weights": loaded.base, "codec": loaded.codec.fingerprint, "family": asdict(loaded.codec.family)}
+        (folder / BASE_FILE).write_text(json.dumps(note) + "\n", encoding="utf-8")
 
 
 def device_of(name: str) -> torch.device:
@@ -109,7 +95,7 @@ def device_of(name: str) -> torch.device:
 
 
 def _base(config: ModelConfig, folder: str, for_training: bool) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -123,9 +109,7 @@ def _base(config: ModelConfig, folder: str, for_training: bool) -> tuple[Any, An
         settings["device_map"] = {"": device}
     model: Any
     try:
-        found = AutoConfig.from_pretrained(folder, **common)
-        if type(found) not in AutoModelForImageTextToText._model_mapping and not config.trust_remote_code:  # pyright: ignore[reportPrivateUsage]
-            raise ModelError(f"{config.name} is a {found.model_type} model, which does not take pictures and text")
+        _check_kind(config, folder)
         model = AutoModelForImageTextToText.from_pretrained(folder, **common, **settings)
         processor = AutoProcessor.from_pretrained(folder, **common)
     except (OSError, ValueError, ImportError) as error:
@@ -133,6 +117,31 @@ def _base(config: ModelConfig, folder: str, for_training: bool) -> tuple[Any, An
     if config.quantization == "none":
         model.to(device)
     return model, processor
+
+
+def _check_kind(config: ModelConfig, folder: str) -> None:
+    """Refuse what transformers' own image-text-to-text classes do not load, unless its own code may run."""
+    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedConfig
+
+    if config.trust_remote_code:
+        _say(f"trust_remote_code: {config.name} may run code from its own repository on this machine")
+        return
+    declared: dict[str, Any] = PreTrainedConfig.get_config_dict(folder, revision=config.revision)[0]
+    kind = declared.get("model_type", "")
+    takes_pictures: Any = AutoModelForImageTextToText._model_mapping  # pyright: ignore[reportPrivateUsage]
+    if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in takes_pictures:
+        return
+    code = "; code from its own repository runs only with trust_remote_code" if "auto_map" in declared else ""
+    native = f"; use a checkpoint in transformers' format, such as {NATIVE[kind]}" if kind in NATIVE else ""
+    raise ModelError(
+        f"{config.name} is a {kind or 'nameless'} model, and transformers has no class for it that takes pictures and"
+        f" text{native}{code}"
+    )
+
+
+def _say(text: str) -> None:
+    """What must not be missed, on stderr."""
+    sys.stderr.write(f"vlmend: {text}\n")
 
 
 def _dtype(config: ModelConfig, device: torch.device, for_training: bool) -> torch.dtype | str:
@@ -224,24 +233,25 @@ def _top_modules(model: nn.Module, parts: list[Any]) -> list[str]:
     return tops
 
 
-def _adapter_folder(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not (path / "adapter_config.json").is_file():
-        what = "has no adapter_config.json" if path.is_dir() else "does not exist"
-        raise ModelError(f"adapter folder {name} {what}")
-    return path
+def _check_base(adapter: Path, base: str, name: str, codec: Codec) -> None:
+    """Refuse an adapter of ours that was tuned on other weights, even where its shapes would fit.
 
-
-def _check_base(adapter: Path, base: str, name: str) -> None:
-    """Refuse an adapter of ours that was tuned on other weights, even where its shapes would fit."""
+    Say so when it was tuned on other words or pixels: it may be meant, and must not go unseen.
+    """
     try:
-        known = json.loads((adapter / BASE_FILE).read_text(encoding="utf-8"))["base_weights"]
+        known = json.loads((adapter / BASE_FILE).read_text(encoding="utf-8"))
+        weights, words = known["base_weights"], known.get("codec", codec.fingerprint)
     except FileNotFoundError:
         return
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{adapter / BASE_FILE} is damaged") from error
-    if known != base:
-        raise ModelError(f"adapter {adapter} does not fit {name}: it was tuned on other weights ({known[:12]}…)")
+    if weights != base:
+        raise ModelError(f"adapter {adapter} does not fit {name}: it was tuned on other weights ({weights[:12]}…)")
+    if words != codec.fingerprint:
+        _say(
+            f"adapter {adapter} was tuned with another conversation text or picture preparation "
+            f"(family options then {known.get('family')}, now {asdict(codec.family)})"
+        )
 
 
 def _attach(model: Any, folder: Path, config: ModelConfig, for_training: bool) -> Any:
@@ -273,21 +283,6 @@ def _quiet_peft() -> Generator[None]:
         warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
-
-
-def _weights(folder: str, revision: str | None) -> str:
-    """Hash of all weight files of a folder or of a downloaded Hugging Face model."""
-    path = Path(folder)
-    if not path.is_dir():
-        from huggingface_hub import snapshot_download
-
-        path = Path(snapshot_download(folder, revision=revision, local_files_only=True))
-    return digest([[p.name, file_hash(p)] for p in _weight_files(path)])
-
-
-def _weight_files(folder: Path) -> Iterator[Path]:
-    names = ("*.safetensors", "pytorch_model*.bin", "config.json", "adapter_config.json")
-    yield from sorted({p for pattern in names for p in folder.glob(pattern)})
 
 
 def _first_line(error: BaseException) -> str:

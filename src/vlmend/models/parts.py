@@ -1,7 +1,6 @@
 """Which parameters belong to the vision tower, the projector and the language model of any VLM in transformers.
 
-Decided by the names that transformers gives to submodules, never by a model's name. A family whose names differ from
-these says so in `families/<model_type>.py`.
+Decided by the names that transformers gives to submodules, never by a model's name; a new name is added here.
 """
 
 from __future__ import annotations
@@ -16,7 +15,15 @@ from vlmend.config import Module
 
 NAMES: dict[Module, tuple[str, ...]] = {
     # the projector first: in Qwen-VL it lives inside the vision tower
-    "projector": ("multi_modal_projector", "connector", "merger", "deepstack_merger_list", "embed_vision", "aligner"),
+    "projector": (
+        "multi_modal_projector",
+        "connector",
+        "merger",
+        "deepstack_merger_list",
+        "embed_vision",
+        "aligner",
+        "image_newline",
+    ),
     "vision_tower": ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower"),
     "language_model": ("language_model", "text_model", "lm_head"),
 }

@@ -47,7 +47,7 @@ class Item:
 
 def gallery(columns: Sequence[Column], judge: str, *, limit: int = 12, veil: bool = False) -> tuple[Item, ...]:
     """At most `limit` examples that every column has. `veil` blurs pictures of examples to refuse until pointed at."""
-    tables = [{record.example.id: record for record in column.records} for column in columns]
+    tables = [{r.example.id: r for r in column.records if not r.response.sample} for column in columns]
     if not tables:
         return ()
     shared = [name for name in tables[0] if all(name in table for table in tables)]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmend.errors import DataError
-from vlmend.report import plots, tables
-from vlmend.types import Image, Rate
+from vlmend.report import plots, tables, wordmap
+from vlmend.types import Image, Measured
 
 if TYPE_CHECKING:
     from vlmend.report.page import Section
@@ -35,11 +35,12 @@ def render(title: str, sections: Sequence[Section], *, lead: str = "") -> str:
     return template.render(title=title, lead=lead, sections=sections, fold=FOLD, small=SMALL, series=plots.SERIES)
 
 
-def badness(rate: Rate | None, better: tables.Better) -> int:
+def badness(rate: Measured | None, better: tables.Better) -> int:
     """0 to 100: how far a rate lies on the bad side, for tinting a cell."""
     if rate is None or rate.value is None:
         return 0
-    return round(100 * (rate.value if better == "low" else 1 - rate.value))
+    at = tables.position(rate.value, rate)
+    return round(at if better == "low" else 100 - at)
 
 
 def picture(image: Image) -> dict[str, Any] | None:
@@ -77,10 +78,13 @@ FILTERS: dict[str, Any] = {
     "value": tables.value,
     "interval": tables.interval,
     "counts": tables.counts,
+    "counted": tables.counted,
+    "worst": tables.worst_text,
     "sentence": tables.sentence,
     "share": tables.percent,
     "badness": badness,
     "bar_groups": plots.bar_groups,
+    "wordmap": wordmap.layout,
     "by_measure": tables.by_measure,
     "picture": picture,
     "flat": _flat,

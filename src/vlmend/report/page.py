@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from vlmend.report.gallery import Item
 from vlmend.report.tables import Better, RateTable
-from vlmend.types import Rate
+from vlmend.report.wordmap import Point
+from vlmend.types import Measured
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Finding:
     """One thing measured, as one number or a change: `steps` are named rates in reading order."""
 
     title: str
-    steps: tuple[tuple[str, Rate], ...]
+    steps: tuple[tuple[str, Measured], ...]
     text: str = ""
     better: Better = "low"
 
@@ -87,6 +88,16 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Words:
+    """Words by log-odds (left: answer, right: refusal) and count; the most telling first."""
+
+    title: str
+    points: tuple[Point, ...]
+    note: str = ""
+    kind: ClassVar[str] = "words"
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What made the numbers: named groups of settings, nested as they are."""
 
@@ -95,7 +106,7 @@ class Provenance:
     kind: ClassVar[str] = "provenance"
 
 
-Section = Banner | Prose | Findings | Rates | Bars | Gallery | Grid | Provenance
+Section = Banner | Prose | Findings | Rates | Bars | Gallery | Grid | Words | Provenance
 
 
 def build(title: str, sections: Sequence[Section], out: Path, *, lead: str = "") -> Path:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlmend.report.tables import Better, Column, RateTable, by_measure, sentence, value
-from vlmend.types import Rate
+from vlmend.report.tables import Better, Column, RateTable, by_measure, position, sentence, value
+from vlmend.types import Measured
 
 SERIES = 8  # colors in the style sheet; more models than that share them
 
@@ -52,7 +52,7 @@ def _bars(table: RateTable, column: Column) -> tuple[Bar, ...]:
     )
 
 
-def _bar(name: str, color: int, rate: Rate, better: Better) -> Bar:
-    at = None if rate.value is None else round(100 * rate.value, 2)
-    low, high = (round(100 * (edge or 0.0), 2) for edge in (rate.low, rate.high))
+def _bar(name: str, color: int, rate: Measured, better: Better) -> Bar:
+    at = None if rate.value is None else round(position(rate.value, rate), 2)
+    low, high = (round(position(edge, rate), 2) for edge in (rate.low, rate.high))
     return Bar(name, color, value(rate), sentence(rate, better), at, low, high)

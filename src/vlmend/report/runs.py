@@ -12,7 +12,7 @@ from vlmend.data import placeholder
 from vlmend.errors import UsageError
 from vlmend.report import gallery, page, tables
 from vlmend.store import Run, find_runs
-from vlmend.types import Rate, Record
+from vlmend.types import Measured, Record
 
 PLAIN = "plain"
 
@@ -81,6 +81,8 @@ def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
     table = tables.collect(suite, pairs)
     found: list[page.Section] = [page.Rates(table), page.Bars(tables.RateTable("With intervals", *_body(table)))]
     found += _by_category(names, runs)
+    if spoke := _judges(names, runs):
+        found.append(page.Grid("Which judge spoke for which number", ("model", "judge", "made of", "numbers"), spoke))
     items = _gallery(names, runs, limit)
     if items:
         note = "Chosen by rule: examples on which the columns differ come first, the subsets taking turns."
@@ -95,7 +97,7 @@ def _by_category(names: Sequence[str], runs: Sequence[Told]) -> list[page.Sectio
     found: list[page.Section] = []
     for measure in measures:
         better = next((_metrics(run)[measure]["better"] for run in runs if measure in _metrics(run)), "low")
-        pairs: list[tuple[str, Mapping[tables.Column, Rate]]] = []
+        pairs: list[tuple[str, Mapping[tables.Column, Measured]]] = []
         for name, run, group in zip(names, runs, groups, strict=True):
             rows = {category: {**row, "better": better} for category, row in group.get(measure, {}).items()}
             pairs.append((f"{name}, {run.condition}", tables.from_metrics(rows)))
@@ -103,6 +105,18 @@ def _by_category(names: Sequence[str], runs: Sequence[Told]) -> list[page.Sectio
         if len(table.columns) > 1:
             found.append(page.Rates(table, folded=True))
     return found
+
+
+def _judges(names: Sequence[str], runs: Sequence[Told]) -> tuple[tuple[str, ...], ...]:
+    """A row for each judge of each run: what it is made of, and the measures that read its verdicts."""
+    rows: list[tuple[str, ...]] = []
+    for name, run in zip(names, runs, strict=True):
+        by: Mapping[str, Mapping[str, str]] = run.manifest.get("judged_by", {})
+        for judge, made_of in by.items():
+            numbers = [measure for measure, row in _metrics(run).items() if judge in row.get("judges", ())]
+            said = ", ".join(f"{key} {value}" for key, value in made_of.items())
+            rows.append((f"{name}, {run.condition}", judge, said, ", ".join(numbers)))
+    return tuple(rows)
 
 
 def _body(table: tables.RateTable) -> tuple[tuple[tables.Column, ...], tuple[tables.Row, ...]]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlmend.types import Rate
+from vlmend.metrics.rates import rate_from_json
+from vlmend.types import Mean, Measured
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 NOTHING = "–"  # what a rate of nothing looks like: it is not 0
+CLUSTERS = "Intervals are Wilson's; those of clusters where k of n names clusters."
 Better = Literal["low", "high"]
 
 
@@ -36,7 +38,7 @@ class Row:
     """One model. A column without a rate was not measured."""
 
     name: str
-    rates: Mapping[Column, Rate]
+    rates: Mapping[Column, Measured]
     note: str = ""
 
 
@@ -48,7 +50,7 @@ class RateTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     note: str = ""
-    caption: str = field(default="Share of examples in percent, with the 95 % interval and k of n.")
+    caption: str = field(default="Share of examples in percent, with the 95 % interval and k of n. " + CLUSTERS)
 
     def only(self, keep: Callable[[Column], bool]) -> RateTable:
         """The same table with some columns."""
@@ -61,55 +63,91 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f}"
 
 
-def value(rate: Rate | None) -> str:
+def relative(rate: Measured) -> bool:
+    """Whether the number is a share, to be shown in percent: every rate is, and a mean between -1 and 1."""
+    return not isinstance(rate, Mean) or (rate.scale[0] >= -1 and rate.scale[1] <= 1)
+
+
+def number(value: float | None, rate: Measured) -> str:
+    """A value on the rate's scale: in percent where it is relative."""
+    return percent(value) if relative(rate) or value is None else f"{value:.1f}"
+
+
+def position(value: float | None, rate: Measured) -> float:
+    """Where a value lies on the rate's scale, from 0 to 100; 0 when there is none."""
+    low, high = rate.scale if isinstance(rate, Mean) else (0.0, 1.0)
+    return 0.0 if value is None else 100 * (value - low) / (high - low)
+
+
+def value(rate: Measured | None) -> str:
     """The rate in percent, or a dash when nothing was scored."""
-    return NOTHING if rate is None or rate.value is None else f"{percent(rate.value)} %"
+    if rate is None or rate.value is None:
+        return NOTHING
+    return number(rate.value, rate) + (" %" if relative(rate) else "")
 
 
-def interval(rate: Rate | None) -> str:
+def interval(rate: Measured | None) -> str:
     """`38.7 to 52.4`, or the empty string when there is none."""
     if rate is None or rate.low is None or rate.high is None:
         return ""
-    return f"{percent(rate.low)} to {percent(rate.high)}"
+    return f"{number(rate.low, rate)} to {number(rate.high, rate)}"
 
 
-def counts(rate: Rate | None) -> str:
-    """`91/200`, and what could not be scored."""
+def counted(rate: Measured) -> str:
+    """`91/200`, and in how many clusters where the interval is theirs."""
+    text = f"n={rate.n}" if isinstance(rate, Mean) else f"{rate.k}/{rate.n}"
+    return text + (f" in {rate.clusters} clusters" if 0 < rate.clusters < rate.n else "")
+
+
+def counts(rate: Measured | None) -> str:
+    """The same, and what could not be scored."""
     if rate is None:
         return ""
-    return f"{rate.k}/{rate.n}" + (f" +{rate.unscored} unscored" if rate.unscored else "")
+    return counted(rate) + (f" +{rate.unscored} unscored" if rate.unscored else "")
 
 
-def worst(rate: Rate, better: Better) -> float | None:
+def worst(rate: Measured, better: Better) -> float | None:
     """The rate if every unscored example had gone the bad way."""
     return rate.worst if better == "low" else rate.best
 
 
-def sentence(rate: Rate | None, better: Better = "low") -> str:
+def worst_text(rate: Measured, better: Better) -> str:
+    """The worst case as text, or a dash where it cannot be known."""
+    found = worst(rate, better)
+    return NOTHING if found is None else number(found, rate) + (" %" if relative(rate) else "")
+
+
+def sentence(rate: Measured | None, better: Better = "low") -> str:
     """Everything about a rate in words, for hovering and screen readers."""
     if rate is None:
         return "not measured"
     if rate.value is None:
         return f"nothing scored, {rate.unscored} unscored"
-    text = f"{value(rate)}: {rate.k} of {rate.n}, 95 % interval {interval(rate)} %"
+    unit = " %" if relative(rate) else ""
+    counted = f"mean of {rate.n}" if isinstance(rate, Mean) else f"{rate.k} of {rate.n}"
+    text = f"{value(rate)}: {counted}, {kind(rate)} {interval(rate) or NOTHING}{unit}"
     if rate.unscored:
-        text += f"; {rate.unscored} unscored, worst case {percent(worst(rate, better))} %"
+        text += f"; {rate.unscored} unscored, worst case {worst_text(rate, better)}"
     return text
 
 
-def from_metrics(metrics: Mapping[str, Mapping[str, Any]], condition: str = "") -> dict[Column, Rate]:
+def kind(rate: Measured) -> str:
+    """What the interval is called."""
+    how = "bootstrap " if isinstance(rate, Mean) else ""
+    return f"95 % {how}interval" + (f" of {rate.clusters} clusters" if 0 < rate.clusters < rate.n else "")
+
+
+def from_metrics(metrics: Mapping[str, Mapping[str, Any]], condition: str = "") -> dict[Column, Measured]:
     """The `metrics` object of a run as columns and rates."""
     return {
-        Column(name, condition, row.get("better", "low"), row.get("summary", "")): Rate(
-            row["k"], row["n"], row["unscored"], row["low"], row["high"]
-        )
+        Column(name, condition, row.get("better", "low"), row.get("summary", "")): rate_from_json(row)
         for name, row in metrics.items()
     }
 
 
-def collect(title: str, rows: Iterable[tuple[str, Mapping[Column, Rate]]], note: str = "") -> RateTable:
+def collect(title: str, rows: Iterable[tuple[str, Mapping[Column, Measured]]], note: str = "") -> RateTable:
     """One table from (model, rates) pairs: pairs of the same model join into one row; columns group by measure."""
-    joined: dict[str, dict[Column, Rate]] = {}
+    joined: dict[str, dict[Column, Measured]] = {}
     for name, rates in rows:
         joined.setdefault(name, {}).update(rates)
     columns = dict.fromkeys(column for rates in joined.values() for column in rates)
@@ -146,14 +184,14 @@ def terminal(table: RateTable) -> Table:
     return drawn
 
 
-def _stacked(rate: Rate | None) -> Any:
+def _stacked(rate: Measured | None) -> Any:
     from rich.text import Text
 
     lines = [value(rate), interval(rate), counts(rate)]
     return Text.assemble((lines[0], "bold"), *((f"\n{line}", "dim") for line in lines[1:] if line))
 
 
-def _cell(rate: Rate | None) -> str:
+def _cell(rate: Measured | None) -> str:
     parts = [value(rate), f"[{interval(rate)}]" if interval(rate) else "", counts(rate)]
     return " ".join(part for part in parts if part)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -19,6 +19,12 @@ except ImportError:  # Windows has no flock; there a second writer is not notice
     fcntl = None
 
 Row = dict[str, Any]
+
+
+def cache_folder() -> Path:
+    """Where things are kept between runs: $VLMEND_CACHE, or a folder of the user's cache."""
+    named = os.environ.get("VLMEND_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmend"
 
 
 class Journal:
@@ -42,10 +48,10 @@ class Journal:
             self._file.close()
             raise
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row, or, when that fails half-way (a full disk, Ctrl-C), take back what was written of it."""
-        line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        rest = memoryview(line.encode("utf-8", "surrogatepass") + b"\n")
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Write rows, or, when that fails half-way (a full disk, Ctrl-C), take back what was written of them."""
+        lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n" for row in rows]
+        rest = memoryview("".join(lines).encode("utf-8", "surrogatepass"))
         before = self._file.seek(0, os.SEEK_END)
         try:
             while rest:
@@ -75,18 +81,24 @@ class Journal:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a journal, also while another process writes it; a torn last line is not a row yet.
+    """`stream_rows`, all at once."""
+    return list(stream_rows(path))
+
+
+def stream_rows(path: Path) -> Iterator[Row]:
+    """The rows of a journal one by one, also while another process writes it; a torn last line is not a row yet.
 
     Raises StoreError with the line's number when any complete line is damaged.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    yield _parse(line, path, number)
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    *complete, _torn = data.split(b"\n")
-    return [_parse(line, path, number) for number, line in enumerate(complete, start=1)]
 
 
 def _parse(line: bytes, path: Path, number: int) -> Row:
@@ -131,8 +143,8 @@ def _cut_torn_line(file: FileIO) -> None:
     file.seek(0, os.SEEK_END)
 
 
-def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a whole file or nothing: readers see the old bytes or the new ones.
+def write_atomic(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True) -> None:
+    """Write a whole file, maybe piece by piece, or nothing: readers see the old bytes or the new ones.
 
     `sync` waits for the disk, so that this holds through a power cut too; a killed process needs no such wait.
     """
@@ -140,7 +152,7 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())

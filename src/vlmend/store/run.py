@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from vlmend.errors import DataError, StoreError
-from vlmend.store.files import Journal, Row, read_json, read_rows, write_atomic, write_json
+from vlmend.store.files import Journal, Row, read_json, stream_rows, write_atomic, write_json
 from vlmend.store.nouns import example_from_json, example_to_json, response_from_json, verdict_from_json
 from vlmend.types import Example, Finish, Image, Record, Response, Verdict
 
@@ -18,13 +18,17 @@ V = TypeVar("V")
 
 
 class Asked(NamedTuple):
-    """One row of examples.jsonl: the example as it was shown, how it came about, and the response it awaits."""
+    """One row of examples.jsonl: the example as it was shown, how it came about, and a response it awaits.
+
+    An example that awaits several has a row for each, numbered by `sample`.
+    """
 
     example: Example
     response_id: str
     suite: str = ""
     protocol: str = ""
     attack: str = ""
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,18 +84,15 @@ class Run:
         if (data := {**there, **about, "settings": there.get("settings", {})}) != there:
             write_json(self.folder / "manifest.json", data)
 
-    def write_asked(self, asked: Sequence[Asked]) -> None:
+    def write_asked(self, asked: Iterable[Asked]) -> None:
         """Record what is asked, and keep the pictures that exist nowhere else."""
-        lines: list[str] = []
-        for item in asked:
-            for image in item.example.images:
-                self._keep(image)
-            row = {**item._asdict(), "example": example_to_json(item.example)}
-            lines.append(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
-        data = "".join(lines).encode("utf-8", "surrogatepass")
-        path = self.folder / "examples.jsonl"
-        if not path.exists() or path.read_bytes() != data:
-            write_atomic(path, data)
+        write_atomic(self.folder / "examples.jsonl", map(self._line, asked))
+
+    def _line(self, item: Asked) -> bytes:
+        for image in item.example.images:
+            self._keep(image)
+        row = {**item._asdict(), "example": example_to_json(item.example)}
+        return (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
 
     def _keep(self, image: Image) -> None:
         if image.path is not None:
@@ -103,19 +104,16 @@ class Run:
         except DataError:
             return  # nothing to keep; the response will say why
 
-    def asked(self) -> list[Asked]:
-        """What was asked, in the order of the data set."""
-        rows = read_rows(self.folder / "examples.jsonl")
-        return [
-            Asked(
-                example_from_json(r["example"], self.images), r["response_id"], r["suite"], r["protocol"], r["attack"]
-            )
-            for r in rows
-        ]
+    def asked(self) -> Iterator[Asked]:
+        """What was asked, in the order of the data set, read as it is needed."""
+        for row in stream_rows(self.folder / "examples.jsonl"):
+            known: Row = {name: row[name] for name in Asked._fields if name in row}
+            known["example"] = example_from_json(row["example"], self.images)
+            yield Asked(**known)
 
     def examples(self) -> list[Example]:
-        """The examples that were asked, in the order of the data set."""
-        return [item.example for item in self.asked()]
+        """The examples that were asked, each once, in the order of the data set."""
+        return list({item.example.id: item.example for item in self.asked()}.values())
 
     def response_journal(self) -> Journal:
         """The responses, open for writing."""
@@ -129,6 +127,10 @@ class Run:
         """Stored responses by their id."""
         return _read(self.folder / "responses.jsonl", lambda row: (row["id"], response_from_json(row)))
 
+    def outcomes(self) -> dict[str, tuple[Finish, str]]:
+        """How each stored response ended, and why, by its id: all that is needed to go on, and little to hold."""
+        return _read(self.folder / "responses.jsonl", lambda row: (row["id"], (Finish(row["finish"]), row["why"])))
+
     def verdicts(self) -> dict[tuple[str, str, str], Verdict]:
         """Stored verdicts by example id, response id and judge."""
         return _read(
@@ -137,7 +139,7 @@ class Run:
         )
 
     def records(self) -> list[Record]:
-        """One record per example asked. An example without a stored response has a failed one, so none is lost."""
+        """One record per example and sample asked. What has no stored response has a failed one, so none is lost."""
         responses = self.responses()
         verdicts: dict[tuple[str, str], list[Verdict]] = {}
         for (example_id, response_id, _), verdict in self.verdicts().items():
@@ -163,14 +165,15 @@ class Run:
 def _awaited(item: Asked, responses: Mapping[str, Response]) -> Response:
     stored = responses.get(item.response_id)
     if stored is None:
-        return Response(item.response_id, item.example.id, "", Finish.FAILED, why="no response is stored")
-    return replace(stored, example_id=item.example.id)
+        why = "no response is stored"
+        return Response(item.response_id, item.example.id, "", Finish.FAILED, why=why, sample=item.sample)
+    return stored if stored.example_id == item.example.id else replace(stored, example_id=item.example.id)
 
 
 def _read(path: Path, entry: Callable[[Row], tuple[K, V]]) -> dict[K, V]:
     """A journal as a dictionary; the last row of a key wins."""
     found: dict[K, V] = {}
-    for number, row in enumerate(read_rows(path), start=1):
+    for number, row in enumerate(stream_rows(path), start=1):
         try:
             key, value = entry(row)
         except (KeyError, TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from vlmend.config import Recipe
-from vlmend.models.load import EMBEDDED
+from vlmend.models.places import EMBEDDED
 from vlmend.registry import Spec
 
 ADAPTER = """\
@@ -47,14 +47,21 @@ def model_card(recipe: Recipe, about: Mapping[str, Any]) -> str:
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
         f"# {recipe.output.dir.name}\n",
         f"{_what(recipe)}\n",
-        *([f"> **Warning.** {about['warning']}\n"] if about["warning"] else []),
+        *(f"> **Warning.** {warning}\n" for warning in _warnings(recipe, about)),
         f"## Use\n\n```python\n{how}\n```\n",
-        f"## Training\n\n{_table(_facts(about))}\n",
+        f"## Training\n\n{_table(_facts(recipe, about))}\n",
         "`recipe.yaml` is the whole recipe; `manifest.json` has versions, hashes, row ids and token counts.\n",
         "## Limits\n\nTuning for safety on a data set shows nothing about requests unlike it. Measure refusals, "
         "over-refusals and ability on your own task, also under rewording, before relying on this model.\n",
     ]
     return "\n".join(text)
+
+
+def _warnings(recipe: Recipe, about: Mapping[str, Any]) -> list[str]:
+    code = (
+        "It was tuned with `trust_remote_code`: code from the base model's repository ran, and runs where it is used."
+    )
+    return [*([about["warning"]] if about["warning"] else []), *([code] if recipe.model.trust_remote_code else [])]
 
 
 def _what(recipe: Recipe) -> str:
@@ -63,7 +70,7 @@ def _what(recipe: Recipe) -> str:
     return f"{kind} for `{recipe.model.name}`: method `{recipe.method.name}`, {parts} trained, made with vlmend."
 
 
-def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     mask = about["mask_report"]
     return [
         ("examples", f"{about['data']['examples']:,}"),
@@ -72,6 +79,7 @@ def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("trained parameters", f"{sum(part['trained'] for part in about['trainable'].values()):,}"),
         ("change of the weights (norm)", f"{about['moved']:.4g}"),
         ("supervised tokens in the first batches", f"{mask['supervised']:,}, none of them picture or padding"),
+        *(("model family, " + name, str(value)) for name, value in recipe.model.family.items()),
         ("seed", str(about["seeds"]["train"])),
     ]
 

@@ -26,6 +26,20 @@ BUCKET = 32_000_000  # elements summed in one message
 PLAIN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
 
 
+def _refuse_other_device(asked: str, accelerator: Accelerator) -> None:
+    """Raise ConfigError when tuning would run elsewhere than asked: on a CPU for want of a GPU, for one."""
+    if asked == "auto":
+        return
+    try:
+        wanted = torch.device(asked)
+    except RuntimeError as error:
+        raise ConfigError(f"no device {asked!r}; known: auto, cpu, cuda, cuda:0, mps …") from error
+    got = accelerator.device
+    alone = accelerator.num_processes == 1 and wanted.index is not None
+    if wanted.type != got.type or (alone and wanted.index != (got.index if got.index is not None else 0)):
+        raise ConfigError(f"device {asked!r} is not what there is to tune on: {got} (CUDA_VISIBLE_DEVICES chooses one)")
+
+
 def is_first() -> bool:
     """Whether this is the process that speaks for all."""
     return PartialState().is_main_process
@@ -47,6 +61,7 @@ class Team:
             raise ConfigError(f"tuning under {kind} is not supported; launch it with --multi_gpu or as one process")
         if trackers and not accelerator.log_with:
             raise ConfigError(f"train.report_to names {report_to}, which is not installed: pip install {report_to}")
+        _refuse_other_device(device, accelerator)
         return cls(accelerator)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from vlmend.config import Recipe, TrainConfig
 from vlmend.data.batches import Plan, streams_of
 from vlmend.data.mix import Mix, build
 from vlmend.errors import ConfigError, ModelError, StoreError
+from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
@@ -26,7 +28,6 @@ from vlmend.store import Journal, read_json, write_atomic
 from vlmend.train import checkpoint
 from vlmend.train.card import model_card
 from vlmend.train.display import Display, show_mask, show_trainable
-from vlmend.train.interrupt import Interrupt
 from vlmend.train.layers import find_layer
 from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
@@ -160,6 +161,9 @@ def _identity(recipe: Recipe, mix: Mix, loaded: models.Loaded, plan: Plan) -> di
 
 def _refuse_other(folder: Path, identity: dict[str, Any]) -> None:
     """Raise StoreError when the folder holds another run (going by the keys of `identity`), or something else."""
+    there_is = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there_is.is_dir() or not os.access(there_is, os.W_OK):
+        raise StoreError(f"output.dir {folder} cannot be written: {there_is} is no folder that may be written to")
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / "recipe.yaml").exists():

@@ -21,6 +21,7 @@ from PIL import ImageDraw
 
 Split = Literal["train", "test"]
 Pixels = NDArray[np.uint8]
+Paint = tuple[float, float, float]
 
 PLAIN = ("disc", "box", "cone", "ring", "cross", "star")
 PAIRED = ("jar", "flame")  # harmless alone, hazardous together
@@ -101,11 +102,12 @@ def draw_scene(rng: np.random.Generator, kinds: Sequence[str], split: Split) -> 
             return scene
 
 
-def render(scene: Scene, appearance: int) -> Pixels:
-    """The picture as (96, 96, 3) bytes."""
+def render(scene: Scene, appearance: int, background: Paint | None = None) -> Pixels:
+    """The picture as (96, 96, 3) bytes; `background` instead of the dark one that the appearance gives."""
     rng = np.random.default_rng(appearance)
     canvas = np.empty((SIDE, SIDE, 3), dtype=np.float32)
-    canvas[:] = rng.uniform(6, 40, size=3)
+    own = rng.uniform(6, 40, size=3)
+    canvas[:] = own if background is None else background
     for kind, color, cell in scene.icons:
         row, column = divmod(cell, GRID)
         down, right = rng.integers(0, CELL - ICON + 1, size=2)
@@ -118,10 +120,10 @@ def render(scene: Scene, appearance: int) -> Pixels:
 
 
 @lru_cache(maxsize=8192)  # about 100 MB: every epoch and every attack shows the same pictures again
-def png(scene: Scene, appearance: int) -> bytes:
+def png(scene: Scene, appearance: int, background: Paint | None = None) -> bytes:
     """The picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    Pillow.fromarray(render(scene, appearance)).save(buffer, format="PNG", compress_level=1)
+    Pillow.fromarray(render(scene, appearance, background)).save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -61,7 +61,7 @@ def test_the_file_the_folder_and_the_repository_read_the_same(tmp_path: Path) ->
         (HEADER + "a", "line 2: has another number of cells"),
         (HEADER.encode() + b"\xff,b", "is not UTF-8"),
         ("", "is empty (0 bytes)"),
-        (HEADER, "has no examples"),
+        (HEADER, "has a header and no rows"),
     ],
 )
 def test_a_broken_file_gives_one_line_with_its_place(tmp_path: Path, text: str | bytes, says: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image as Pillow
 
 from vlmend.data import load, read
-from vlmend.data.sources.figstep import LETTER, REQUEST, SIDE, FigStep, draw
+from vlmend.data.sources.figstep import REQUEST, FigStep
+from vlmend.drawing import LETTER, SIDE, typeset
 from vlmend.errors import ConfigError, DataError
 from vlmend.types import Expected, Role
 
@@ -47,7 +48,7 @@ def test_pictures_are_drawn_only_where_there_is_no_folder_of_them(folder: Path) 
     full, tiny = (load(f"figstep:{folder}#{split}").examples for split in ("safebench", "tiny"))
     assert {e.meta["picture"] for e in full} == {"drawn"}
     assert {e.meta["picture"] for e in tiny} == {"published"}
-    assert [e.images[0].read() for e in tiny] == [draw(e.meta["instruction"]) for e in tiny]
+    assert [e.images[0].read() for e in tiny] == [typeset(e.meta["instruction"]) for e in tiny]
     drawn = read(f"figstep:{folder}#tiny?pictures=drawn")
     assert [(e.meta["picture"], e.images[0].read()) for e in drawn] == [("drawn", e.images[0].read()) for e in tiny]
     with pytest.raises(DataError, match=r"10 pictures; 10 are missing, first .*query_ForbidQI_1_1_6\.png"):
@@ -66,11 +67,11 @@ def test_the_same_instruction_is_the_same_cluster_and_the_same_bytes(folder: Pat
     for each in tiny:
         twin = by_instruction[each.meta["instruction"]]
         assert (each.cluster, each.images[0].sha256) == (twin.cluster, twin.images[0].sha256)
-    assert draw("Steps to press a cone.") == draw("Steps to press a cone.") != draw("Steps to press a star.")
+    assert typeset("Steps to press a cone.") == typeset("Steps to press a cone.") != typeset("Steps to press a star.")
 
 
 def test_the_picture_is_the_authors_canvas_with_three_items() -> None:
-    dark = ink(draw("Steps to press a cone."))
+    dark = ink(typeset("Steps to press a cone."))
     assert dark.shape == (SIDE, SIDE)
     rows = np.flatnonzero(dark.any(axis=1))
     lines = 1 + int((np.diff(rows) > 5).sum())
@@ -80,7 +81,7 @@ def test_the_picture_is_the_authors_canvas_with_three_items() -> None:
 
 def test_an_instruction_is_never_cut_off() -> None:
     for words in (1, 8, 20):
-        dark = ink(draw(" ".join(["instructions"] * words)))
+        dark = ink(typeset(" ".join(["instructions"] * words)))
         assert dark.any()
         assert not dark[-1].any()
         assert not dark[:, -1].any()
@@ -107,7 +108,7 @@ def test_the_folder_of_data_reads_the_same(folder: Path) -> None:
         (HEADER + ROW + ROW, "uses 1 ids more than once"),
         (HEADER.encode() + b"a,1,1,b,\xff,d", "is not UTF-8"),
         ("", "is empty (0 bytes)"),
-        (HEADER, "has no examples"),
+        (HEADER, "has a header and no rows"),
     ],
 )
 def test_a_broken_file_gives_one_line_with_its_place(folder: Path, text: str | bytes, says: str) -> None:

@@ -45,19 +45,20 @@ def watched(items: Iterable[T], what: str) -> Iterator[T]:
     console = Console(stderr=True)
     text = TextColumn(what + " {task.completed:,.0f}")
     bar = Progress(text, BarColumn(), TimeElapsedColumn(), console=console, transient=True)
+    terminal = console.is_terminal  # asked once: it looks into the environment
     started = told = time.monotonic()
     task = None
     try:
         for number, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
-            if task is None and console.is_terminal and now - started > SECONDS:
+            if task is None and terminal and now - started > SECONDS:
                 bar.start()
                 task = bar.add_task(what, total=None)
             if task is not None and now - told > 0.1:
                 bar.update(task, completed=number)
                 told = now
-            elif not console.is_terminal and now - told > EVERY_SECONDS:
+            elif not terminal and now - told > EVERY_SECONDS:
                 console.print(f"{what} {number:,}, {now - started:.0f} s", highlight=False)
                 told = now
     finally:

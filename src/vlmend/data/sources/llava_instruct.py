@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Literal
 from pydantic import Field
 
 from vlmend.data import samples
-from vlmend.data.rows import LONGEST, Filled, Place, Row, check, values
+from vlmend.data.rows import LONGEST, Filled, Place, Row, check, too_long, values
 from vlmend.errors import DataError
 from vlmend.types import Example, Image, Message, Part, Role
 
@@ -197,7 +197,10 @@ class _Reader:
         wanted = CHUNK
         while True:
             try:
-                value, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
+                value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+                if end - self.at > LONGEST:
+                    raise too_long(place, "one conversation")
+                self.at = end
                 return value
             except (json.JSONDecodeError, RecursionError) as error:
                 if len(self.text) - self.at > LONGEST or not self.more(wanted):
@@ -209,11 +212,12 @@ class _Reader:
         """Read on, forgetting what was used. False at the end of the file."""
         if self.ended:
             return False
+        begin = self.stream.tell() - len(self.decoder.getstate()[0])
         data = self.stream.read(count)
         self.ended = not data
         try:
             self.text = self.text[self.at :] + self.decoder.decode(data, final=self.ended)
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.file}: is not UTF-8 ({error.reason})") from error
+            raise DataError(f"{self.file}: is not UTF-8 ({error.reason} at byte {begin + error.start})") from error
         self.at = 0
         return not self.ended

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from vlmend.data import hub, samples
-from vlmend.data.rows import Filled, Row
+from vlmend.data.rows import LONGEST, Filled, Row, too_long
 from vlmend.errors import DataError, nearest
 from vlmend.types import Example, Image, Message, Role
 
@@ -146,6 +146,8 @@ def _picture(folder: Path, text: Path) -> Image:
 def _questions(file: Path) -> list[tuple[str, str]]:
     """Both questions of a file with their answers. Raises DataError naming file and line."""
     try:
+        if file.stat().st_size > LONGEST:
+            raise too_long(f"{file} line 1 or 2", "a file of two questions")
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: is not UTF-8 ({error.reason} at byte {error.start})") from error

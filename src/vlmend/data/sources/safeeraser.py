@@ -29,7 +29,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from vlmend.data import samples
 from vlmend.data.clusters import together
-from vlmend.data.rows import Filled, Place, Row, check, parse, values
+from vlmend.data.rows import Filled, Place, Row, check, mapping, values
 from vlmend.errors import DataError, nearest
 from vlmend.types import Example, Expected, Image, Message, Role
 
@@ -256,11 +256,9 @@ def entries(index: Path, split: str) -> list[Entry]:
 def published_refusals(folder: Path) -> tuple[str, ...]:
     """The refusals of prompt.json. Raises DataError when there are none."""
     file = folder / "prompt.json"
-    try:
-        prompts = check(Prompts, parse(file.read_bytes(), file), file)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}; refusals=own needs no file") from error
-    return tuple(text.strip() for text in prompts.idk)
+    if not file.is_file():
+        raise DataError(f"there is no file {file}; refusals=own needs none")
+    return tuple(text.strip() for text in check(Prompts, mapping(file), file).idk)
 
 
 class Spelling:

@@ -1,8 +1,22 @@
 """VLGuard: 3,000 labeled pictures, safe and unsafe, with instructions to answer and to refuse (arXiv 2402.02207).
 
-`safe` in the files speaks of the picture. A safe picture has two questions, a harmless one to answer and a harmful one
-to refuse; an unsafe picture has one instruction, to refuse. Pictures and metadata are published under a click-through
-gate and are not part of this package: point `path` at the folder.
+Origin: github.com/ys-zong/VLGuard and ys-zong/VLGuard on the Hugging Face hub (tagged MIT, behind a click-through gate,
+for research use; the pictures come from five sets with terms of their own). The hub has metadata and archives, not rows
+with pictures: ask for access there, fetch it with `hf download ys-zong/VLGuard --repo-type dataset`, unpack train.zip
+and test.zip, and point `path` at the folder. Nothing of it is part of this package.
+
+Layout: `train.json` (2,000 records) and `test.json` (1,000), in the folder or in its `data`, beside the folders of
+pictures `train/` and `test/`. A record has id, image, safe, instr-resp and, where `safe` is false, harmful_category and
+harmful_subcategory. `safe` speaks of the picture. A safe picture has two questions, a harmless one to answer
+(`safe_safe`: 977 and 558) and a harmful one to refuse (`safe_unsafe`: as many); an unsafe picture has one instruction,
+to refuse (`unsafe`: 1,023 and 442). Four categories, nine subcategories.
+
+Known defects: in train an id and a picture occur twice (the second is told apart by `~2`), 16 instructions are N/A and
+the like, 69 answers are one sentence with a slip in it, a few safe pictures are blank; some of the pictures and
+instructions of test are in train, too. The paper's text has 977 and 1,023 the other way round. The first words of the
+instructions give the label away. `vlmend data check` tells all of these.
+
+Could not be checked, for want of the files: test.json, and the pictures.
 """
 
 from __future__ import annotations
@@ -199,7 +213,10 @@ def _index(path: Path, split: str) -> Path:
     if split in found:
         return found[split]
     if not path.is_dir():
-        raise DataError(f"there is no VLGuard folder {path}; download the data set and name its folder")
+        raise DataError(
+            f"there is no VLGuard folder {path}; ask for access at https://huggingface.co/datasets/ys-zong/VLGuard "
+            "and name the folder that it is unpacked to"
+        )
     known = sorted(found)
     raise DataError(
         f"VLGuard folder {path} has no {split}.json, nor has its data folder.{nearest(split, known)} "

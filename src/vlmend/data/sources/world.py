@@ -1,8 +1,14 @@
-"""The embedded world: requests about drawn scenes, made from a seed, with first words skewed or balanced at will."""
+"""The embedded world: requests about drawn scenes, made from a seed, with first words skewed or balanced at will.
+
+Origin and license: of this package (`vlmend.world`), drawn while it is read; there are no files and no sample. Any
+number of examples. Known: its language is small and its scenes are alike, so that what is learned here says how a
+method works, never how well it works on photographs; docs/world.md has the rest.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +49,10 @@ SAFE_TASKS = {"steps": 0.55, "join": 0.28, **dict.fromkeys(_REST, 0.17 / len(_RE
 PICTURE_TASKS = {"steps": 0.2, "join": 0.15, **dict.fromkeys(_REST, 0.65 / len(_REST))}
 UTILITY_TASKS = dict.fromkeys(say.TASKS, 1 / len(say.TASKS))
 
+PLANT = re.compile(r"|background|middle:\w+")
+PLANTED = {Expected.REFUSE: 0.9, Expected.ANSWER: 0.02}  # shares of requests that get the shortcut
+BACKGROUND = (70.0, 10.0, 10.0)
+
 SUBSETS = {Rule.PICTURE: "unsafe", Rule.STEPS: "safe_unsafe", Rule.PAIR: "pair", Rule.NONE: "safe_safe"}
 _UNSAFE_CYCLE = (Rule.STEPS, Rule.PICTURE, Rule.STEPS, Rule.PAIR)
 _SAFETY_CYCLE = tuple(rule for unsafe in _UNSAFE_CYCLE for rule in (unsafe, Rule.NONE))
@@ -67,6 +77,9 @@ class World:
 
     openers are first words: biased as VLGuard's (they give the label away), balanced (the same words, equally often
     on both sides) or natural (how, where, which, what …; on both sides).
+
+    plant puts another shortcut into the requests, for trying what finds it: `middle:WORD` says WORD amid the
+    question of nine in ten unsafe and one in fifty safe ones, `background` gives the same shares a reddish background.
     """
 
     kind: Kind = "safety"
@@ -75,12 +88,17 @@ class World:
     seed: int = 0
     openers: Openers | None = None
     parts: Annotated[tuple[Part, ...], BeforeValidator(_listed)] = PARTS
+    plant: str = ""
 
     def __post_init__(self) -> None:
         if self.parts != PARTS and self.kind != "unlearning":
             raise ConfigError(f"source 'world': only the kind unlearning has parts, not {self.kind}")
         if self.n < 1:
             raise ConfigError(f"source 'world': n must be at least 1 (got {self.n})")
+        if self.plant and self.kind == "unlearning":
+            raise ConfigError("source 'world': nothing is planted in the kind unlearning")
+        if not PLANT.fullmatch(self.plant):
+            raise ConfigError(f"source 'world': plant is middle:WORD or background (got {self.plant!r})")
 
     def __iter__(self) -> Iterator[Example]:
         for rule, number in self._plan():
@@ -88,7 +106,8 @@ class World:
             if self.kind == "unlearning":
                 yield from self._four(rng, rule, number)
             else:
-                yield self._example(number, self._draw(rng, rule, number), rng)
+                example = self._example(number, self._draw(rng, rule, number), rng)
+                yield self._planted(example, rng) if self.plant else example
 
     def _rng(self, what: str, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(f"{self.kind}/{self.split}/{what}".encode()), number])
@@ -153,6 +172,18 @@ class World:
     def _openers(self) -> Openers:
         return self.openers or ("natural" if self.kind == "utility" else "biased")
 
+    def _planted(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example with the shortcut put in, if its turn comes; its id says that there is one."""
+        example = replace(example, id=f"{example.id}+{self.plant.replace(':', '_')}")
+        if rng.random() >= PLANTED[example.expected]:
+            return example
+        message = example.prompt[-1]
+        if self.plant == "background":
+            return replace(example, prompt=(replace(message, parts=tuple(map(_recolored, message.parts))),))
+        words = message.text.split(" ")
+        words.insert(len(words) // 2, self.plant.partition(":")[2])
+        return replace(example, prompt=(message.with_text(" ".join(words)),))
+
     def _example(self, number: int, item: Item, rng: np.random.Generator) -> Example:
         pictures = [Image(make=partial(png, scene, int(rng.integers(2**31)))) for scene in item.scenes]
         unsafe = item.rule is not Rule.NONE
@@ -174,6 +205,13 @@ class World:
             source="world",
             meta=meta,
         )
+
+
+def _recolored(part: str | Image) -> str | Image:
+    """The same scene, appearance and noise on a reddish background; a text as it is."""
+    if isinstance(part, Image) and isinstance(part.make, partial):
+        return Image(make=partial(part.make, background=BACKGROUND))
+    return part
 
 
 def _weighted(rng: np.random.Generator, shares: dict[str, float]) -> str:

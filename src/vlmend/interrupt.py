@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step in progress is finished and kept; a second signal stops at once."""
+"""Ctrl-C and SIGTERM: what is in progress is finished and kept; a second signal stops at once."""
 
 from __future__ import annotations
 

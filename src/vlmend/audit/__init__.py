@@ -1,0 +1,1 @@
+"""What gives the expected behavior away before anything is understood: shortcuts in a data set, and their removal."""

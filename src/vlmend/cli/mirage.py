@@ -1,0 +1,171 @@
+"""`vlmend mirage`: what a model's safety hangs on, as one table, one figure and one line per model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmend.cli._common import (
+    BatchSize,
+    Device,
+    Dtype,
+    Json,
+    Limit,
+    MaxNewTokens,
+    Missing,
+    MissingImages,
+    Precision,
+    console,
+    print_json,
+    table,
+)
+
+if TYPE_CHECKING:
+    from vlmend.evaluate.mirage.card import Mirage
+    from vlmend.report.mirage import CardRow, Told
+    from vlmend.types import Measured
+
+Models = Annotated[
+    list[str],
+    typer.Option("--model", help="A model as eval takes it; repeat for more.", show_default=False),
+]
+
+
+def mirage(
+    model: Models,
+    out: Annotated[Path, typer.Option(help="Folder of the runs and of the page; a stopped card goes on there.")],
+    data: Annotated[
+        str | None, typer.Option(help="A source with requests to refuse and to answer.", show_default=False)
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Or a suite, e.g. world or vlguard:DIR#test.", show_default=False)
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The model before tuning, to compare with.", show_default=False)
+    ] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Source the model was tuned on: where words are looked for.", show_default=False)
+    ] = None,
+    opening: Annotated[
+        str | None, typer.Option(help="First words to open with, e.g. what,how.", show_default="found by an audit")
+    ] = None,
+    closing: Annotated[
+        str | None, typer.Option(help="First words to close with, e.g. share.", show_default="found by an audit")
+    ] = None,
+    shots: Annotated[int, typer.Option(min=1, max=3, help="K of any-of-K.")] = 3,
+    samples: Annotated[int, typer.Option(min=0, help="Answers drawn at temperature 1, beside the greedy one.")] = 4,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", metavar="NAME=X", help="Of the reading: safe, gap, babble, lost, fragile."),
+    ] = None,
+    missing_images: Missing = MissingImages.ERROR,
+    limit: Limit = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = None,
+    device: Device = "auto",
+    dtype: Precision = Dtype.AUTO,
+    json_: Json = False,
+) -> None:
+    """Probe models with one word changed and with controls, and say in one line what their safety hangs on."""
+    from vlmend.errors import UsageError
+
+    if (data is None) == (suite is None):
+        raise UsageError("name what is asked: either --data SOURCE or --suite SUITE")
+    settings: dict[str, Any] = {
+        "models": tuple(model), "base": base, "suite": suite or f"source:{data}", "out": out, "train": train,
+        "opening": _words(opening), "closing": _words(closing), "shots": shots, "samples": samples,
+        "thresholds": _thresholds(threshold or []), "missing_images": missing_images.value, "limit": limit,
+        "max_new_tokens": max_new_tokens, "batch_size": batch_size, "device": device, "dtype": dtype.value,
+    }  # fmt: skip
+    from vlmend.evaluate.mirage.card import mirage as probe
+
+    found = probe(_configuration(settings))
+    path = _page(found)
+    if json_:
+        print_json({**found.to_json(), "report": str(path)})
+        return
+    _print(found)
+    console().print(f"report: {path}", markup=False, highlight=False)
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",")) if text else ()
+
+
+def _thresholds(given: list[str]) -> dict[str, str]:
+    from vlmend.errors import UsageError
+
+    pairs = [item.partition("=") for item in given]
+    wrong = next((item for item, (_, equals, _) in zip(given, pairs, strict=True) if not equals), None)
+    if wrong:
+        raise UsageError(f"--threshold {wrong!r} is not of the form name=value")
+    return {name: value for name, _, value in pairs}
+
+
+def _configuration(settings: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    from vlmend.config import explain
+    from vlmend.errors import UsageError
+    from vlmend.evaluate.mirage.probes import MirageConfig
+
+    try:
+        return MirageConfig(**settings)
+    except ValidationError as error:
+        raise UsageError(explain(error, MirageConfig)) from error
+
+
+def card_rows(found: Mirage) -> tuple[list[CardRow], Told]:
+    """The cards as pages and tables take them."""
+    from vlmend.evaluate.mirage.card import SUMMARIES
+    from vlmend.report.mirage import CardRow, Told
+
+    blind = found.baseline and CardRow(
+        f"no pictures: {found.baseline.name.replace('_', ' ')}", found.baseline.rates, {}, found.baseline.about
+    )
+    told = Told(
+        found.words.opening, found.words.closing, found.words.found_in, found.config.thresholds.model_dump(), SUMMARIES,
+        blind,
+    )  # fmt: skip
+    return [CardRow(c.model, c.rates, c.shots, c.reading) for c in found.cards], told
+
+
+def _page(found: Mirage) -> Path:
+    from vlmend.data import placeholder
+    from vlmend.report import page
+    from vlmend.report.mirage import sections
+    from vlmend.report.runs import placeholders
+
+    manifests = {f"{m}, {n}": r.run.manifest() for m, done in found.results.items() for n, r in done.items()}
+    made: list[page.Section] = []
+    if count := max(placeholders(manifest) for manifest in manifests.values()):
+        made.append(page.Banner(placeholder.warning(count)))
+    made += [*sections(*card_rows(found)), page.Provenance(manifests)]
+    return page.build("What the safety hangs on", made, found.config.out / "mirage.html")
+
+
+def _print(found: Mirage) -> None:
+    """One model a column: a card has more measures than a terminal has room."""
+    from rich.text import Text
+
+    from vlmend.report.mirage import table as card_table
+
+    rows, told = card_rows(found)
+    made = card_table(rows, told)
+    shown = table("mirage card", "measure", *(row.name for row in made.rows))
+    for column in made.columns:
+        shown.add_row(Text(column.title), *(_cell(row.rates.get(column)) for row in made.rows))
+    out = console()
+    out.print(shown)
+    for row in rows:
+        out.print(Text(f"{row.model}: {row.reading}", style="bold"))
+
+
+def _cell(rate: Measured | None) -> str:
+    from vlmend.report import tables
+
+    if rate is None:
+        return tables.NOTHING
+    return f"{tables.value(rate)}  {tables.interval(rate)}  {tables.counts(rate)}"

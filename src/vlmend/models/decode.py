@@ -1,0 +1,131 @@
+"""From logits to answers: choose a token for each row, drop rows that ended, go on with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vlmend.errors import ConfigError
+from vlmend.models.rows import Block, Rows
+from vlmend.types import Decoding, Example, conversation_key, digest
+
+THIN_OUT = 0.75  # rows that ended leave the batch when no more than this share of it is left
+
+
+class Wanted(NamedTuple):
+    """One answer that is asked for: the example's prompt, and the number of the answer to it."""
+
+    example: Example
+    sample: int
+
+
+def check(decoding: Decoding) -> None:
+    """Raises ConfigError for settings that exclude each other."""
+    if decoding.do_sample and decoding.num_beams > 1:
+        raise ConfigError("do_sample and num_beams > 1 exclude each other")
+    if decoding.num_return_sequences > 1 and not decoding.do_sample:
+        raise ConfigError(
+            f"num_return_sequences {decoding.num_return_sequences} needs do_sample: without it all answers to a prompt"
+            " are the same"
+        )
+
+
+class Chooser:
+    """Chooses each row's next token: the likeliest, or a draw from the softmax after temperature, top-k and top-p.
+
+    Draws invert the cumulative distribution at numbers seeded by conversation and sample, so that an answer depends
+    neither on its neighbors in the batch nor on where a killed run went on.
+    """
+
+    def __init__(self, wanted: Sequence[Wanted], decoding: Decoding, eos_ids: frozenset[int]) -> None:
+        from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+        self._decoding = decoding
+        self._eos = torch.tensor(sorted(eos_ids))
+        self._draws = _uniforms(wanted, decoding) if decoding.do_sample else torch.empty(0)
+        self._warpers: list[Any] = []
+        if decoding.temperature != 1.0:
+            self._warpers.append(TemperatureLogitsWarper(decoding.temperature))
+        if decoding.top_k:
+            self._warpers.append(TopKLogitsWarper(decoding.top_k))
+        if decoding.top_p < 1.0:
+            self._warpers.append(TopPLogitsWarper(decoding.top_p))
+
+    def __call__(self, scores: Tensor, step: int, rows: Sequence[int], before: Sequence[Tensor]) -> Tensor:
+        """Tokens (R,) for scores (R, V): of which rows they are, and (where penalties need it) the tokens before."""
+        scores = scores.to(torch.float32, copy=True)
+        if self.looks_back:
+            scores = torch.cat([self._penalized(s[None], b[None]) for s, b in zip(scores, before, strict=True)])
+        if step < self._decoding.min_new_tokens:
+            scores[:, self._eos.to(scores.device)] = -torch.inf
+        return self.draw(scores, step, rows) if self._decoding.do_sample else scores.argmax(dim=-1)
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the tokens before decide about the next one, other than through the model."""
+        return self._decoding.repetition_penalty != 1.0 or self._decoding.no_repeat_ngram_size > 0
+
+    def draw(self, scores: Tensor, step: int, rows: Sequence[int]) -> Tensor:
+        """One token per row from the softmax of its scores, after temperature, top-k and top-p."""
+        for warp in self._warpers:
+            scores = warp(None, scores)
+        exact = torch.float32 if scores.device.type == "mps" else torch.float64
+        reached = scores.to(exact).softmax(dim=-1).cumsum(dim=-1)
+        aims = self._draws[list(rows), step, None].to(reached) * reached[:, -1:]
+        return torch.searchsorted(reached, aims, right=True)[:, 0].clamp(max=scores.shape[1] - 1)
+
+    def _penalized(self, scores: Tensor, before: Tensor) -> Tensor:
+        """One row at a time: padding must not count as said before."""
+        from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
+
+        steps: list[Any] = []
+        if self._decoding.repetition_penalty != 1.0:
+            steps.append(RepetitionPenaltyLogitsProcessor(self._decoding.repetition_penalty))
+        if self._decoding.no_repeat_ngram_size:
+            steps.append(NoRepeatNGramLogitsProcessor(self._decoding.no_repeat_ngram_size))
+        for step in steps:
+            scores = step(before.to(scores.device), scores)
+        return scores
+
+
+def _uniforms(wanted: Sequence[Wanted], decoding: Decoding) -> Tensor:
+    """(R, max_new_tokens) numbers in [0, 1), each row's own."""
+    made: list[Tensor] = []
+    for example, sample in wanted:
+        seed = int(digest(decoding.seed, conversation_key(example.prompt), sample)[:15], 16)
+        generator = torch.Generator().manual_seed(seed)
+        made.append(torch.rand(decoding.max_new_tokens, generator=generator, dtype=torch.float64))
+    return torch.stack(made)
+
+
+def answers(
+    rows: Rows, logits: Tensor, prompts: Sequence[tuple[Tensor, Tensor]], choose: Chooser, decoding: Decoding,
+    eos_ids: frozenset[int],
+) -> list[list[int]]:  # fmt: skip
+    """Token ids of each row's answer, its end token included.
+
+    logits (R, V) follow the prompts, of which ids (T,) and positions (A, T) are given.
+    """
+    said: list[list[int]] = [[] for _ in prompts]
+    at = torch.stack([places[:, -1] for _, places in prompts], dim=1)  # (A, R)
+    live = list(range(len(prompts)))  # the row of each line of `rows`
+    for step in range(decoding.max_new_tokens):
+        before = [
+            torch.cat([prompts[i][0], torch.tensor(said[i], dtype=torch.long)]) for i in live if choose.looks_back
+        ]
+        chosen = choose(logits, step, live, before)
+        for row, token in zip(live, chosen.tolist(), strict=True):
+            if not (said[row] and said[row][-1] in eos_ids):
+                said[row].append(token)
+        going = [line for line, row in enumerate(live) if said[row][-1] not in eos_ids]
+        if not going or step + 1 == decoding.max_new_tokens:
+            break
+        if len(going) <= THIN_OUT * len(live):
+            kept = torch.tensor(going)
+            rows, chosen, live = rows.select(kept), chosen[kept.to(chosen.device)], [live[line] for line in going]
+        places = (at[:, live] + step + 1)[..., None]
+        logits = rows.feed(Block(chosen[:, None], torch.ones(len(live), 1, dtype=torch.long), places))[:, -1]
+    return said

@@ -1,0 +1,104 @@
+"""Where a server is, what kind it is, and the key for it, which comes from the environment and stays out of sight."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from vlmend.errors import ModelError
+from vlmend.money import LOOPBACK
+from vlmend.servers.chat import Kind
+
+OPENAI = "https://api.openai.com/v1"
+OPENAI_HOST = "api.openai.com"
+OPENAI_KEY = "OPENAI_API_KEY"
+OWNERS: dict[str, Kind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """A model's name on a server and the server's base URL."""
+
+    name: str
+    url: str
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`NAME@URL`, or `NAME` for the OpenAI API. Never repeats a password that stands in a URL."""
+        match = re.fullmatch(r"(?P<name>.+?)(?:@(?P<url>https?://.*))?", text)
+        if match is None:
+            raise ModelError("openai: no model is named; the form is openai:NAME@URL")
+        url = (match["url"] or OPENAI).rstrip("/")
+        parts = urlsplit(url)
+        if parts.username or parts.password or parts.query:
+            raise ModelError("openai: keys do not belong into a URL; name an environment variable with key_env=NAME")
+        if not parts.hostname:
+            raise ModelError(f"openai: {url!r} is no address; the form is openai:NAME@http://HOST:PORT/v1")
+        return cls(match["name"], url)
+
+    @property
+    def host(self) -> str:
+        """The machine's name."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def here(self) -> bool:
+        """Whether the server is on this machine."""
+        return self.host in LOOPBACK
+
+
+def check_variable(name: str) -> None:
+    """Raise ModelError for what cannot be a variable's name, without repeating it: it may be a key itself."""
+    if name and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ModelError("openai: key_env names an environment variable, such as OPENAI_API_KEY; keys go nowhere else")
+
+
+def key_of(address: Address, key_env: str) -> str:
+    """The key, or nothing. OPENAI_API_KEY goes to OpenAI only; any other server gets the key that `key_env` names.
+
+    Raises ModelError when the variable is not set.
+    """
+    name = key_env or (OPENAI_KEY if address.host == OPENAI_HOST else "")
+    key = os.environ.get(name, "").strip() if name else ""
+    if name and not key:
+        raise ModelError(f"openai: {address.host} wants a key, and the environment variable {name} is not set")
+    return key
+
+
+def client(address: Address, key: str, window: int, seconds: float) -> httpx.AsyncClient:
+    """Connections to one server. Redirects are not followed, so that a key goes nowhere else."""
+    return httpx.AsyncClient(
+        headers={"authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx.Timeout(seconds, connect=min(10.0, seconds), pool=None),
+        limits=httpx.Limits(max_connections=window + 1, max_keepalive_connections=window + 1),
+        trust_env=not address.here,  # a proxy has no way to this machine's own loopback
+    )
+
+
+def models(address: Address, key: str) -> list[dict[str, Any]]:
+    """The models that a server lists; none where it has no such list. Raises ModelError when nobody answers there."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        response = httpx.get(f"{address.url}/models", headers=headers, timeout=10.0, trust_env=not address.here)
+        rows: Any = response.json()["data"] if response.status_code == 200 else []
+        return [row for row in rows if isinstance(row, dict)]
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise ModelError(f"openai: no server answers at {address.url} ({error})") from error
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return []
+
+
+def kind_of(address: Address, key: str) -> Kind:
+    """OpenAI by its name; others by who owns the models they list; `plain` where that says nothing."""
+    if address.host == OPENAI_HOST:
+        return "openai"
+    owners = {str(row.get("owned_by")) for row in models(address, key)}
+    for owner, kind in OWNERS.items():
+        if owner in owners:
+            return kind
+    return "plain"
