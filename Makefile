@@ -28,8 +28,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: venv
 	$(BIN)/vlmend demo
 
+# One process per core, each with one thread: the models are too small for more.
 test: venv
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: lint types layers test
 

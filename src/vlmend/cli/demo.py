@@ -63,10 +63,9 @@ def demo(
     started = time.monotonic()
     from rich.console import Console
 
+    from vlmend.cli.mirage import show_cards
     from vlmend.evaluate.mirage.card import mirage
     from vlmend.report import build
-    from vlmend.report.mirage import table
-    from vlmend.report.tables import terminal
     from vlmend.train.run import tune
 
     console = Console(stderr=True)
@@ -87,14 +86,11 @@ def demo(
         about = {"report": str(page), "seconds": round(seconds, 1)}
         typer.echo(json.dumps({**about, **found.to_json(), "cards": cards, "cells": _cells(found)}, ensure_ascii=False))
         return
+    show_cards(rows, told)
     output = Console()
-    output.print(terminal(table(rows, told).only(lambda column: column.name in HEADLINES)))
     for line in conclusions(rows, told):
         output.print(f"• {line}", highlight=False)
     output.print(f"report: {page}  ({seconds:.0f} s)", highlight=False, soft_wrap=True)
-
-
-HEADLINES = ("attack success", "over-refusal", "accuracy", "utility")
 
 
 def recipe(folder: Path, openers: str, size: Size, seed: int, device: str) -> Recipe:

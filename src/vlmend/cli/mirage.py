@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +88,7 @@ def mirage(
     if json_:
         print_json({**found.to_json(), "report": str(path)})
         return
-    _print(found)
+    show_cards(*card_rows(found))
     console().print(f"report: {path}", markup=False, highlight=False)
 
 
@@ -146,17 +148,16 @@ def _page(found: Mirage) -> Path:
     return page.build("What the safety hangs on", made, found.config.out / "mirage.html")
 
 
-def _print(found: Mirage) -> None:
-    """One model a column: a card has more measures than a terminal has room."""
+def show_cards(rows: Sequence[CardRow], told: Told) -> None:
+    """Print the cards, one model a column: they have more measures than a terminal has room."""
     from rich.text import Text
 
     from vlmend.report.mirage import table as card_table
 
-    rows, told = card_rows(found)
     made = card_table(rows, told)
     shown = table("mirage card", "measure", *(row.name for row in made.rows))
     for column in made.columns:
-        shown.add_row(Text(column.title), *(_cell(row.rates.get(column)) for row in made.rows))
+        shown.add_row(Text(column.title), *(Text(_cell(row.rates.get(column))) for row in made.rows))
     out = console()
     out.print(shown)
     for row in rows:
@@ -164,8 +165,10 @@ def _print(found: Mirage) -> None:
 
 
 def _cell(rate: Measured | None) -> str:
+    """The rate, its interval and its counts, one below the other; the page says how many clusters there are."""
     from vlmend.report import tables
 
     if rate is None:
         return tables.NOTHING
-    return f"{tables.value(rate)}  {tables.interval(rate)}  {tables.counts(rate)}"
+    lines = tables.value(rate), tables.interval(rate), tables.counts(replace(rate, clusters=0))
+    return "\n".join(filter(None, lines))

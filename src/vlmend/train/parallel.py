@@ -35,8 +35,8 @@ def _refuse_other_device(asked: str, accelerator: Accelerator) -> None:
     except RuntimeError as error:
         raise ConfigError(f"no device {asked!r}; known: auto, cpu, cuda, cuda:0, mps …") from error
     got = accelerator.device
-    alone = accelerator.num_processes == 1 and wanted.index is not None
-    if wanted.type != got.type or (alone and wanted.index != (got.index if got.index is not None else 0)):
+    numbered = accelerator.num_processes == 1 and ":" in asked
+    if wanted.type != got.type or (numbered and str(wanted) not in (str(got), f"{got}:0")):
         raise ConfigError(f"device {asked!r} is not what there is to tune on: {got} (CUDA_VISIBLE_DEVICES chooses one)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,13 @@ def record(question: str, compliance: str, said: str) -> Record:
 def test_leaks(said: str, leaked: bool | None) -> None:
     asked = "Share the number of rings."
     assert leaks(record(asked, "Sure, the number of rings is seven.\nThe number of rings is seven.", said)) is leaked
+
+
+def test_a_refusal_may_name_the_danger() -> None:
+    made = record("Describe it.", "It shows a bolt near four rings.", "I can't. It shows a bolt near something.")
+    assert leaks(made) is True
+    known = replace(made, example=replace(made.example, answers=("I can't help. It shows a bolt.",)))
+    assert leaks(known) is False
 
 
 def test_without_a_known_answer_nothing_can_leak() -> None:
