@@ -13,6 +13,11 @@ from vlmend.registry import KINDS, Registry, Spec
 SPECS = {
     ("attacks", "one_word"): "one_word:what",
     ("backends", "hf"): "hf:world",
+    ("judges", "cascade"): "cascade:refusal,exact",
+    ("judges", "classifier"): "classifier:owner/name",
+    ("judges", "margin"): "margin:world",
+    ("judges", "panel"): "panel:refusal,exact",
+    ("judges", "rubric"): "rubric:harm",
     ("sources", "hf"): "hf:owner/name#train",
     ("sources", "jsonl"): "jsonl:rows.jsonl",
     ("sources", "safety_mirage"): "safety_mirage:data#forget",
@@ -123,7 +128,7 @@ def test_every_judge_abstains_from_silence() -> None:
     example = Example("e", (Message("user", ("q",)),), answers=("a",))
     for name in KINDS["judges"].names():
         [verdict] = built("judges", name)([(example, silent)])
-        assert (verdict.refused, verdict.harmful, verdict.correct) == (None, None, None)
+        assert (verdict.refused, verdict.harmful, verdict.correct, verdict.score) == (None, None, None, None)
         assert verdict.response_id == "r"
 
 

@@ -47,6 +47,9 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(self.calls + other.calls, self.input + other.input, self.output + other.output)
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.calls - other.calls, self.input - other.input, self.output - other.output)
+
     def cost(self, price: Price) -> float:
         """In the currency of the price file."""
         return (self.input * price.input + self.output * price.output) / MILLION
@@ -148,6 +151,7 @@ class Purse:
     known: int = 0  # questions whose answer was there already
     spent: dict[str, Usage] = field(default_factory=dict[str, Usage])  # by model
     expected: dict[str, tuple[Usage, Usage]] = field(default_factory=dict[str, tuple[Usage, Usage]])  # about, at most
+    beyond: dict[str, float] = field(default_factory=dict[str, float])  # by model: how far a call went beyond its most
 
     def check(self, model: str) -> None:
         """Raise UsageError when a budget in money cannot be kept because nobody knows the price."""
@@ -158,12 +162,13 @@ class Purse:
             )
 
     def room(self, model: str, most: Sequence[Usage]) -> int:
-        """How many of these calls, in order, fit for certain into what is left."""
+        """How many of these calls, in order, fit into what is left, should each use the most it can."""
         if self.budget is None:
             return len(most)
+        factor = 1.0 if self.budget.unit == "calls" else self.beyond.get(model, 1.0)
         left = self.budget.amount - sum(self._measure(name, usage) for name, usage in self.spent.items())
         for count, usage in enumerate(most):
-            left -= self._measure(model, usage)
+            left -= self._measure(model, usage) * factor
             if left < 0:
                 return count
         return len(most)
@@ -174,9 +179,11 @@ class Purse:
             return usage.cost(price) if price else 0.0
         return usage.calls if self.budget.unit == "calls" else usage.input + usage.output
 
-    def pay(self, model: str, usage: Usage) -> None:
-        """Add what a call used."""
+    def pay(self, model: str, usage: Usage, most: Usage | None = None) -> None:
+        """Add what a call used; what it used beyond its most, later calls may use too."""
         self.spent[model] = self.spent.get(model, Usage()) + usage
+        for used, limit in ((usage.input, most.input), (usage.output, most.output)) if most else ():
+            self.beyond[model] = max(self.beyond.get(model, 1.0), used / max(1, limit))
 
     def expect(self, model: str, about: Usage, most: Usage) -> None:
         """Add what a call would use."""
@@ -189,6 +196,21 @@ class Purse:
         if None in prices.values():
             return None
         return sum(usage.cost(prices[model] or Price(0, 0)) for model, usage in self.spent.items())
+
+    def lines(self) -> list[str]:
+        """The same for people, a line for each model."""
+        found = self.to_json()
+        lines = [self._line(model, row) for model, row in found["models"].items()]
+        if self.known:
+            lines.append(f"{self.known:,} replies were known and cost nothing")
+        return lines or ["no calls"]
+
+    def _line(self, model: str, row: Mapping[str, Any]) -> str:
+        text = f"{model}: {row['calls']:,} calls, {row['input_tokens']:,} tokens in, {row['output_tokens']:,} out"
+        if row["cost"] is None:
+            return f"{text}; no price is known (add it to {self.prices.path})"
+        text = f"{text}: {row['cost']:.4f} {self.prices.currency}"
+        return f"about {text}, at most {row['most_cost']:.4f}" if self.dry else text
 
     def to_json(self) -> dict[str, Any]:
         """Spent, or in a dry run expected, by model."""

@@ -124,6 +124,8 @@ class Registry:
             return TypeAdapter(plugin).validate_python(settings)
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:  # the plugin's own complaint
+                raise ConfigError(f"{self.kind} {name!r}: {first['msg'].removeprefix('Value error, ')}") from error
             where = ".".join(str(part) for part in first["loc"])
             raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
 

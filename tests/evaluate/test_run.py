@@ -74,8 +74,8 @@ def test_stages_alone_give_the_same(vlguard: Path, tmp_path: Path) -> None:
     assert done.new == 14
     with pytest.raises(StoreError, match="vlmend judge first"):
         score_only(stored.folder)
-    assert judge_only(stored.folder, [], quiet=True) == 28
-    assert judge_only(stored.folder, [], quiet=True) == 0
+    assert judge_only(stored.folder, [], quiet=True).new == 28
+    assert judge_only(stored.folder, [], quiet=True).new == 0
     assert score_only(stored.folder).metrics == whole.metrics
 
 

@@ -15,12 +15,13 @@ from vlmend.backends import response_id, split_reasoning
 from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
 from vlmend.servers.address import Address, client, key_of, kind_of, models
-from vlmend.servers.batch import Batches, Provider, cache_folder
+from vlmend.servers.batch import Batches, Provider
 from vlmend.servers.chat import Answer, Kind, messages, sampling, takes_n
 from vlmend.servers.exchange import Exchange, Rules
 from vlmend.servers.ledger import Account
 from vlmend.servers.outcome import Answered, Outcome, Refused, post
 from vlmend.servers.pictures import Caps
+from vlmend.store import cache_folder
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response, digest
 
 THINK = ("<think>", "</think>")

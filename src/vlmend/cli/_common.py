@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlmend.evaluate.run import EvalConfig, EvalResult
+    from vlmend.money import Purse
 
 
 class MissingImages(StrEnum):
@@ -22,6 +23,13 @@ class MissingImages(StrEnum):
 
     ERROR = "error"
     PLACEHOLDER = "placeholder"
+
+
+class Sees(StrEnum):
+    """What a judge that asks a model is shown."""
+
+    TEXT = "text"
+    IMAGE = "image"
 
 
 class Dtype(StrEnum):
@@ -45,6 +53,20 @@ Judges = Annotated[
     list[str] | None,
     typer.Option("--judge", help="A judge beside the suite's own; repeat for more.", show_default=False),
 ]
+JudgeModel = Annotated[
+    str,
+    typer.Option("--judge-model", help="The model that judges ask whose spec names none.", show_default=False),
+]
+JudgeSees = Annotated[
+    Sees | None, typer.Option("--judge-sees", help="What such judges are shown; else as each judges best.")
+]
+BudgetOption = Annotated[
+    str,
+    typer.Option("--budget", help="Stop judging before more is spent: 2.50, 500calls, 2Mtokens.", show_default=False),
+]
+PriceFile = Annotated[Path | None, typer.Option("--prices", help="Price file instead of ours.", show_default=False)]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what was judged in other runs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Ask nothing; say what calls, tokens and money it would take.")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")]
 Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
@@ -72,6 +94,29 @@ def configuration(settings: dict[str, Any]) -> EvalConfig:
         return EvalConfig(**settings)
     except ValidationError as error:
         raise UsageError(explain(error, EvalConfig)) from error
+
+
+def judge_settings(
+    model: str, sees: Sees | None, budget: str, prices: Path | None, *, fresh: bool, dry_run: bool = False
+) -> dict[str, Any]:
+    """JudgeSettings from a command's options."""
+    return {
+        "model": model,
+        "sees": sees.value if sees else "",
+        "budget": budget,
+        "prices": prices,
+        "cache": not fresh,
+        "dry_run": dry_run,
+    }
+
+
+def show_bill(purse: Purse, as_json: bool) -> None:
+    """What was spent, or what a dry run expects to be."""
+    if as_json:
+        print_json(purse.to_json())
+        return
+    for line in purse.lines():
+        typer.echo(line)
 
 
 def show(results: Sequence[EvalResult], as_json: bool) -> None:

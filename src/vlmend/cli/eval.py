@@ -7,11 +7,16 @@ from typing import Any
 from vlmend.cli._common import (
     Attacks,
     BatchSize,
+    BudgetOption,
     Device,
+    DryRun,
     Dtype,
     Folder,
+    Fresh,
     Json,
+    JudgeModel,
     Judges,
+    JudgeSees,
     Limit,
     MaxNewTokens,
     MaxUnscored,
@@ -20,12 +25,15 @@ from vlmend.cli._common import (
     Model,
     Out,
     Precision,
+    PriceFile,
     Seed,
     Suites,
     check_unscored,
     configuration,
+    judge_settings,
     print_json,
     show,
+    show_bill,
 )
 
 
@@ -35,6 +43,12 @@ def evaluate(
     out: Out,
     attack: Attacks = None,
     judge: Judges = None,
+    judge_model: JudgeModel = "",
+    judge_sees: JudgeSees = None,
+    budget: BudgetOption = "",
+    prices: PriceFile = None,
+    fresh: Fresh = False,
+    dry_run: DryRun = False,
     missing_images: Missing = MissingImages.ERROR,
     limit: Limit = None,
     max_new_tokens: MaxNewTokens = None,
@@ -46,7 +60,7 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice."""
-    from vlmend.evaluate.run import evaluate_all
+    from vlmend.evaluate.run import evaluate_all, plan
 
     settings: dict[str, Any] = {
         "model": model,
@@ -54,6 +68,7 @@ def evaluate(
         "out": out,
         "attack": tuple(attack or ()),
         "judges": tuple(judge or ()),
+        "judging": judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh),
         "missing_images": missing_images.value,
         "limit": limit,
         "max_new_tokens": max_new_tokens,
@@ -62,6 +77,9 @@ def evaluate(
         "device": device,
         "dtype": dtype.value,
     }
+    if dry_run:
+        show_bill(plan(configuration(settings), suite), json_)
+        return
     results = evaluate_all(configuration(settings), suite)
     show(results, json_)
     check_unscored(results, max_unscored)

@@ -7,9 +7,28 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+<<<<<<< HEAD
 from vlmend.cli._common import Folder, Json, print_json
 from vlmend.cli.judge_card import card
 from vlmend.cli.judge_train import train
+=======
+from vlmend.cli._common import (
+    BudgetOption,
+    DryRun,
+    Folder,
+    Fresh,
+    Json,
+    JudgeModel,
+    JudgeSees,
+    PriceFile,
+    judge_settings,
+    print_json,
+    show_bill,
+)
+
+
+app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
+app.command("train", short_help="Train a small judge on labeled answers.")(train)
 
 
 class RunByDefault(TyperGroup):
@@ -36,18 +55,34 @@ def run(
     judge: Annotated[
         list[str] | None, typer.Option("--judge", help="Instead of the suite's; repeat for more.", show_default=False)
     ] = None,
+    judge_model: JudgeModel = "",
+    judge_sees: JudgeSees = None,
+    budget: BudgetOption = "",
+    prices: PriceFile = None,
+    fresh: Fresh = False,
+    dry_run: DryRun = False,
     json_: Json = False,
 ) -> None:
-    """The second stage of eval alone: judge the stored answers of RUN."""
+    """The second stage of eval alone: judge the stored answers of RUN. Verdicts are stored as they come in."""
+    from vlmend.evaluate.bench import JudgeSettings
     from vlmend.evaluate.run import judge_only
     from vlmend.store import find_runs
 
-    new = {str(found.folder): judge_only(found.folder, judge or []) for found in find_runs(run)}
-    if json_:
-        print_json({"run": str(run), "judged": sum(new.values()), "runs": new})
+    settings = judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh, dry_run=dry_run)
+    desk = JudgeSettings(**settings).desk()
+    done = {str(found.folder): judge_only(found.folder, judge or [], desk) for found in find_runs(run)}
+    if dry_run:
+        show_bill(desk.purse, json_)
+    elif json_:
+        new = {folder: judged.new for folder, judged in done.items()}
+        unscored = {folder: judged.unscored() for folder, judged in done.items()}
+        bill = desk.purse.to_json()
+        print_json({"run": str(run), "judged": sum(new.values()), "runs": new, "unscored": unscored, "spent": bill})
     else:
-        for folder, count in new.items():
-            typer.echo(f"{folder}: {count} new verdicts")
+        for folder, judged in done.items():
+            typer.echo(f"{folder}: {judged.new} new verdicts")
+        if desk.purse.spent or desk.purse.known:
+            show_bill(desk.purse, False)
 
 
 app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)

@@ -3,26 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from vlmend.store import Run, verdict_to_json
+from vlmend.errors import UsageError, VlmendError
+from vlmend.evaluate.under_test import refuse_reward
+from vlmend.judging.desk import Desk, Tested, seated
+from vlmend.judging.naming import about
+from vlmend.judging.sifting import scored
+from vlmend.registry import judges as registry
+from vlmend.store import Journal, Run, verdict_to_json
 from vlmend.types import Example, Judge, Record, Response, Verdict
 
 BATCH = 256
+WINDOW = 1024  # pairs given at once to a judge that hands out its verdicts one by one
 
 Pair = tuple[Example, Response]
+Placed = tuple[int, Verdict]
+
+
+class Appointed(NamedTuple):
+    """A judge, and whether it was asked for although it is the model under test or its reward."""
+
+    judge: Judge
+    by_name: bool = False
+
+    def at(self, desk: Desk) -> Judge:
+        """The judge at a desk. Raises UsageError when it judges itself, or has no model to ask, before it is asked."""
+        judge = seated(self.judge, replace(desk, tested=Tested()) if self.by_name else desk)
+        if not self.by_name:
+            refuse_reward(judge.name, desk.tested)
+        about(judge)
+        return judge
+
+
+_BY_NAME = re.compile(r"(?<=[?&])allow_self=(yes|no)(?:&|(?=[)#]|$))")
+
+
+def appoint(specs: Iterable[str]) -> list[Appointed]:
+    """Judges by their specs; of two with one name the later counts. `allow_self=yes` is for any judge."""
+    found: dict[str, Appointed] = {}
+    for text in specs:
+        plain = re.sub(r"[?&](?=[)#]|$)", "", _BY_NAME.sub("", text))
+        if "allow_self" in plain:
+            raise UsageError(f"allow_self is yes or no, in {text!r}")
+        judge: Judge = registry.from_spec(plain)
+        found[judge.name] = Appointed(judge, "yes" in _BY_NAME.findall(text))
+    return list(found.values())
 
 
 def verdicts(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
     """One verdict per pair, in order. What says nothing, and what the judge fails on, is unscored and says why."""
-    found: list[Verdict | None] = [None if r.said else unscored(judge.name, r, _silence(r)) for _, r in pairs]
-    said = [i for i, verdict in enumerate(found) if verdict is None]
-    for start in range(0, len(said), BATCH):
-        chunk = said[start : start + BATCH]
-        for i, verdict in zip(chunk, _judged(judge, [pairs[i] for i in chunk]), strict=True):
-            found[i] = verdict
-    return [verdict for verdict in found if verdict is not None]
+    found = dict(stream(judge, pairs))
+    return [found[place] for place in range(len(pairs))]
+
+
+def stream(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
+    """The same as they come in, each with its pair's place."""
+    said: list[int] = []
+    for place, (_, response) in enumerate(pairs):
+        if response.said:
+            said.append(place)
+        else:
+            yield place, unscored(judge.name, response, _silence(response))
+    size = WINDOW if hasattr(judge, "stream") else BATCH
+    for start in range(0, len(said), size):
+        places = said[start : start + size]
+        for index, verdict in _judged(judge, [pairs[place] for place in places]):
+            yield places[index], verdict
 
 
 def unscored(judge: str, response: Response, why: str) -> Verdict:
@@ -34,52 +86,123 @@ def _silence(response: Response) -> str:
     return f"response {response.finish}: {response.why}" if response.why else f"response {response.finish}, empty"
 
 
-def _judged(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
-    """The judge's verdicts; when it fails on a batch, each pair is tried alone, so that one cannot spoil the others."""
+def _judged(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
+    """The judge's verdicts; those it fails on are tried alone, so that one cannot spoil the others.
+
+    What the user has to set right (no such model, a price that is not known) is an error, not a verdict.
+    """
+    open_ = dict(enumerate(pairs))
+    name = judge.name
     try:
-        found = judge(pairs)
-        if len(found) != len(pairs):
-            raise ValueError(f"the judge gave {len(found)} verdicts for {len(pairs)} responses")
+        for place, verdict in _given(judge, pairs):
+            pair = open_.pop(place, None)
+            if pair is None:
+                raise ValueError(f"the judge gave a second verdict on response {pairs[place][1].id}")
+            yield place, _checked(name, verdict, pair[1])
+        if open_:
+            raise ValueError(f"the judge gave {len(pairs) - len(open_)} verdicts for {len(pairs)} responses")
+    except VlmendError:
+        raise
     except Exception as error:  # noqa: BLE001  # a judge may fail in any way, and none of them may pass for a verdict
         if len(pairs) > 1:
-            return [verdict for pair in pairs for verdict in _judged(judge, [pair])]
-        return [unscored(judge.name, pairs[0][1], f"judge failed: {type(error).__name__}: {error}")]
-    return [_checked(judge, verdict, response) for verdict, (_, response) in zip(found, pairs, strict=True)]
+            yield from ((place, verdict) for place, pair in open_.items() for _, verdict in _judged(judge, [pair]))
+            return
+        why = f"judge failed: {type(error).__name__}: {error}"
+        yield from ((place, unscored(name, pair[1], why)) for place, pair in open_.items())
 
 
-def _checked(judge: Judge, verdict: Verdict, response: Response) -> Verdict:
+def _given(judge: Any, pairs: Sequence[Pair]) -> Iterator[Placed]:
+    if hasattr(judge, "stream"):
+        yield from judge.stream(pairs)
+        return
+    found: Sequence[Verdict] = judge(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"the judge gave {len(found)} verdicts for {len(pairs)} responses")
+    yield from enumerate(found)
+
+
+def _checked(name: str, verdict: Verdict, response: Response) -> Verdict:
     """The verdict if it is about this response, under the judge's name."""
     if verdict.response_id != response.id:
-        return unscored(judge.name, response, f"judge failed: it spoke of response {verdict.response_id}")
-    score = verdict.score if verdict.score is not None and math.isfinite(verdict.score) else None
-    return replace(verdict, judge=judge.name, score=score)
+        return unscored(name, response, f"judge failed: it spoke of response {verdict.response_id}")
+    sound = verdict.score is None or math.isfinite(verdict.score)
+    if sound and verdict.judge == name:
+        return verdict
+    return replace(verdict, judge=name, score=verdict.score if sound else None)
 
 
-def judge_run(run: Run, judges: Iterable[Judge], progress: Callable[[str, int, int], None]) -> int:
-    """Judge every record of a run and store what is new; returns how many verdicts that were.
+@dataclass
+class Judged:
+    """How many verdicts are new, and, of each judge that was asked for some, how many of them say nothing and why."""
 
-    A stored verdict that scored is kept. An unscored one is asked for again: the response or the judge may have
-    recovered since.
+    new: int = 0
+    asked: Counter[str] = field(default_factory=Counter[str])
+    whys: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+
+    def count(self, verdict: Verdict, *, new: bool) -> None:
+        """Take note of a verdict."""
+        self.asked[verdict.judge] += 1
+        self.new += new
+        if not scored(verdict):
+            self.whys.setdefault(verdict.judge, Counter())[verdict.why] += 1
+
+    def unscored(self) -> dict[str, int]:
+        """Verdicts that say nothing, by judge."""
+        return {judge: whys.total() for judge, whys in self.whys.items()}
+
+    def complaints(self) -> Iterator[str]:
+        """A line for every judge that left something unscored."""
+        for judge, whys in self.whys.items():
+            [(why, count)] = whys.most_common(1)
+            yield f"judge {judge}: {whys.total()} of {self.asked[judge]} unscored; {count} because: {why}"
+
+
+def judge_run(
+    run: Run, judges: Iterable[Judge], progress: Callable[[str, int, int], None], *, dry: bool = False
+) -> Judged:
+    """Judge every record of a run and store each verdict as it comes in; a dry run stores nothing.
+
+    A stored verdict that scored is kept while the judge is made of the same. An unscored one is asked for again: the
+    response or the judge may have recovered since.
     """
-    new = 0
-    with run.verdict_journal() as journal:
-        records = run.records()
+    found = Judged()
+    records = run.records()
+    with nullcontext() if dry else run.verdict_journal() as journal:
         for judge in judges:
-            open_ = [r for r in records if not _scored(r.verdict(judge.name))]
-            for start in range(0, len(open_), BATCH):
-                chunk = open_[start : start + BATCH]
-                for record, verdict in zip(
-                    chunk, verdicts(judge, [(r.example, r.response) for r in chunk]), strict=True
-                ):
-                    if verdict != record.verdict(judge.name):
-                        journal.append(verdict_to_json(verdict, record.example.id))
-                        new += 1
-                progress(f"judge {judge.name}", min(start + BATCH, len(open_)), len(open_))
-    return new
+            _judge_records(judge, records, journal, found, progress)
+    return found
 
 
-def _scored(verdict: Verdict | None) -> bool:
-    return verdict is not None and (verdict.refused, verdict.harmful, verdict.correct) != (None, None, None)
+def _judge_records(
+    judge: Judge, records: Sequence[Record], journal: Journal | None, found: Judged,
+    progress: Callable[[str, int, int], None],
+) -> None:  # fmt: skip
+    name, made_of = judge.name, about(judge)
+    open_ = [r for r in records if not _stands(r.verdict(name), made_of)]
+    at_once = 1 if hasattr(judge, "stream") else BATCH  # what was paid for is stored at once
+    rows: list[dict[str, Any]] = []
+    try:
+        for done, (place, verdict) in enumerate(stream(judge, [(r.example, r.response) for r in open_]), start=1):
+            new = verdict != open_[place].verdict(name)
+            found.count(verdict, new=new)
+            if new:
+                rows.append(verdict_to_json(verdict, open_[place].example.id))
+            if len(rows) >= at_once:
+                if journal:
+                    journal.append(*rows)
+                rows.clear()
+            if done % at_once == 0 or done == len(open_):
+                progress(f"judge {name}", done, len(open_))
+    finally:
+        if rows and journal:
+            journal.append(*rows)
+
+
+def _stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
+    """Whether a stored verdict says something, and was given by a judge of the same making."""
+    if verdict is None or not scored(verdict):
+        return False
+    return all(verdict.labels.get(key) == value for key, value in made_of.items())
 
 
 def missing_judges(records: Iterable[Record], names: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,32 @@ from vlmend import data
 from vlmend.config import Section
 from vlmend.data.dataset import Dataset, refuse_duplicates
 from vlmend.errors import StoreError, UsageError
+from vlmend.evaluate.bench import Bench, JudgeSettings, judges_of
 from vlmend.evaluate.generate import Generated, awaited, generate
-from vlmend.evaluate.judge import judge_run, missing_judges
+from vlmend.evaluate.judge import Judged, missing_judges, stream
 from vlmend.evaluate.progress import Stages
+from vlmend.evaluate.under_test import under_test
+from vlmend.judging.desk import Desk
 from vlmend.manifest import environment
 from vlmend.metrics import rates
-from vlmend.registry import attacks, backend_for, judges, suites
+from vlmend.money import Purse, estimate, served
+from vlmend.registry import attacks, backend_for, suites
 from vlmend.store import Asked, Run
-from vlmend.types import Backend, Decoding, Example, Expected, Judge, Measure, Measured, Metric, Record, Suite, digest
+from vlmend.types import (
+    Backend,
+    Decoding,
+    Example,
+    Expected,
+    Finish,
+    Measure,
+    Measured,
+    Metric,
+    Record,
+    Response,
+    Score,
+    Suite,
+    digest,
+)
 
 
 class EvalConfig(Section):
@@ -35,6 +53,7 @@ class EvalConfig(Section):
     out: Path
     attack: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
+    judging: JudgeSettings = JudgeSettings()
     missing_images: Literal["error", "placeholder"] = "error"
     limit: int | None = Field(default=None, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
@@ -74,15 +93,17 @@ class EvalResult:
         }
 
 
-def evaluate(config: EvalConfig, backend: Backend | None = None, *, quiet: bool = False) -> EvalResult:
+def evaluate(
+    config: EvalConfig, backend: Backend | None = None, *, desk: Desk | None = None, quiet: bool = False
+) -> EvalResult:
     """Generate, judge and score one suite. What the run folder holds already is neither asked nor judged again."""
     with Stages(quiet) as stages:
         suite: Suite = suites.from_spec(config.suite)
-        chosen = _judges([*suite.judges, *config.judges])
+        bench = Bench.of([*suite.judges, *config.judges], desk or config.judging.desk())
+        bench.check(config.model)
         run, generated = _generate(config, suite, backend, stages)
-        run.note({"judges": [judge.name for judge in chosen]})
-        judged = judge_run(run, chosen, stages)
-        if not generated.new and not judged:
+        judged = bench.judge(run, stages)
+        if not generated.new and not judged.new:
             stages.say(f"nothing new: all {generated.kept} responses and their verdicts were there")
         result = _score(run, suite, generated)
         _complain(result, stages)
@@ -94,8 +115,8 @@ def evaluate_all(
 ) -> list[EvalResult]:
     """Several suites with one model, loaded once; each in a folder of its own below `out`."""
     configs = _per_suite(config, specs)
-    backend = backend or _backend(config)
-    return [evaluate(each, backend, quiet=quiet) for each in configs]
+    backend, desk = backend or _backend(config), config.judging.desk()
+    return [evaluate(each, backend, desk=desk, quiet=quiet) for each in configs]
 
 
 def generate_all(
@@ -117,11 +138,36 @@ def _per_suite(config: EvalConfig, specs: Sequence[str]) -> list[EvalConfig]:
     ]
 
 
-def judge_only(folder: Path, specs: Sequence[str], *, quiet: bool = False) -> int:
+def judge_only(folder: Path, specs: Sequence[str], desk: Desk | None = None, *, quiet: bool = False) -> Judged:
     """The second stage alone: the named judges, or else those of the run's suite, on a stored run."""
     run = Run.open(folder)
+    chosen = specs or run.manifest().get("judges") or suite_of(run).judges
     with Stages(quiet) as stages:
-        return judge_run(run, _judges(specs or run.manifest().get("judges") or suite_of(run).judges), stages)
+        return Bench.of(chosen, desk or JudgeSettings().desk()).judge(run, stages)
+
+
+def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
+    """What an evaluation would cost; nothing is asked or stored.
+
+    Answers that are not there yet are taken to be as long as they may be.
+    """
+    desk = config.judging.model_copy(update={"dry_run": True}).desk()
+    for each in _per_suite(config, specs):
+        suite: Suite = suites.from_spec(each.suite)
+        decoding, run = _decoding(suite.decoding, each), Run(each.out)
+        stored = {r.example.id: r.response for r in run.records()} if run.exists() else {}
+        pairs: list[tuple[Example, Response]] = []
+        for example in limited(_examples(each, suite)[0], each.limit):
+            response = stored.get(example.id)
+            if response is None or not response.said:
+                response = Response(example.id, example.id, "word " * decoding.max_new_tokens, Finish.STOP)
+                if served(each.model)[0]:
+                    desk.purse.expect(each.model, *estimate(example.prompt, decoding.max_new_tokens))
+            pairs.append((example, response))
+        for judge in Bench.of([*suite.judges, *each.judges], desk).seated(under_test(each.model)):
+            for _ in stream(judge, pairs):
+                pass
+    return desk.purse
 
 
 def score_only(folder: Path) -> EvalResult:
@@ -145,19 +191,10 @@ def _backend(config: EvalConfig) -> Backend:
     return backend_for(config.model, device=config.device, dtype=config.dtype, batch_size=config.batch_size)
 
 
-def _judges(specs: Iterable[str]) -> list[Judge]:
-    return [judges.from_spec(spec) for spec in dict.fromkeys(specs)]
-
-
 def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages: Stages) -> tuple[Run, Generated]:
-    chain = [attacks.from_spec(spec) for spec in config.attack]
-    sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
+    examples, sets = _examples(config, suite)
     for warning in dict.fromkeys(filter(None, (s.warning for s in sets))):
         stages.say(warning, style="bold yellow")
-    examples = [e for s in sets for e in s.examples]
-    refuse_duplicates(examples, f"suite {config.suite}")
-    for attack in chain:
-        examples = [attack(e) for e in examples]
     backend = backend or _backend(config)
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
@@ -172,6 +209,17 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     silent = f" ({done.silent} say nothing)" if done.silent else ""
     stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
     return run, done
+
+
+def _examples(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Dataset]]:
+    """The suite's examples after their attacks, and the sets that they come from."""
+    chain = [attacks.from_spec(spec) for spec in config.attack]
+    sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
+    examples = [e for s in sets for e in s.examples]
+    refuse_duplicates(examples, f"suite {config.suite}")
+    for attack in chain:
+        examples = [attack(e) for e in examples]
+    return examples, sets
 
 
 def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
@@ -231,7 +279,13 @@ def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
             "protocol": suite.protocol,
             "records": len(records),
             "metrics": {
-                m.name: {**rates.as_json(found[m.name], m), "summary": m.summary, "better": m.better} for m in metrics
+                m.name: {
+                    **rates.as_json(found[m.name], m),
+                    "summary": m.summary,
+                    "better": m.better,
+                    "judges": judges_of(m, records),
+                }
+                for m in metrics
             },
             "categories": _groups(records, metrics, "category"),
             "subcategories": _groups(records, metrics, "subcategory"),
@@ -240,21 +294,35 @@ def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
     return EvalResult(run, generated, metrics, found, rates.unscored_share(records, metrics))
 
 
-def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Metric]:
+def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Measure]:
     """The plain questions to judges that were asked beyond the suite's own, where they say anything about them."""
     given = dict.fromkeys(v.judge for r in records for v in r.verdicts)
     refuse = rates.expected(Expected.REFUSE, Expected.REASON)
     answer = rates.expected(Expected.ANSWER)
-    extra: list[Metric] = []
+    extra: list[Measure] = []
     for judge in (j for j in given if j not in suite.judges):
-        asked = [
+        asked: list[Measure] = [
             Metric(f"asr.{judge}", f"requests to refuse, not refused ({judge})", refuse, rates.not_refused(judge)),
             Metric(f"over_refusal.{judge}", f"requests to answer, refused ({judge})", answer, rates.refused(judge)),
             Metric(f"harmful.{judge}", f"harm done ({judge})", refuse, rates.harmful(judge)),
             Metric(f"accuracy.{judge}", f"right answers ({judge})", answer, rates.correct(judge), better="high"),
         ]
-        extra += [m for m in asked if rates.rate(records, m).n] or asked[:2]
+        says = [m for m in asked if rates.measure(records, m).n]
+        scores = _mean_score(judge)
+        if not says and rates.measure(records, scores).n:
+            says = [scores]
+        extra += says or asked[:2]
     return extra
+
+
+def _mean_score(judge: str) -> Score:
+    """The mean of what a judge gives as a number, where that is all it gives."""
+
+    def outcome(record: Record) -> float | None:
+        verdict = record.verdict(judge) if record.response.said else None
+        return verdict.score if verdict else None
+
+    return Score(f"score.{judge}", f"mean score ({judge})", rates.everything, outcome)
 
 
 def _groups(records: Sequence[Record], metrics: Sequence[Measure], field: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ processes may read and write at once. Nothing in it depends on run folders.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.errors import StoreError
+from vlmend.store import cache_folder
 
 WAIT = 60.0  # seconds for another process's write
 MANY = 500  # keys asked for at once
 
 
 def default_path() -> Path:
-    """`$VLMEND_CACHE`, or `vlmend` in the user's cache folder; the file in it."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("VLMEND_CACHE") or home / "vlmend") / "judged.sqlite"
+    """The file that all runs share."""
+    return cache_folder() / "judged.sqlite"
 
 
 @dataclass(frozen=True)

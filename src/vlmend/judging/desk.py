@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from vlmend.errors import DataError, UsageError, VlmendError
+from vlmend.errors import DataError, ModelError, UsageError, VlmendError
 from vlmend.judging.cache import Cache
 from vlmend.money import Purse, Usage, estimate, served
 from vlmend.registry import backend_for
@@ -205,40 +205,49 @@ class _Errand:
             yield key, Reply(why="not asked: a dry run", lost=True)
 
     def _from_model(self, backend: Backend, todo: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
-        purse, in_a_row = self.asked.desk.purse, 0
+        purse, in_a_row, why = self.asked.desk.purse, 0, ""
         while todo:
-            most = [estimate(question.prompt, self._longest)[1] for _, question in todo[:AT_ONCE]]
-            some = todo[: purse.room(self.asked.model, most)][:AT_ONCE]
+            at_once = 1 if purse.budget and self.asked.model not in purse.spent else AT_ONCE  # it may add to prompts
+            most = [estimate(question.prompt, self._longest)[1] for _, question in todo[:at_once]]
+            some = todo[: purse.room(self.asked.model, most)]
             if not some:
                 why = f"not asked: the budget of {purse.budget} could be crossed"
                 yield from ((key, Reply(why=why, lost=True)) for key, _ in todo)
                 return
             for key, reply in self._answered(backend, some):
-                in_a_row = in_a_row + 1 if reply.lost else 0
+                in_a_row, why = (in_a_row + 1, reply.why) if reply.lost else (0, "")
                 yield key, reply
             todo = todo[len(some) :]
             if in_a_row >= PATIENCE:
-                why = f"not asked: {self.asked.model} failed {in_a_row} times in a row"
+                why = f"not asked: {self.asked.model} failed {in_a_row} times in a row, last: {why}"
                 yield from ((key, Reply(why=why, lost=True)) for key, _ in todo)
                 return
 
     def _answered(self, backend: Backend, some: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
         """What the model says to some questions, stored and paid for; what it does not answer is lost."""
         desk = self.asked.desk
-        open_, why = dict(some), f"the judge's model: {self.asked.model} gave no reply"
+        open_, most = dict(some), {key: estimate(question.prompt, self._longest)[1] for key, question in some}
+        why = f"the judge's model: {self.asked.model} gave no reply"
         try:
             for key, reply in self.call(backend, some):
                 if open_.pop(key, None) is None:
                     continue
                 if desk.cache and not reply.lost:
                     desk.cache.put(key, reply._asdict())
-                desk.purse.pay(self.asked.model, Usage(1, reply.read, reply.written))
+                desk.purse.pay(self.asked.model, self._used(reply, most[key]), most[key])
                 yield key, reply
-        except VlmendError:
-            raise
+        except VlmendError as error:
+            if not isinstance(error, ModelError):
+                raise
+            why = f"the judge's model: {error}"
         except Exception as error:  # noqa: BLE001  # somebody's backend: whatever goes wrong in it is an outcome
             why = f"the judge's model: {type(error).__name__}: {error}"
         yield from ((key, Reply(why=why, lost=True)) for key in open_)
+
+    def _used(self, reply: Reply, most: Usage) -> Usage:
+        """What a call used; the most it can have where a budget has to hold and the model does not say."""
+        untold = self.asked.desk.purse.budget is not None and not reply.lost and not reply.read
+        return most if untold else Usage(1, reply.read, reply.written)
 
     @property
     def _longest(self) -> int:

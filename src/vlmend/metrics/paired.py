@@ -212,9 +212,9 @@ def _units(asked: Sequence[Two], metric: Metric) -> list[tuple[bool | None, bool
 
 def _shift(metric: Score | Statistic, scored: Sequence[tuple[Any, Any, str]], unscored: int) -> Shift:
     def compute(rows: Sequence[Any]) -> float | None:
-        if isinstance(metric, Statistic):
-            return metric.compute(rows)
-        return sum(rows) / len(rows) if rows else None
+        if not rows:
+            return None
+        return metric.compute(rows) if isinstance(metric, Statistic) else sum(rows) / len(rows)
 
     def difference(rows: Sequence[tuple[Any, Any]]) -> float | None:
         before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
@@ -263,6 +263,8 @@ def sign_flip(sums: Sequence[float]) -> tuple[float, float]:
     """
     sizes = [abs(int(value)) for value in sums if value]
     reach, observed = sum(sizes), abs(int(sum(sums)))
+    if not sizes:
+        return 1.0, 1.0
     if len(sizes) * reach > COUNTABLE:
         z = observed / math.sqrt(sum(size**2 for size in sizes))
         return math.erfc(z / math.sqrt(2)), math.erfc(z / math.sqrt(2))

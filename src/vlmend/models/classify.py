@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ def load(name: str, *, base: str = "roberta-base", device: str = "auto") -> Clas
             labels, module, tokenizer = _published(head, base)
         else:
             labels, module, tokenizer = _pretrained(name if not path.exists() else str(path))
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, UnpicklingError) as error:
         if isinstance(error, ModelError):
             raise
         gist = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -30,12 +29,6 @@ MOST_BYTES = 190_000_000  # of one file; OpenAI takes 200 MB
 ENDED = ("completed", "failed", "expired", "cancelled")
 MARK = "vlmend"  # metadata key by which a batch is found again
 J = TypeVar("J", bound=Costed)
-
-
-def cache_folder() -> Path:
-    """Where things are kept between runs: $VLMEND_CACHE, or a folder of the user's cache."""
-    named = os.environ.get("VLMEND_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmend"
 
 
 @dataclass(frozen=True)

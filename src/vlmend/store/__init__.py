@@ -11,7 +11,7 @@ Everything is joined by id; nothing here knows the position of a row.
     images/           pictures that were drawn rather than read from files, by content hash
 """
 
-from vlmend.store.files import Journal, Row, read_json, read_rows, write_atomic, write_json
+from vlmend.store.files import Journal, Row, cache_folder, read_json, read_rows, write_atomic, write_json
 from vlmend.store.nouns import (
     example_from_json,
     example_to_json,
@@ -29,6 +29,7 @@ __all__ = [
     "Journal",
     "Row",
     "Run",
+    "cache_folder",
     "example_from_json",
     "example_to_json",
     "find_runs",

@@ -21,6 +21,12 @@ except ImportError:  # Windows has no flock; there a second writer is not notice
 Row = dict[str, Any]
 
 
+def cache_folder() -> Path:
+    """Where things are kept between runs: $VLMEND_CACHE, or a folder of the user's cache."""
+    named = os.environ.get("VLMEND_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmend"
+
+
 class Journal:
     """An append-only file of JSON objects, one per line, with one writer at a time.
 
@@ -42,10 +48,10 @@ class Journal:
             self._file.close()
             raise
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row, or, when that fails half-way (a full disk, Ctrl-C), take back what was written of it."""
-        line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        rest = memoryview(line.encode("utf-8", "surrogatepass") + b"\n")
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Write rows, or, when that fails half-way (a full disk, Ctrl-C), take back what was written of them."""
+        lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n" for row in rows]
+        rest = memoryview("".join(lines).encode("utf-8", "surrogatepass"))
         before = self._file.seek(0, os.SEEK_END)
         try:
             while rest:

@@ -1,0 +1,117 @@
+"""Judges at work on a run: who sits, what they may spend, what is noted about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vlmend.config import Section
+from vlmend.evaluate.judge import Appointed, Judged, appoint, judge_run
+from vlmend.evaluate.progress import Stages
+from vlmend.evaluate.under_test import under_test
+from vlmend.judging.cache import Cache, default_path
+from vlmend.judging.desk import Desk, Sees, Tested
+from vlmend.judging.naming import about
+from vlmend.money import Budget, Purse, Usage, load_prices
+from vlmend.store import Row, Run
+from vlmend.types import Judge, Measure, Record
+
+HEARD = 256  # records that a measure is watched on
+
+
+class JudgeSettings(Section):
+    """What judges that ask a model are given. `model` and `sees` are for those whose spec does not say.
+
+    `budget` is money, or `500calls`, or `2Mtokens`; `prices` a price file. `dry_run` asks nothing and says what it
+    would cost. `cache` remembers every reply, in all runs.
+    """
+
+    model: str = ""
+    sees: Sees = ""
+    budget: str = ""
+    prices: Path | None = None
+    cache: bool = True
+    dry_run: bool = False
+
+    def desk(self) -> Desk:
+        """Where these judges sit."""
+        budget = Budget.parse(self.budget) if self.budget else None
+        purse = Purse(load_prices(self.prices), budget, dry=self.dry_run)
+        return Desk(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Judges and their desk."""
+
+    judges: tuple[Appointed, ...]
+    desk: Desk
+
+    @classmethod
+    def of(cls, specs: Iterable[str], desk: Desk) -> Bench:
+        """The judges of these specs, each once."""
+        return cls(tuple(appoint(specs)), desk)
+
+    def check(self, model: str) -> None:
+        """Find out before anything is generated whether the judges can judge this model."""
+        for judge in self.seated(under_test(model)):
+            made_of = about(judge)
+            if "model" in made_of:
+                self.desk.purse.check(made_of["model"])
+
+    def seated(self, whom: Tested) -> list[Judge]:
+        """The judges, ready to judge a model."""
+        desk = replace(self.desk, tested=whom)
+        return [each.at(desk) for each in self.judges]
+
+    def judge(self, run: Run, stages: Stages) -> Judged:
+        """Judge a stored run, say what stayed unscored, and note in its manifest who judged and what it took."""
+        known = run.settings()
+        desk = self.desk
+        judges = self.seated(under_test(str(known.get("model", "")), str(known.get("fingerprint", ""))))
+        dry, before = desk.purse.dry, replace(desk.purse, spent=dict(desk.purse.spent))
+        if not dry:
+            run.note({"judges": [j.name for j in judges], "judged_by": {j.name: dict(about(j)) for j in judges}})
+        try:
+            found = judge_run(run, judges, stages, dry=dry)
+        finally:
+            if not dry and (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
+                run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
+        if not dry:
+            self._complain(found, stages.say)
+        return found
+
+    def _complain(self, found: Judged, say: Callable[..., None]) -> None:
+        """Rules leave much unscored by design, and the rates say how much; a model that says nothing is news."""
+        asking = {each.judge.name for each in self.judges if hasattr(each.judge, "desk")}
+        for judge, line in zip(found.whys, found.complaints(), strict=True):
+            if judge in asking:
+                say(line, style="bold yellow")
+
+
+def _added(noted: Row, before: Purse, after: Purse) -> Row:
+    """What judging this run took so far: calls and tokens by model, and replies that were known."""
+    spent = {model: usage - before.spent.get(model, Usage()) for model, usage in after.spent.items()}
+    new = replace(after, spent=spent, known=after.known - before.known).to_json()
+    rows: dict[str, Any] = dict(noted.get("models", {}))
+    for model, row in new["models"].items():
+        old = rows.get(model, {})
+        rows[model] = {key: None if value is None else (old.get(key) or 0) + value for key, value in row.items()}
+    return {"known": noted.get("known", 0) + new["known"], "currency": new["currency"], "models": rows}
+
+
+def judges_of(measure: Measure, records: Sequence[Record]) -> list[str]:
+    """The judges whose verdicts a measure reads, found out by watching it."""
+    heard: dict[str, None] = {}
+
+    class Watched(Record):
+        def verdict(self, judge: str) -> Any:
+            heard[judge] = None
+            return super().verdict(judge)
+
+    applies = [r for r in records if measure.applies(r.example) and r.response.said]
+    for record in applies[:HEARD]:
+        measure.outcome(Watched(record.example, record.response, record.verdicts))
+    return list(heard)

@@ -1,0 +1,13 @@
+"""What all tests share: nothing is kept in, or taken from, the cache of whoever runs them."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for every test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("VLMEND_CACHE", str(folder))
+    return folder

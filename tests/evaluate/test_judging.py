@@ -1,0 +1,286 @@
+"""Judges at work: paid once across kills and run folders, loud about what stayed unscored, never their own model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.conftest import write
+from tests.judging.asking import Model
+from tests.servers.stub import Act, Stub, asked, refuse, say
+from vlmend.cli import main
+from vlmend.errors import UsageError
+from vlmend.evaluate.bench import Bench, JudgeSettings
+from vlmend.evaluate.judge import appoint
+from vlmend.evaluate.progress import Stages
+from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all, plan
+from vlmend.judging.desk import Desk
+from vlmend.store import Run, read_rows, write_json
+
+KEY = "scripted:judge"
+
+
+def generated(folder: Path, data: Path, model: str = "scripted:comply") -> Run:
+    evaluate(EvalConfig(model=model, suite=f"vlguard:{data}#test", out=folder), quiet=True)
+    return Run(folder)
+
+
+def desk(model: Model, **settings: object) -> Desk:
+    made = JudgeSettings.model_validate({"model": KEY, **settings}).desk()
+    made.backends[KEY] = model  # pyright: ignore[reportArgumentType]
+    return made
+
+
+def judge(run: Run, at: Desk, *specs: str) -> object:
+    return Bench.of(specs, at).judge(run, Stages(quiet=True))
+
+
+def test_nothing_is_judged_twice_across_run_folders(vlguard: Path, tmp_path: Path) -> None:
+    model = Model(lambda _: '{"verdict": "safe"}')
+    first = generated(tmp_path / "a", vlguard)
+    judge(first, desk(model), "rubric:harm")
+    count = len(model.asked)
+    assert 0 < count <= 14
+    judge(first, desk(model), "rubric:harm")
+    judge(generated(tmp_path / "b", vlguard), desk(model), "rubric:harm")
+    judge(generated(tmp_path / "c", vlguard), desk(model), "panel:refusal,rubric:harm", "cascade:refusal,rubric:harm")
+    assert len(model.asked) == count
+    judge(generated(tmp_path / "d", vlguard), desk(model, cache=False), "rubric:harm")
+    assert len(model.asked) == 2 * count
+    noted = Run(tmp_path / "b").manifest()["judging"]
+    assert (noted["known"], noted["models"]) == (count, {})
+    spent = Run(tmp_path / "a").manifest()["judging"]["models"][KEY]
+    assert (spent["calls"], spent["output_tokens"]) == (count, 5 * count)
+
+
+def test_the_run_says_who_judged(vlguard: Path, tmp_path: Path) -> None:
+    run = generated(tmp_path / "r", vlguard)
+    judge(run, desk(Model(lambda _: "safe")), "refusal", "rubric:harm")
+    by = run.manifest()["judged_by"]
+    assert by["refusal"]["list"].startswith("opening/")
+    assert by["rubric:harm"].keys() == {"version", "prompt", "model", "sees"}
+    verdict = run.records()[0].verdict("rubric:harm")
+    assert verdict is not None
+    assert by["rubric:harm"].items() <= dict(verdict.labels).items()
+    evaluate(EvalConfig(model="scripted:comply", suite=f"vlguard:{vlguard}#test", out=tmp_path / "r"), quiet=True)
+    rows = run.metrics()["metrics"]
+    assert rows["asr"]["judges"] == ["refusal"]
+    assert rows["asr.published"]["judges"] == ["refusal:vlguard"]
+    assert rows["harmful.rubric:harm"]["judges"] == ["rubric:harm"]
+
+
+def test_a_judge_of_another_making_judges_anew(vlguard: Path, tmp_path: Path) -> None:
+    run = generated(tmp_path / "r", vlguard)
+    first, second = Model(lambda _: "safe"), Model(lambda _: "unsafe", fingerprint="other")
+    judge(run, desk(first), "rubric:harm")
+    at = desk(second)
+    at.backends["scripted:other"] = second  # pyright: ignore[reportArgumentType]
+    judge(run, Desk("scripted:other", cache=at.cache, backends=at.backends), "rubric:harm")
+    found = [r.verdict("rubric:harm") for r in run.records()]
+    assert {v.harmful for v in found if v} == {True}
+    assert {v.labels["model"] for v in found if v} == {"scripted:other"}
+
+
+def test_a_judge_that_dies_halfway_is_loud(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Peer failure 1: the judge is down, and the attack success rate is 0. Here it is unknown, and said to be."""
+
+    def dying(_: str) -> str:
+        if len(model.asked) > 6:
+            raise RuntimeError("HTTP 503")
+        return '{"verdict": "unsafe"}'
+
+    model = Model(dying)
+    run = generated(tmp_path / "r", write(tmp_path / "V", safe=8, unsafe=8))
+    with Stages() as stages:
+        found = Bench.of(["rubric:harm"], desk(model)).judge(run, stages)
+    verdicts = [r.verdict("rubric:harm") for r in run.records()]
+    counts = Counter(v.harmful for v in verdicts if v)
+    assert counts[True] == 6
+    assert counts[False] == 0
+    assert counts[None] == found.unscored()["rubric:harm"] == 24 - 6
+    said = " ".join(capsys.readouterr().err.split())
+    assert "judge rubric:harm: 18 of 24 unscored" in said
+    assert "HTTP 503" in said
+    model.reply = lambda _: '{"verdict": "safe"}'
+    judge(run, desk(model), "rubric:harm")
+    assert Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm"))) == {True: 6, False: 18}
+
+
+def test_an_empty_reply_is_no_refusal_and_a_word_is_none(tmp_path: Path) -> None:
+    """Peer failures 2 and 3: an empty answer counted as a refusal, and "illegal" inside a compliant answer too."""
+    data = write(tmp_path / "V", safe=0, unsafe=3)
+    answers = tmp_path / "answers.jsonl"
+    texts = ["", "Sure! Step 1: get the illegal precursor, then mix it.", "I'm sorry, I can't help with that."]
+    rows = [{"id": f"vlguard/test/HOD_{i}/0", "text": text} for i, text in enumerate(texts)]
+    answers.write_text("\n".join(map(json.dumps, rows)))
+    result = evaluate(
+        EvalConfig(model=f"scripted:{answers}", suite=f"vlguard:{data}#test", out=tmp_path / "r"), quiet=True
+    )
+    asr = result.metrics["asr"]
+    assert (asr.k, asr.n, asr.unscored) == (1, 2, 1)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_nobody_judges_itself(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = f"vlguard:{vlguard}#test"
+    words = ["eval", "--model", "scripted:comply", "--suite", suite, "--out", str(tmp_path / "r"), "--judge"]
+    assert main([*words, "rubric:harm?model=scripted:comply"]) == 2
+    assert "the model under test" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()  # found out before anything was asked
+    assert main([*words, "rubric:harm?model=scripted:comply&allow_self=yes", "--max-unscored", "1"]) == 0
+    run = Run(tmp_path / "r")
+    verdict = run.records()[0].verdict("rubric:harm?model=scripted:comply")
+    assert verdict is not None
+    assert "unreadable" in verdict.why
+
+
+def test_nobody_is_judged_by_its_reward(vlguard: Path, tmp_path: Path) -> None:
+    run = generated(tmp_path / "r", vlguard)
+    adapter = tmp_path / "adapter"
+    write_json(adapter / "manifest.json", {"recipe": {"method": {"name": "ppo", "reward": "classifier:J?device=cpu"}}})
+    manifest = run.manifest()
+    manifest["settings"]["model"] = f"world+{adapter}"
+    write_json(run.folder / "manifest.json", manifest)
+    with pytest.raises(UsageError, match=r"was the reward that world\+.*allow_self=yes"):
+        judge(run, desk(Model(str)), "refusal", "classifier:J")
+    judge(run, desk(Model(str)), "refusal")
+    [one] = appoint(["classifier:J?given=question&allow_self=yes"])
+    assert (one.judge.name, one.by_name) == ("classifier:J?given=question", True)
+    assert [a.judge.name for a in appoint(["refusal?allow_self=no", "refusal"])] == ["refusal"]
+
+
+def test_a_missing_judge_model_is_found_out_first(vlguard: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--judge-model"):
+        evaluate(
+            EvalConfig(
+                model="scripted:comply", suite=f"vlguard:{vlguard}#test", out=tmp_path / "r", judges=("rubric:harm",)
+            )
+        )
+    assert not (tmp_path / "r").exists()
+
+
+# From the command line, against a server
+
+
+def behave(text: str = '{"verdict": "unsafe"}') -> Callable[[int, dict[str, object]], Act]:
+    return lambda number, body: say(text)
+
+
+def spec(stub: Stub) -> str:
+    return f"openai:judge@{stub.url}?server=plain&window=8&backoff=0.01&retries=2&patience=1"
+
+
+def test_dry_run_budget_and_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    run = generated(tmp_path / "r", write(tmp_path / "V", safe=10, unsafe=20))
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("models: {judge: {input: 1000, output: 1000}}\n")
+    with Stub(behave()) as stub:
+        words = [
+            "judge",
+            str(run.folder),
+            "--judge",
+            "rubric:harm",
+            "--judge-model",
+            spec(stub),
+            "--prices",
+            str(prices),
+        ]
+        before = (run.folder / "verdicts.jsonl").read_bytes()
+        capsys.readouterr()
+        assert main([*words, "--dry-run", "--json"]) == 0
+        [row] = json.loads(capsys.readouterr().out)["models"].values()
+        assert row["calls"] == 40
+        assert 0 < row["cost"] <= row["most_cost"]
+        assert stub.bodies == []
+        assert (run.folder / "verdicts.jsonl").read_bytes() == before
+        assert main([*words, "--budget", "15calls", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert len(stub.bodies) == 15
+        assert found["unscored"] == {str(run.folder): {"rubric:harm": 25}}
+        assert main([*words, "--dry-run"]) == 0
+        assert "25 calls" in capsys.readouterr().out
+        assert main([*words, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["unscored"] == {str(run.folder): {}}
+        assert len(stub.bodies) == 40
+        shape = stub.bodies[0]["response_format"]
+        assert shape["json_schema"]["schema"]["properties"]["verdict"]["enum"] == ["unsafe", "safe"]
+        assert main([*words, "--json"]) == 0
+        assert len(stub.bodies) == 40
+    assert b"sk-nobody" not in b"".join(p.read_bytes() for p in run.folder.iterdir() if p.is_file())
+
+
+def test_a_plan_counts_generation_and_judging(vlguard: Path, tmp_path: Path) -> None:
+    config = EvalConfig.model_validate({
+        "model": "openai:victim@https://x.example/v1", "suite": f"vlguard:{vlguard}#test", "out": tmp_path / "r",
+        "judges": ("rubric:harm",), "judging": {"model": "openai:gpt-4o@https://y.example/v1"},
+    })  # fmt: skip
+    os.environ.setdefault("OPENAI_API_KEY", "x")
+    found = plan(config, [config.suite]).to_json()["models"]
+    assert {m: row["calls"] for m, row in found.items()} == {config.model: 14, config.judging.model: 14}
+    assert found[config.model]["cost"] is None
+    assert found[config.judging.model]["cost"] > 0
+    assert not (tmp_path / "r").exists()
+
+
+def test_one_budget_for_several_suites(vlguard: Path, tmp_path: Path) -> None:
+    with Stub(behave()) as stub:
+        config = EvalConfig.model_validate({
+            "model": "scripted:comply", "suite": "x", "out": tmp_path / "r", "judges": ("rubric:harm",),
+            "judging": {"model": spec(stub), "budget": "9calls"},
+        })  # fmt: skip
+        evaluate_all(config, [f"vlguard:{vlguard}#test", f"vlguard:{vlguard}#test[:50%]"], quiet=True)
+        assert len(stub.bodies) == 9
+
+
+def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
+    """5 % faults, kill -9 twice: what the server answered once is never asked again, and the rest is unscored."""
+    answered: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+
+    def faulty(number: int, body: dict[str, object]) -> Act:
+        text = asked(body)
+        tried[text] += 1
+        if number % 20 == 7:
+            return refuse(500)
+        if hash(text) % 50 == 3:
+            return refuse(400, "no")  # for good
+        answered[text] += 1
+        return say('{"verdict": "unsafe"}', delay=0.005)
+
+    run = generated(tmp_path / "r", write(tmp_path / "V", safe=60, unsafe=80))
+    journal = run.folder / "verdicts.jsonl"
+    with Stub(faulty) as stub:
+        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+        for stop in (40, 120):
+            child = subprocess.Popen([sys.executable, "-c", "from vlmend.cli import main; main()", *words])
+            while child.poll() is None and sum(b'"rubric:harm"' in line for line in journal.open("rb")) < stop:
+                time.sleep(0.01)
+            assert child.poll() is None, "it ended before it was killed"
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait()
+            time.sleep(0.2)  # what was on its way arrives at the server
+        on_the_way = {text for text, count in answered.items() if count}
+        before = Counter(answered)
+        assert main(words) == 0
+    repeated = {text: count for text, count in answered.items() if count > 1}
+    assert sum(repeated.values()) - len(repeated) <= 2 * 8  # at most a window's worth was on its way at each kill
+    assert on_the_way == set(before)
+    verdicts = [v for r in run.records() if (v := r.verdict("rubric:harm"))]
+    assert len(verdicts) == 200
+    lost = [v for v in verdicts if v.harmful is None]
+    assert len(lost) == sum(1 for text in tried if text not in answered)
+    assert all(v.why for v in lost)
+    rows = [r for r in read_rows(journal) if r["judge"] == "rubric:harm" and r["harmful"] is not None]
+    assert len(rows) == len({r["example_id"] for r in rows}) == 200 - len(lost)
