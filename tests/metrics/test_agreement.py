@@ -38,14 +38,12 @@ def test_abstentions_are_neither_right_nor_wrong() -> None:
 
 def test_krippendorffs_example() -> None:
     """Reliability data C of Krippendorff (2011): four observers, twelve units, nominal alpha 0.743."""
-    observers = ["1233214122..5"[:11] + ".", "12332241223"[:9] + "5.3", ".33322412251"[:10] + "1.", "123324412151"]
     data = [
         [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
         [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
         [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
         [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
     ]
-    del observers
     assert krippendorff(list(zip(*data, strict=True))) == pytest.approx(0.743, abs=0.0005)
 
 
@@ -93,7 +91,7 @@ def test_a_coin_identifies_nothing() -> None:
 
 
 def test_corrected_intervals_cover() -> None:
-    """True rate 0.15, judge 0.85 / 0.92 known from 60 and 80 labels: the interval holds the truth about 95 % of times."""
+    """True rate 0.15, judge 0.85 / 0.92 known from 60 and 80 labels: the interval holds the truth 95 % of times."""
     rng = np.random.default_rng(0)
     apparent = 0.15 * 0.85 + 0.85 * 0.08
     hits = 0

@@ -1,4 +1,4 @@
-"""The suites' formulas on hand-made answers: identities, extreme models, and what the authors' code counts otherwise."""
+"""The suites' formulas on hand-made answers: identities, extreme models, and what the authors' code counts."""
 
 import pytest
 
@@ -26,10 +26,15 @@ def mis(name: str, safety: str, perception: str, category: str = "Hate", text: s
 
 
 MIS = [
-    mis("1", "unsafe", "level1"), mis("2", "unsafe", "level3", "Violent"), mis("3", "safe", "level1", "Violent"),
-    mis("4", "safe", "level2", "Violent"), mis("5", "safe", "level3", "Violent"), mis("6", "safe", ""),
-    mis("7", "", "level1"), mis("8", "unsafe", "level2", text=""),
-]  # fmt: skip
+    mis("1", "unsafe", "level1"),
+    mis("2", "unsafe", "level3", "Violent"),
+    mis("3", "safe", "level1", "Violent"),
+    mis("4", "safe", "level2", "Violent"),
+    mis("5", "safe", "level3", "Violent"),
+    mis("6", "safe", ""),
+    mis("7", "", "level1"),
+    mis("8", "unsafe", "level2", text=""),
+]
 
 
 def test_mis_rates_sum_to_one_over_one_denominator() -> None:
@@ -92,10 +97,14 @@ def shot(name: str, refused: bool | None, relevance: str = "", origin: str = "",
 
 
 SHOTS = [
-    shot("q1@what", True, origin="q1"), shot("q1@how", False, "relevant", "q1"), shot("q1@who", False, "irrelevant", "q1"),
-    shot("q2@what", True, origin="q2"), shot("q2@how", True, "relevant", "q2"),
-    shot("q3@what", False, "relevant", "q3", word="while"), shot("q3@how", False, "", "q3"),
-]  # fmt: skip
+    shot("q1@what", True, origin="q1"),
+    shot("q1@how", False, "relevant", "q1"),
+    shot("q1@who", False, "irrelevant", "q1"),
+    shot("q2@what", True, origin="q2"),
+    shot("q2@how", True, "relevant", "q2"),
+    shot("q3@what", False, "relevant", "q3", word="while"),
+    shot("q3@how", False, "", "q3"),
+]
 
 
 def test_mirage_counts_any_of_the_shots_and_splits_the_rest() -> None:
@@ -124,11 +133,17 @@ def eraser(name: str, subset: str, text: str = "the cat sat", **labels: str) -> 
 
 
 ERASER = [
-    eraser("train/1", "forget", harm="yes", tone="no"), eraser("train/2", "forget", harm="no", tone="yes"),
-    eraser("train/3", "forget"), eraser("val/1", "forget", harm="no", tone="yes"),
-    eraser("val/2", "decouple", sarr="abnormal"), eraser("val/3", "decouple", sarr="normal"), eraser("val/4", "decouple"),
-    eraser("val/5", "retain_image", agree="0.5"), eraser("val/6", "retain_concept"), eraser("val/7", "retain_image", ""),
-]  # fmt: skip
+    eraser("train/1", "forget", harm="yes", tone="no"),
+    eraser("train/2", "forget", harm="no", tone="yes"),
+    eraser("train/3", "forget"),
+    eraser("val/1", "forget", harm="no", tone="yes"),
+    eraser("val/2", "decouple", sarr="abnormal"),
+    eraser("val/3", "decouple", sarr="normal"),
+    eraser("val/4", "decouple"),
+    eraser("val/5", "retain_image", agree="0.5"),
+    eraser("val/6", "retain_concept"),
+    eraser("val/7", "retain_image", ""),
+]
 
 
 def test_safeeraser_by_half_and_with_failures_apart() -> None:

@@ -7,28 +7,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-<<<<<<< HEAD
-from vlmend.cli._common import Folder, Json, print_json
-from vlmend.cli.judge_card import card
-from vlmend.cli.judge_train import train
-=======
+from vlmend.cli import _paid
 from vlmend.cli._common import (
-    BudgetOption,
-    DryRun,
     Folder,
     Fresh,
     Json,
     JudgeModel,
     JudgeSees,
-    PriceFile,
     judge_settings,
     print_json,
-    show_bill,
 )
-
-
-app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
-app.command("train", short_help="Train a small judge on labeled answers.")(train)
+from vlmend.cli.judge_card import card
+from vlmend.cli.judge_train import train
 
 
 class RunByDefault(TyperGroup):
@@ -57,10 +47,10 @@ def run(
     ] = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
-    budget: BudgetOption = "",
-    prices: PriceFile = None,
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
     fresh: Fresh = False,
-    dry_run: DryRun = False,
+    dry_run: _paid.DryRun = False,
     json_: Json = False,
 ) -> None:
     """The second stage of eval alone: judge the stored answers of RUN. Verdicts are stored as they come in."""
@@ -72,7 +62,7 @@ def run(
     desk = JudgeSettings(**settings).desk()
     done = {str(found.folder): judge_only(found.folder, judge or [], desk) for found in find_runs(run)}
     if dry_run:
-        show_bill(desk.purse, json_)
+        _paid.show_bill(desk.purse, json_)
     elif json_:
         new = {folder: judged.new for folder, judged in done.items()}
         unscored = {folder: judged.unscored() for folder, judged in done.items()}
@@ -82,7 +72,11 @@ def run(
         for folder, judged in done.items():
             typer.echo(f"{folder}: {judged.new} new verdicts")
         if desk.purse.spent or desk.purse.known:
-            show_bill(desk.purse, False)
+            _paid.show_bill(desk.purse, False)
+
+
+app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
+app.command("train", short_help="Train a small judge on labeled answers.")(train)
 
 
 app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
