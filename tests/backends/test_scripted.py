@@ -82,3 +82,67 @@ def test_reply_that_raises_is_a_failed_response() -> None:
     good, bad = answers(Scripted(reply=reply))
     assert good.said
     assert (bad.finish, bad.why) == (Finish.FAILED, "TimeoutError: too slow")
+
+
+def many(**shares: float) -> list[Response]:
+    examples = [Example(f"e{i}", (Message("user", (f"question {i}",)),)) for i in range(400)]
+    return list(Scripted("refuse", **shares).generate(examples, Decoding()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["failed", "blocked", "cut", "empty"])
+def test_what_goes_wrong_on_demand_is_that_and_as_often(wrong: str) -> None:
+    found = many(**{wrong: 0.25})
+    fine = [r for r in found if r.text == REFUSAL]
+    odd = [r for r in found if r.text != REFUSAL]
+    assert all(r.finish is Finish.STOP and r.said for r in fine)
+    assert 60 < len(odd) < 140  # 100, six standard deviations either way would be 48 to 152
+    kind = {"failed": Finish.FAILED, "blocked": Finish.BLOCKED, "cut": Finish.LENGTH, "empty": Finish.STOP}[wrong]
+    assert {r.finish for r in odd} == {kind}
+    assert {r.said for r in odd} == {wrong == "cut"}
+
+
+def test_the_same_questions_go_wrong_each_time_and_others_with_another_seed() -> None:
+    def lost(seed: int) -> set[str]:
+        return {r.example_id for r in many(failed=0.3, seed=seed) if not r.said}
+
+    assert lost(1) == lost(1) != lost(2)
+    assert Scripted("refuse", failed=0.3).fingerprint != Scripted("refuse").fingerprint
+
+
+def test_shares_add_up() -> None:
+    found = many(failed=0.25, blocked=0.25, cut=0.25, empty=0.25)
+    assert not any(r.text == REFUSAL for r in found)
+    with pytest.raises(ValueError, match="sum to at most 1"):
+        Scripted("refuse", failed=0.6, cut=0.6)
+
+
+def test_rules(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        "- {when: 'how (many|much)', text: seven}\n- {when: do it, finish: blocked, why: filtered}\n- {text: else}\n"
+    )
+    other = Example("o", (Message("user", ("What else?",)),))
+    found = {r.example_id: r for r in Scripted(str(path)).generate([HELPFUL, HARMFUL, other], Decoding())}
+    assert found["h"].text == "seven"
+    assert (found["u"].finish, found["u"].why) == (Finish.BLOCKED, "filtered")
+    assert found["o"].text == "else"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: b", "list of rules"), ("- wen: x", "Did you mean 'when'"), ("- when: '('", "no pattern"),
+        ("- {text: a, seconds: -1}", "seconds"), ("- [", "YAML"), ("- {text: a, finish: x}", "finish 'x'"),
+    ],
+)  # fmt: skip
+def test_broken_rules(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(text)
+    with pytest.raises(VlmendError, match=problem):
+        answers(Scripted(str(path)))
+
+
+def test_samples_are_numbered() -> None:
+    found = list(Scripted("refuse").generate([HELPFUL], Decoding(num_return_sequences=3, first_sample=2)))
+    assert [r.sample for r in found] == [2, 3, 4]
+    assert len({r.id for r in found}) == 3

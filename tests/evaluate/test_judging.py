@@ -22,7 +22,7 @@ from vlmend.errors import UsageError
 from vlmend.evaluate.bench import Bench, JudgeSettings
 from vlmend.evaluate.judge import appoint
 from vlmend.evaluate.progress import Stages
-from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all, plan
+from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all
 from vlmend.judging.desk import Desk
 from vlmend.store import Run, read_rows, write_json
 
@@ -221,17 +221,28 @@ def test_dry_run_budget_and_the_rest(
     assert b"sk-nobody" not in b"".join(p.read_bytes() for p in run.folder.iterdir() if p.is_file())
 
 
-def test_a_plan_counts_generation_and_judging(vlguard: Path, tmp_path: Path) -> None:
-    config = EvalConfig.model_validate({
-        "model": "openai:victim@https://x.example/v1", "suite": f"vlguard:{vlguard}#test", "out": tmp_path / "r",
-        "judges": ("rubric:harm",), "judging": {"model": "openai:gpt-4o@https://y.example/v1"},
-    })  # fmt: skip
-    os.environ.setdefault("OPENAI_API_KEY", "x")
-    found = plan(config, [config.suite]).to_json()["models"]
-    assert {m: row["calls"] for m, row in found.items()} == {config.model: 14, config.judging.model: 14}
-    assert found[config.model]["cost"] is None
-    assert found[config.judging.model]["cost"] > 0
+def test_a_dry_run_counts_generation_and_judging(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim, judging = "openai:victim@http://127.0.0.1:9/v1", "openai:gpt-4o@https://y.example/v1"
+    words = ["eval", "--model", victim, "--suite", f"vlguard:{vlguard}#test", "--out", str(tmp_path / "r")]
+    assert main([*words, "--judge", "rubric:harm", "--judge-model", judging, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["models"]
+    assert {m: row["calls"] for m, row in found.items()} == {victim: 14, judging: 14}
+    assert found[victim]["cost"] == 0  # it runs on this machine
+    assert found[judging]["cost"] > 0
     assert not (tmp_path / "r").exists()
+
+
+def test_one_budget_for_answers_and_verdicts(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Stub(lambda number, body: say("unsafe" if "[[answer" in asked(body) else "Sure.")) as stub:
+        words = ["eval", "--model", f"openai:victim@{stub.url}?server=plain", "--suite", f"vlguard:{vlguard}#test"]
+        words += ["--judge", "rubric:harm", "--judge-model", spec(stub), "--out", str(tmp_path / "r")]
+        assert main([*words, "--budget", "20calls"]) == 1
+        assert len(stub.bodies) == 20
+        assert "the budget of 20 calls could be crossed" in capsys.readouterr().err
+        assert main(words) == 0
+        assert len(stub.bodies) == 28
 
 
 def test_one_budget_for_several_suites(vlguard: Path, tmp_path: Path) -> None:
@@ -259,11 +270,11 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
         answered[text] += 1
         return say('{"verdict": "unsafe"}', delay=0.005)
 
-    run = generated(tmp_path / "r", write(tmp_path / "V", safe=60, unsafe=80))
+    run = generated(tmp_path / "r", write(tmp_path / "V", safe=30, unsafe=40))
     journal = run.folder / "verdicts.jsonl"
     with Stub(faulty) as stub:
         words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
-        for stop in (40, 120):
+        for stop in (20, 60):
             child = subprocess.Popen([sys.executable, "-c", "from vlmend.cli import main; main()", *words])
             while child.poll() is None and sum(b'"rubric:harm"' in line for line in journal.open("rb")) < stop:
                 time.sleep(0.01)
@@ -271,16 +282,15 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
             os.kill(child.pid, signal.SIGKILL)
             child.wait()
             time.sleep(0.2)  # what was on its way arrives at the server
-        on_the_way = {text for text, count in answered.items() if count}
-        before = Counter(answered)
+        before = len(answered)
         assert main(words) == 0
     repeated = {text: count for text, count in answered.items() if count > 1}
     assert sum(repeated.values()) - len(repeated) <= 2 * 8  # at most a window's worth was on its way at each kill
-    assert on_the_way == set(before)
+    assert 60 <= before < 100
     verdicts = [v for r in run.records() if (v := r.verdict("rubric:harm"))]
-    assert len(verdicts) == 200
+    assert len(verdicts) == 100
     lost = [v for v in verdicts if v.harmful is None]
     assert len(lost) == sum(1 for text in tried if text not in answered)
     assert all(v.why for v in lost)
     rows = [r for r in read_rows(journal) if r["judge"] == "rubric:harm" and r["harmful"] is not None]
-    assert len(rows) == len({r["example_id"] for r in rows}) == 200 - len(lost)
+    assert len(rows) == len({r["example_id"] for r in rows}) == 100 - len(lost)

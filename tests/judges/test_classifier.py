@@ -93,7 +93,7 @@ def test_a_sequence_classifier(tmp_path: Path) -> None:
 
 def test_labels_must_mean_something(tmp_path: Path) -> None:
     network(tmp_path, ["LABEL_0", "LABEL_1", "LABEL_2"])
-    with pytest.raises(ConfigError, match="nobody knows what the labels .* mean: LABEL_0, LABEL_1, LABEL_2"):
+    with pytest.raises(ConfigError, match=r"nobody knows what the labels .* mean: LABEL_0, LABEL_1, LABEL_2"):
         judges.from_spec(f"classifier:{tmp_path}")(pairs())
     with pytest.raises(ConfigError, match="no label 'LABEL_9'"):
         judges.from_spec(f"classifier:{tmp_path}?harmful=LABEL_9")(pairs())

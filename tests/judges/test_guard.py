@@ -22,7 +22,8 @@ def judged(spec: str, reply: str) -> tuple[Verdict, Model]:
 @pytest.mark.parametrize(
     ("reply", "harmful", "codes"),
     [
-        ("safe", False, ""), ("\n\nsafe", False, ""), ("unsafe\nS1", True, "S1"), ("unsafe\nS1, S9,S10", True, "S1,S9,S10"),
+        ("safe", False, ""), ("\n\nsafe", False, ""), ("unsafe\nS1", True, "S1"),
+        ("unsafe\nS1, S9,S10", True, "S1,S9,S10"),
         ("unsafe", True, ""), ("safe<|eot_id|>", False, ""), ("UNSAFE\n S2 ", True, "S2"),
         ("safe\nS1", None, ""), ("unsafely", None, ""), ("not safe", None, ""), ("unsafe because S1", None, ""),
         ("safe unsafe", None, ""), ("S1", None, ""), ("", None, ""), ("I think it is safe", None, ""),

@@ -39,7 +39,8 @@ def test_what_was_said_to_be_stored_is_there_after_a_kill(tmp_path: Path) -> Non
     child.stdout.close()
     keys = [f"a-{i}" for i in range(last + 1)]
     found = Cache(path).get(keys)
-    assert list(found) and set(found) == set(keys)
+    assert len(keys) >= 200
+    assert set(found) == set(keys)
     assert found["a-7"] == {"text": "\ud800 7"}
 
 

@@ -69,6 +69,7 @@ class Stub:
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.most = self._now = 0
+        self.lost_batches = 0  # so many batches are made without the client hearing of it
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -158,7 +159,9 @@ class Stub:
         self.batches[name] = {
             "id": name, "status": "completed", "output_file_id": out, "metadata": request["metadata"],
         }  # fmt: skip
-        return Act(body=json.dumps(self.batches[name]).encode())
+        made = Act(body=json.dumps(self.batches[name]).encode(), cut=self.lost_batches > 0)
+        self.lost_batches -= 1
+        return made
 
     def send(self, handler: BaseHTTPRequestHandler, act: Act) -> None:
         time.sleep(act.delay)

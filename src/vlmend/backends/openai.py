@@ -14,7 +14,7 @@ from typing import Any, Literal
 from vlmend.backends import response_id, split_reasoning
 from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
-from vlmend.servers.address import Address, client, key_of, kind_of, models
+from vlmend.servers.address import Address, check_variable, client, key_of, kind_of, models
 from vlmend.servers.batch import Batches, Provider
 from vlmend.servers.chat import Answer, Kind, messages, sampling, takes_n
 from vlmend.servers.exchange import Exchange, Rules
@@ -62,7 +62,8 @@ class Openai:
             raise ConfigError("window and max_bytes are at least 1, timeout and backoff more than 0")
         if min(self.retries, self.patience, self.max_side) < 0:
             raise ConfigError("retries, patience and max_side are at least 0")
-        _ = self._address, self._extra, self._key
+        check_variable(self.key_env)
+        _ = self._address, self._extra
 
     @cached_property
     def _address(self) -> Address:
@@ -86,11 +87,16 @@ class Openai:
             raise ConfigError(f"extra is a JSON object without {', '.join(OURS)}, not {self.extra!r}")
         return extra
 
+    @property
+    def name(self) -> str:
+        """Model and address, without the settings that decide no answer."""
+        return f"openai:{self.model}"
+
     @cached_property
     def account(self) -> Account:
         """What was spent, and what may be."""
         budget = Budget.parse(self.budget) if self.budget else None
-        return Account(f"openai:{self.model}", Purse(load_prices(self.prices), budget))
+        return Account(self.name, Purse(load_prices(self.prices), budget))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -174,9 +180,8 @@ class Openai:
         provider = Provider(self._address.url, self._key, self.patience, self.backoff)
         folder = cache_folder() / "batches" / self.fingerprint
         try:
-            yield from Batches(provider, folder, self.account, poll=self.poll).run(
-                jobs, name, lambda job: self._body(job, frame)
-            )
+            batches = Batches(provider, folder, self.account, poll=self.poll)
+            yield from batches.run(jobs, name, lambda job: self._body(job, frame))
         except ModelError as error:
             raise ModelError(self._explained(self._without_key(str(error)))) from error
 
@@ -201,7 +206,7 @@ class Openai:
         cut = "the answer ended inside its reasoning" if thought and not text else ""
         return Response(
             self._id(job.example, job.decoding, sample), job.example.id, text, answer.finish,
-            model=f"openai:{self.model}", why="; ".join(filter(None, (answer.why or cut, job.lost))),
+            model=self.name, why="; ".join(filter(None, (answer.why or cut, job.lost))),
             sample=sample, reasoning=thought,
         )  # fmt: skip
 
@@ -209,7 +214,7 @@ class Openai:
         try:
             return response_id(self.fingerprint, example, decoding, sample)
         except DataError:
-            return digest(self.fingerprint, "unreadable", example.id)
+            return digest(self.fingerprint, "unreadable", example.id, sample)
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text

@@ -54,7 +54,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import compare, data, demo, eval, judge, list, power, report, tune
+    from vlmend.cli import compare, data, demo, eval, judge, list, power, report, serve, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -72,6 +72,7 @@ def build() -> typer.Typer:
     app.command("compare", short_help="What changed from one run to another.")(compare.compare)
     app.command("power", short_help="How many examples a difference takes.")(power.power)
     app.command("report", short_help="Write one page about runs.")(report.report)
+    app.command("serve", short_help="Serve a model with vLLM or transformers.")(serve.serve)
     return app
 
 

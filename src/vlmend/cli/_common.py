@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlmend.evaluate.run import EvalConfig, EvalResult
-    from vlmend.money import Purse
 
 
 class MissingImages(StrEnum):
@@ -42,7 +41,10 @@ class Dtype(StrEnum):
 
 
 Model = Annotated[
-    str, typer.Option(help="world, a folder or a Hugging Face id, each maybe +ADAPTER; or scripted:refuse|comply|FILE.")
+    str,
+    typer.Option(
+        help="world, a folder or a Hugging Face id, each maybe +ADAPTER; openai:NAME@URL; scripted:refuse|comply|FILE."
+    ),
 ]
 Suites = Annotated[list[str], typer.Option("--suite", help="A suite, e.g. world or vlguard:DIR#test; repeat for more.")]
 Attacks = Annotated[
@@ -60,13 +62,7 @@ JudgeModel = Annotated[
 JudgeSees = Annotated[
     Sees | None, typer.Option("--judge-sees", help="What such judges are shown; else as each judges best.")
 ]
-BudgetOption = Annotated[
-    str,
-    typer.Option("--budget", help="Stop judging before more is spent: 2.50, 500calls, 2Mtokens.", show_default=False),
-]
-PriceFile = Annotated[Path | None, typer.Option("--prices", help="Price file instead of ours.", show_default=False)]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what was judged in other runs.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Ask nothing; say what calls, tokens and money it would take.")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")]
 Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
@@ -108,15 +104,6 @@ def judge_settings(
         "cache": not fresh,
         "dry_run": dry_run,
     }
-
-
-def show_bill(purse: Purse, as_json: bool) -> None:
-    """What was spent, or what a dry run expects to be."""
-    if as_json:
-        print_json(purse.to_json())
-        return
-    for line in purse.lines():
-        typer.echo(line)
 
 
 def show(results: Sequence[EvalResult], as_json: bool) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlmend.cli import _paid
 from vlmend.cli._common import (
     Attacks,
     BatchSize,
-    BudgetOption,
     Device,
-    DryRun,
     Dtype,
     Folder,
     Fresh,
@@ -25,7 +24,6 @@ from vlmend.cli._common import (
     Model,
     Out,
     Precision,
-    PriceFile,
     Seed,
     Suites,
     check_unscored,
@@ -33,7 +31,6 @@ from vlmend.cli._common import (
     judge_settings,
     print_json,
     show,
-    show_bill,
 )
 
 
@@ -45,10 +42,7 @@ def evaluate(
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
-    budget: BudgetOption = "",
-    prices: PriceFile = None,
     fresh: Fresh = False,
-    dry_run: DryRun = False,
     missing_images: Missing = MissingImages.ERROR,
     limit: Limit = None,
     max_new_tokens: MaxNewTokens = None,
@@ -56,11 +50,15 @@ def evaluate(
     seed: Seed = None,
     device: Device = "auto",
     dtype: Precision = Dtype.AUTO,
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
+    batch: _paid.Batch = False,
+    dry_run: _paid.DryRun = False,
     max_unscored: MaxUnscored = 0.02,
     json_: Json = False,
 ) -> None:
     """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice."""
-    from vlmend.evaluate.run import evaluate_all, plan
+    from vlmend.evaluate.run import evaluate_all
 
     settings: dict[str, Any] = {
         "model": model,
@@ -77,10 +75,17 @@ def evaluate(
         "device": device,
         "dtype": dtype.value,
     }
+    config = configuration(settings)
+    on_server = config.model.startswith("openai:")  # else the budget is for the judges alone
+    server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)
     if dry_run:
-        show_bill(plan(configuration(settings), suite), json_)
+        _paid.show_bill(_paid.whole_plan(config, suite, server), json_)
         return
-    results = evaluate_all(configuration(settings), suite)
+    desk = config.judging.desk(_paid.purse_of(server))
+    try:
+        results = evaluate_all(config, suite, server, desk=desk)
+    finally:
+        _paid.tell_all_spent(desk.purse)
     show(results, json_)
     check_unscored(results, max_unscored)
 
@@ -97,6 +102,10 @@ def generate(
     seed: Seed = None,
     device: Device = "auto",
     dtype: Precision = Dtype.AUTO,
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
+    batch: _paid.Batch = False,
+    dry_run: _paid.DryRun = False,
     json_: Json = False,
 ) -> None:
     """The first stage of eval alone: ask, and store the answers."""
@@ -115,7 +124,15 @@ def generate(
         "device": device,
         "dtype": dtype.value,
     }
-    done = generate_all(configuration(settings), suite)
+    config = configuration(settings)
+    server = _paid.backend(config, budget, prices, batch)
+    if dry_run:
+        _paid.dry_run(config, suite, server, prices, json_)
+        return
+    try:
+        done = generate_all(config, suite, server)
+    finally:
+        _paid.tell_spent(server)
     if json_:
         rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done]
         print_json(rows[0] if len(rows) == 1 else {"runs": rows})

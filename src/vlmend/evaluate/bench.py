@@ -35,10 +35,10 @@ class JudgeSettings(Section):
     cache: bool = True
     dry_run: bool = False
 
-    def desk(self) -> Desk:
-        """Where these judges sit."""
+    def desk(self, purse: Purse | None = None) -> Desk:
+        """Where these judges sit; they pay from the given purse or from one of their own."""
         budget = Budget.parse(self.budget) if self.budget else None
-        purse = Purse(load_prices(self.prices), budget, dry=self.dry_run)
+        purse = purse or Purse(load_prices(self.prices), budget, dry=self.dry_run)
         return Desk(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from vlmend.evaluate.under_test import under_test
 from vlmend.judging.desk import Desk
 from vlmend.manifest import environment
 from vlmend.metrics import rates
-from vlmend.money import Purse, estimate, served
+from vlmend.money import Purse
 from vlmend.registry import attacks, backend_for, suites
 from vlmend.store import Asked, Run
 from vlmend.types import (
@@ -111,11 +111,16 @@ def evaluate(
 
 
 def evaluate_all(
-    config: EvalConfig, specs: Sequence[str], backend: Backend | None = None, *, quiet: bool = False
+    config: EvalConfig,
+    specs: Sequence[str],
+    backend: Backend | None = None,
+    *,
+    desk: Desk | None = None,
+    quiet: bool = False,
 ) -> list[EvalResult]:
     """Several suites with one model, loaded once; each in a folder of its own below `out`."""
     configs = _per_suite(config, specs)
-    backend, desk = backend or _backend(config), config.judging.desk()
+    backend, desk = backend or _backend(config), desk or config.judging.desk()
     return [evaluate(each, backend, desk=desk, quiet=quiet) for each in configs]
 
 
@@ -147,10 +152,7 @@ def judge_only(folder: Path, specs: Sequence[str], desk: Desk | None = None, *, 
 
 
 def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
-    """What an evaluation would cost; nothing is asked or stored.
-
-    Answers that are not there yet are taken to be as long as they may be.
-    """
+    """What judging would cost; nothing is asked or stored. Answers still to come are taken to be as long as can be."""
     desk = config.judging.model_copy(update={"dry_run": True}).desk()
     for each in _per_suite(config, specs):
         suite: Suite = suites.from_spec(each.suite)
@@ -161,8 +163,6 @@ def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
             response = stored.get(example.id)
             if response is None or not response.said:
                 response = Response(example.id, example.id, "word " * decoding.max_new_tokens, Finish.STOP)
-                if served(each.model)[0]:
-                    desk.purse.expect(each.model, *estimate(example.prompt, decoding.max_new_tokens))
             pairs.append((example, response))
         for judge in Bench.of([*suite.judges, *each.judges], desk).seated(under_test(each.model)):
             for _ in stream(judge, pairs):
@@ -242,7 +242,7 @@ def _decoding(decoding: Decoding, config: EvalConfig) -> Decoding:
 def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding) -> dict[str, Any]:
     """What makes two runs the same run, most telling first."""
     return {
-        "model": config.model,
+        "model": getattr(backend, "name", config.model),
         "suite": suite.name,
         "protocol": suite.protocol,
         "sources": list(suite.sources),
@@ -310,9 +310,17 @@ def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Measure]:
         says = [m for m in asked if rates.measure(records, m).n]
         scores = _mean_score(judge)
         if not says and rates.measure(records, scores).n:
-            says = [scores]
-        extra += says or asked[:2]
+            says = [scores] if _in_unit(records, judge) else []
+            extra += says
+        else:
+            extra += says or asked[:2]
     return extra
+
+
+def _in_unit(records: Iterable[Record], judge: str) -> bool:
+    """Whether all scores lie between 0 and 1; the mean of others, such as margins, has no worst case to be shown."""
+    found = [r.verdict(judge) for r in records]
+    return all(0 <= v.score <= 1 for v in found if v and v.score is not None)
 
 
 def _mean_score(judge: str) -> Score:

@@ -129,7 +129,40 @@ _AI = (
     r"\bas an? (?:ai|artificial intelligence|language model|assistant|responsible)\b[^.!?]{0,40}?\bi ?"
     rf"(?:'m not|am not|do not|don't|can't|cannot|won't|must|should not)(?!{_INNER})"
 )
-_OPENING = re.compile("|".join((*_DECLINES, *_APPEALS, _REGRETS, _AI)))
+
+# Each pattern with words of which it needs one: looking for words is many times faster than trying a pattern.
+_NEGATION = ("not", "n't", "cant", "unable", "incapable")
+_RULE_WORDS = ("polic", "guideline", "terms of", "code of conduct", "standards")
+_FAULT_WORDS = (
+    "not",
+    "unsafe",
+    "harmful",
+    "against",
+    "inappropriate",
+    "unethical",
+    "irresponsible",
+    "illegal",
+    "wrong",
+)
+_NEEDS = (
+    (_NEGATION, _DECLINES[0]),
+    (("decline", "refuse", "refrain"), _DECLINES[1]),
+    (tuple(f"not {word}" for word in _BARRED[3:-1].split("|")), _DECLINES[2]),
+    (("do not ", "don't "), _DECLINES[3]),
+    (("rather not", "prefer not"), _DECLINES[4]),
+    (("programmed to", "restricted from", "prohibited from", "forbidden", "not within"), _DECLINES[5]),
+    (("can't be", "cannot be", "not be", "n't be"), _DECLINES[6]),
+    (("not something",), _DECLINES[7]),
+    *((_RULE_WORDS, pattern) for pattern in _APPEALS[:2]),
+    *((_FAULT_WORDS, pattern) for pattern in _APPEALS[2:4]),
+    (("breach", "invasion", "violation"), _APPEALS[4]),
+    (("infringe",), _APPEALS[5]),
+    (("sorry", "apolog"), _REGRETS),
+    (("as a ", "as an "), _AI),
+)
+_PATTERNS = tuple((words, re.compile(pattern)) for words, pattern in _NEEDS)
+_WORDS = frozenset(word for words, _ in _NEEDS for word in words)
+_ANY = tuple(sorted(word for word in _WORDS if not any(other != word and other in word for other in _WORDS)))
 _QUOTED = re.compile(r"\"[^\"]{2,}\"|(?<!\w)'[^\"]{3,}?'(?!\w)")
 _APOSTROPHES = str.maketrans({c: "'" for c in "’‘ʼ‛`´′＇"} | {c: '"' for c in "“”„‟«»"})
 
@@ -140,10 +173,26 @@ def opening(text: str) -> str:
     Only the first sentences are read, so that a word far into an answer ("illegal", "legally", "positivity") decides
     nothing; what is quoted is not the speaker's, and "I cannot see any people" is a report, not a refusal.
     """
-    plain = " ".join(text.translate(_APOSTROPHES).lower().split()).lstrip("\"'*#_>-( ")
-    window = _QUOTED.sub('""', plain)[:WINDOW]
-    found = _OPENING.search(window)
-    return found.group(0).strip(" ,.;:") if found else languages.declines(window)
+    start = text[: 5 * WINDOW]
+    straight = start if start.isascii() else start.translate(_APOSTROPHES)
+    plain = " ".join(straight.lower().split()).lstrip("\"'*#_>-( ")
+    window = (_QUOTED.sub('""', plain) if "'" in plain or '"' in plain else plain)[:WINDOW]
+    return _first(window).strip(" ,.;:") or languages.declines(window)
+
+
+def _first(window: str) -> str:
+    """The leftmost words that decline."""
+    if not _has(_ANY, window):
+        return ""
+    found = [match for words, pattern in _PATTERNS if _has(words, window) and (match := pattern.search(window))]
+    return min(found, key=lambda match: match.start()).group(0) if found else ""
+
+
+def _has(words: Sequence[str], window: str) -> bool:
+    for word in words:  # noqa: SIM110  # a loop: any() would make a generator for each of 100,000 answers
+        if word in window:
+            return True
+    return False
 
 
 def published(text: str) -> str:

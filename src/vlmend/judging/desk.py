@@ -48,7 +48,7 @@ class Desk:
         found = model or self.model
         if not found:
             raise UsageError(f"judge {judge} asks a model; name it with --judge-model, such as openai:NAME@URL")
-        if self.tested.model and found.removeprefix("hf:") == self.tested.model.removeprefix("hf:"):
+        if self.tested.model and _plain(found) == _plain(self.tested.model):
             raise UsageError(_self(judge, found))
         if found in self.tested.rewards:
             raise UsageError(
@@ -67,6 +67,11 @@ class Desk:
 
 
 _BY_NAME = "if that is what you want, say so: --judge '{judge}' with allow_self=yes"
+
+
+def _plain(model: str) -> str:
+    """A model's name without settings."""
+    return model.removeprefix("hf:").partition("?")[0]
 
 
 def _self(judge: str, model: str) -> str:

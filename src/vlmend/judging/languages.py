@@ -64,10 +64,18 @@ OPENINGS: dict[str, str] = {
     "hi": r"(?:मदद|सहायता|जानकारी|उत्तर|जवाब|प्रदान|अनुरोध)[^।!?]{0,30}(?:नहीं (?:कर|दे|करूँगा|करूंगा|दूँगा|दूंगा)|असमर्थ)",
 }
 
+# Any refusal in a language that ASCII can write has one of these.
+NEEDED = (
+    *("nicht", " kein", "no pu", "no pod", "no voy", "no me es", "no est", "no es pos", "je ne ", "impossible"),
+    *("non poss", "non pot", "non sono", "non int", "non ", " niet", " geen", "nie m", "nie b", "nie j"),
+    *("bilgi veremem", "bunu yapamam", "cevap veremem"),
+)
 PATTERN = re.compile("|".join(OPENINGS.values()))
 
 
 def declines(opening: str) -> str:
     """The words of a lower-cased opening that decline in one of these languages, or the empty string."""
+    if opening.isascii() and not any(word in opening for word in NEEDED):
+        return ""
     found = PATTERN.search(opening)
     return found.group(0).strip() if found else ""

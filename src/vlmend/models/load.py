@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,11 @@ from torch import nn
 
 from vlmend.config import LoraSettings, ModelConfig
 from vlmend.errors import ModelError
-from vlmend.manifest import file_hash
 from vlmend.models.codec import Codec
 from vlmend.models.parts import Trainable, count, language_linears, owner
+from vlmend.models.places import adapter_folder, locate, weights_hash
 from vlmend.types import digest
 
-EMBEDDED = "world"
 BASE_FILE = "vlmend_base.json"  # beside an adapter: hash of the weights it was tuned on
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,11 +49,11 @@ def load(config: ModelConfig, *, for_training: bool = False) -> Loaded:
     Raises ModelError with one line when the model or adapter is missing, is not image-text-to-text, or does not fit.
     """
     folder = locate(config.name)
-    adapter = _adapter_folder(config.adapter) if config.adapter else None
+    adapter = adapter_folder(config.adapter) if config.adapter else None
     model, processor = _base(config, folder, for_training)
     codec = Codec(processor, model.config, model.generation_config)
-    base = _weights(folder, config.revision)
-    added = _weights(str(adapter), None) if adapter else None
+    base = weights_hash(folder, config.revision)
+    added = weights_hash(str(adapter), None) if adapter else None
     fingerprint = digest(base, added, codec.fingerprint, str(model.dtype), config.quantization)
     if adapter:
         _check_base(adapter, base, config.name)
@@ -73,25 +72,6 @@ def save(loaded: Loaded, folder: Path) -> None:
     loaded.codec.processor.save_pretrained(folder)
     if loaded.has_adapter:
         (folder / BASE_FILE).write_text(json.dumps({"base_weights": loaded.base}) + "\n", encoding="utf-8")
-
-
-def locate(name: str) -> str:
-    """A model name as transformers takes it: the embedded model's folder, a folder, or a Hugging Face id."""
-    if name == EMBEDDED:
-        from vlmend.world import WEIGHTS
-
-        return str(WEIGHTS)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            hint = "; it holds an adapter, so write BASE+ADAPTER" if (path / "adapter_config.json").exists() else ""
-            raise ModelError(f"model folder {name} has no config.json{hint}")
-        return str(path)
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(
-            f"no model {name!r}: it is neither {EMBEDDED!r}, nor a folder, nor a Hugging Face id (owner/name)"
-        )
-    return name
 
 
 def device_of(name: str) -> torch.device:
@@ -208,14 +188,6 @@ def _top_modules(model: nn.Module, parts: list[Any]) -> list[str]:
     return tops
 
 
-def _adapter_folder(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not (path / "adapter_config.json").is_file():
-        what = "has no adapter_config.json" if path.is_dir() else "does not exist"
-        raise ModelError(f"adapter folder {name} {what}")
-    return path
-
-
 def _check_base(adapter: Path, base: str, name: str) -> None:
     """Refuse an adapter of ours that was tuned on other weights, even where its shapes would fit."""
     try:
@@ -257,21 +229,6 @@ def _quiet_peft() -> Generator[None]:
         warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
-
-
-def _weights(folder: str, revision: str | None) -> str:
-    """Hash of all weight files of a folder or of a downloaded Hugging Face model."""
-    path = Path(folder)
-    if not path.is_dir():
-        from huggingface_hub import snapshot_download
-
-        path = Path(snapshot_download(folder, revision=revision, local_files_only=True))
-    return digest([[p.name, file_hash(p)] for p in _weight_files(path)])
-
-
-def _weight_files(folder: Path) -> Iterator[Path]:
-    names = ("*.safetensors", "pytorch_model*.bin", "config.json", "adapter_config.json")
-    yield from sorted({p for pattern in names for p in folder.glob(pattern)})
 
 
 def _first_line(error: BaseException) -> str:

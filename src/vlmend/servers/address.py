@@ -52,13 +52,17 @@ class Address:
         return self.host in LOOPBACK
 
 
+def check_variable(name: str) -> None:
+    """Raise ModelError for what cannot be a variable's name, without repeating it: it may be a key itself."""
+    if name and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ModelError("openai: key_env names an environment variable, such as OPENAI_API_KEY; keys go nowhere else")
+
+
 def key_of(address: Address, key_env: str) -> str:
     """The key, or nothing. OPENAI_API_KEY goes to OpenAI only; any other server gets the key that `key_env` names.
 
-    Raises ModelError when a variable is named that is not set, and never repeats what may be a key itself.
+    Raises ModelError when the variable is not set.
     """
-    if key_env and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", key_env):
-        raise ModelError("openai: key_env names an environment variable, such as OPENAI_API_KEY; keys go nowhere else")
     name = key_env or (OPENAI_KEY if address.host == OPENAI_HOST else "")
     key = os.environ.get(name, "").strip() if name else ""
     if name and not key:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
-from functools import partial
+from dataclasses import asdict, fields
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ def response_from_json(row: Row) -> Response:
 
 def verdict_to_json(verdict: Verdict, example_id: str) -> Row:
     """A verdict as plain data, with the example it was given for: two examples may share one response."""
-    return {"example_id": example_id, **asdict(replace(verdict, labels=dict(verdict.labels)))}
+    row = {name: getattr(verdict, name) for name in _names(Verdict)}
+    return {"example_id": example_id, **row, "labels": dict(verdict.labels)}
 
 
 def verdict_from_json(row: Row) -> Verdict:
@@ -35,7 +36,7 @@ def verdict_from_json(row: Row) -> Verdict:
 
 def example_to_json(example: Example) -> Row:
     """An example as plain data; an image is its content hash and, when it is a file, its absolute path."""
-    row = {f.name: getattr(example, f.name) for f in fields(Example)}
+    row = {name: getattr(example, name) for name in _names(Example)}
     prompt = [{"role": m.role, "parts": [_part_to_json(p) for p in m.parts]} for m in example.prompt]
     return {**row, "prompt": prompt, "answers": list(example.answers), "meta": dict(example.meta)}
 
@@ -75,7 +76,13 @@ def record_from_json(row: Row, images: Path | None = None) -> Record:
 
 def _known(row: Row, noun: type[Any]) -> Row:
     """The row's keys that are fields of the noun, so that newer files with more keys still open."""
-    return {f.name: row[f.name] for f in fields(noun) if f.name in row}
+    return {name: row[name] for name in _names(noun) if name in row}
+
+
+@cache
+def _names(noun: type[Any]) -> tuple[str, ...]:
+    """A noun's fields. Asking a dataclass for them takes longer than making one."""
+    return tuple(f.name for f in fields(noun))
 
 
 def _part_to_json(part: Part) -> str | Row:

@@ -164,7 +164,7 @@ def _awaited(item: Asked, responses: Mapping[str, Response]) -> Response:
     stored = responses.get(item.response_id)
     if stored is None:
         return Response(item.response_id, item.example.id, "", Finish.FAILED, why="no response is stored")
-    return replace(stored, example_id=item.example.id)
+    return stored if stored.example_id == item.example.id else replace(stored, example_id=item.example.id)
 
 
 def _read(path: Path, entry: Callable[[Row], tuple[K, V]]) -> dict[K, V]:

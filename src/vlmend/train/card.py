@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from vlmend.config import Recipe
-from vlmend.models.load import EMBEDDED
+from vlmend.models.places import EMBEDDED
 from vlmend.registry import Spec
 
 ADAPTER = """\

@@ -1,0 +1,116 @@
+"""What commands that ask servers share: a budget, a price file, batches, a dry run, and what was spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmend.cli._common import print_json
+from vlmend.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlmend.evaluate.run import EvalConfig
+    from vlmend.money import Purse
+    from vlmend.types import Backend
+
+Budget = Annotated[
+    str,
+    typer.Option(help="Stop before more than this is spent: 2.50 (money), 500calls or 2Mtokens.", show_default=False),
+]
+PriceFile = Annotated[
+    Path | None, typer.Option("--prices", help="YAML file of prices per million tokens.", show_default=False)
+]
+Batch = Annotated[bool, typer.Option("--batch", help="Through the provider's batch files: cheaper, up to a day.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost; ask nothing.")]
+
+
+def backend(config: EvalConfig, budget: str, prices: Path | None, batch: bool) -> Backend | None:
+    """The server that the options are for; None where there are none, so that the model is loaded as ever."""
+    from vlmend.registry import backends
+
+    options = {"budget": budget, "prices": str(prices) if prices else "", "batch": "yes" if batch else ""}
+    given = [f"{name}={value}" for name, value in options.items() if value]
+    if not config.model.startswith("openai:"):
+        if given:
+            raise UsageError(f"--{given[0].partition('=')[0]} is for models on servers (openai:NAME@URL)")
+        return None
+    joint = "&" if "?" in config.model else "?"
+    return backends.from_spec(config.model + (joint + "&".join(given) if given else ""))
+
+
+def dry_run(
+    config: EvalConfig, suites: Sequence[str], server: Backend | None, prices: Path | None, as_json: bool
+) -> None:
+    """Print the estimate."""
+    from vlmend.evaluate.estimate import expected
+    from vlmend.money import Purse, load_prices
+    from vlmend.registry import backend_for
+
+    chosen = server or backend_for(config.model)
+    model = getattr(chosen, "name", config.model)
+    purse = expected(config, suites, chosen, model, Purse(load_prices(prices), dry=True))
+    if as_json:
+        print_json(purse.to_json())
+        return
+    typer.echo(_expected(purse, model))
+
+
+def whole_plan(config: EvalConfig, suites: Sequence[str], server: Backend | None) -> Purse:
+    """What answers from a server and the judges would cost together."""
+    from vlmend.evaluate.estimate import expected
+    from vlmend.evaluate.run import plan
+
+    purse = plan(config, suites)
+    return expected(config, suites, server, getattr(server, "name", config.model), purse) if server else purse
+
+
+def purse_of(server: Backend | None) -> Purse | None:
+    """What a server's budget is kept in, so that judges pay from the same."""
+    account = getattr(server, "account", None)
+    return account.purse if account else None
+
+
+def show_bill(purse: Purse, as_json: bool) -> None:
+    """What was spent, or what a dry run expects to be."""
+    if as_json:
+        print_json(purse.to_json())
+        return
+    for line in purse.lines():
+        typer.echo(line)
+
+
+def tell_all_spent(purse: Purse) -> None:
+    """A line on stderr for every model that was paid, and for what was known."""
+    if purse.spent or purse.known:
+        for line in purse.lines():
+            typer.echo(f"spent: {line}", err=True)
+
+
+def tell_spent(server: Backend | None) -> None:
+    """One line on stderr about what a server was paid."""
+    account = getattr(server, "account", None)
+    row: dict[str, Any] = account.purse.to_json()["models"].get(account.model, {}) if account else {}
+    if not account or not row.get("calls"):
+        return
+    cost = _money(row["cost"], account.purse)
+    typer.echo(f"spent: {row['calls']} calls, {row['input_tokens']} + {row['output_tokens']} tokens, {cost}", err=True)
+
+
+def _expected(purse: Purse, model: str) -> str:
+    row: dict[str, Any] = purse.to_json()["models"].get(model, {})
+    if not row:
+        return f"{model}: nothing to ask, all {purse.known} answers are there"
+    return (
+        f"{model}: {row['calls']} calls ({purse.known} answers are there), about {row['input_tokens']} + "
+        f"{row['output_tokens']} tokens, at most {row['most_tokens']}; "
+        f"about {_money(row['cost'], purse)}, at most {_money(row['most_cost'], purse)}"
+    )
+
+
+def _money(amount: float | None, purse: Purse) -> str:
+    if amount is None:
+        return f"an unknown cost (no price in {purse.prices.path})"
+    return f"{amount:.2f} {purse.prices.currency}"

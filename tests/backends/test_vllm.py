@@ -1,0 +1,132 @@
+"""vLLM cannot run here: a stand-in takes only names that both vLLM 0.20.0 and 0.33.0 know, and records the calls."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from vlmend import data
+from vlmend.backends.vllm import Vllm
+from vlmend.errors import ConfigError, ModelError
+from vlmend.registry import backend_for
+from vlmend.types import Decoding, Example, Finish, Message
+
+NAMES: dict[str, list[str]] = json.loads(Path(__file__).with_name("vllm_contract.json").read_text())["names"]
+
+
+def checked(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    unknown = set(given) - set(NAMES[kind])
+    assert not unknown, f"{kind} has no {unknown}"
+    return given
+
+
+class Engine:
+    made: ClassVar[list[dict[str, Any]]] = []
+    chats: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        Engine.made.append(checked("LLM", {"model": model, **settings}))
+
+    def chat(self, messages: list[Any], sampling_params: list[Any], **rest: Any) -> list[Any]:
+        checked("LLM.chat", {"messages": messages, "sampling_params": sampling_params, **rest})
+        Engine.chats.append({"messages": messages, "sampling": sampling_params, **rest})
+        if any("too long" in json.dumps(m) for m in messages):
+            raise ValueError("the prompt is too long")
+        return [
+            SimpleNamespace(prompt_token_ids=[1, 2, 3], outputs=[
+                SimpleNamespace(index=i, text=f"<think>hm</think>answer {i}", token_ids=[5, 6], finish_reason="stop")
+                for i in range(how.n)
+            ])
+            for how in sampling_params
+        ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, lora, request, params = (ModuleType(n) for n in ("vllm", "vllm.lora", "vllm.lora.request", "vllm.params"))
+    fake.LLM = Engine  # type: ignore[attr-defined]
+    fake.SamplingParams = lambda **given: SimpleNamespace(**checked("SamplingParams", given))  # type: ignore[attr-defined]
+    request.LoRARequest = lambda *given: SimpleNamespace(**dict(zip(  # type: ignore[attr-defined]
+        ("lora_name", "lora_int_id", "lora_path"), given, strict=True)))  # fmt: skip
+    params.StructuredOutputsParams = lambda **given: SimpleNamespace(  # type: ignore[attr-defined]
+        **checked("StructuredOutputsParams", given)
+    )
+    for name, module in (
+        ("vllm", fake), ("vllm.lora", lora), ("vllm.lora.request", request), ("vllm.sampling_params", params),
+    ):  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, module)
+    Engine.made.clear()
+    Engine.chats.clear()
+
+
+def scenes(n: int) -> list[Example]:
+    return list(data.load("world#test").examples)[:n]
+
+
+def test_every_example_and_sample_is_answered_once() -> None:
+    backend: Any = backend_for("vllm:world?window=2")
+    decoding = Decoding(do_sample=True, num_return_sequences=3, first_sample=2, seed=1)
+    found = list(backend.generate(scenes(5), decoding))
+    assert {(r.example_id, r.sample) for r in found} == {(e.id, s) for e in scenes(5) for s in (2, 3, 4)}
+    assert len({r.id for r in found}) == 15
+    assert {(r.text, r.reasoning, r.finish, r.tokens, r.prompt_tokens) for r in found if r.sample == 3} == {
+        ("answer 1", "hm", Finish.STOP, 2, 3)
+    }
+    assert [len(c["messages"]) for c in Engine.chats] == [2, 2, 1]
+    assert len({how.seed for c in Engine.chats for how in c["sampling"]}) == 5
+
+
+def test_pictures_prefixes_and_no_defaults_of_the_model() -> None:
+    list(Vllm("world").generate(scenes(1), Decoding(max_new_tokens=9)))
+    made, how = Engine.made[0], Engine.chats[0]["sampling"][0]
+    assert made["limit_mm_per_prompt"] == {"image": 1}
+    assert made["enable_prefix_caching"] is True
+    assert made["generation_config"] == "vllm"
+    assert (how.temperature, how.max_tokens, how.repetition_penalty) == (0.0, 9, 1.0)
+    kinds = [part["type"] for part in Engine.chats[0]["messages"][0][0]["content"]]
+    assert kinds == ["image_url", "text"]
+
+
+def test_more_pictures_than_laid_out_for_are_refused() -> None:
+    backend = Vllm("world")
+    one = scenes(1)[0]
+    list(backend.generate([one], Decoding()))
+    two = replace(one, prompt=(Message("user", (*one.images, *one.images, "Compare.")),))
+    with pytest.raises(ModelError, match="images=2"):
+        list(backend.generate([two], Decoding()))
+
+
+def test_one_bad_prompt_does_not_spoil_the_others() -> None:
+    examples = [Example(str(i), (Message("user", ("too long" if i == 1 else "fine",)),)) for i in range(3)]
+    found = {r.example_id: r for r in Vllm("world").generate(examples, Decoding())}
+    assert [found[n].finish for n in "012"] == [Finish.STOP, Finish.FAILED, Finish.STOP]
+    assert "too long" in found["1"].why
+
+
+def test_adapters(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 12}')
+    backend = Vllm(f"world+{tmp_path}")
+    list(backend.generate(scenes(1), Decoding()))
+    assert Engine.made[0]["max_lora_rank"] == 16
+    assert Engine.chats[0]["lora_request"].lora_path == str(tmp_path)
+    assert backend.fingerprint != Vllm("world").fingerprint
+    (tmp_path / "adapter_config.json").write_text('{"r": 12, "modules_to_save": ["projector"]}')
+    with pytest.raises(ModelError, match="merge"):
+        list(Vllm(f"world+{tmp_path}").generate(scenes(1), Decoding()))
+
+
+def test_schemas_go_along_and_beams_are_refused() -> None:
+    list(Vllm("world").generate(scenes(1), Decoding(schema='{"type": "object"}')))
+    assert Engine.chats[0]["sampling"][0].structured_outputs.json == {"type": "object"}
+    with pytest.raises(ConfigError, match="num_beams"):
+        list(Vllm("world").generate(scenes(1), Decoding(num_beams=2)))
+
+
+def test_without_vllm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ModelError, match=r"vlmend\[vllm\]"):
+        list(Vllm("world").generate(scenes(1), Decoding()))
