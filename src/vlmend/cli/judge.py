@@ -77,7 +77,3 @@ def run(
 
 app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
 app.command("train", short_help="Train a small judge on labeled answers.")(train)
-
-
-app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)
-app.command("train", short_help="Train a small judge on labeled answers.")(train)
