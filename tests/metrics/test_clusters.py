@@ -162,6 +162,18 @@ def test_statistics_know_no_worst_case() -> None:
     assert (once.value, once.low) == (1.0, None)
 
 
+def test_strata_are_all_there_in_every_draw() -> None:
+    """A sum over categories, all answers right in each: whatever is drawn, the sum is the same."""
+    total = Statistic(
+        "total", "", rates.everything, lambda r: r.example.category, lambda rows: float(len(set(rows))), scale=(0, 4)
+    )
+    records = [record(f"{'abcd'[i // 3]}{i}", True) for i in range(12)]
+    found = rates.measure(records, replace(total, stratum=lambda r: r.example.category))
+    assert (found.value, found.low, found.high) == (4.0, 4.0, 4.0)
+    assert (rates.measure(records, total).low or 4) < 4.0  # drawn freely, categories would be missing
+    assert rates.measure(records[:1] + records[3:], replace(total, stratum=rates.cluster)).low is None
+
+
 def test_nothing_scored_is_none() -> None:
     for measure in (MEAN, Statistic("s", "", rates.everything, lambda r: None, lambda rows: 1.0)):
         found = rates.measure([record("a", None)], measure)

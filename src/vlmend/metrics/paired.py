@@ -166,9 +166,8 @@ def change(pairs: Iterable[Two], metric: Measure) -> Change | Shift:
     asked = [p for p in pairs if metric.applies(p.before.example)]
     if isinstance(metric, Metric):
         return _change(asked, metric)
-    outcomes = [(metric.outcome(p.before), metric.outcome(p.after), _cluster(p, metric)) for p in asked]
-    scored = [(b, a, name) for b, a, name in outcomes if b is not None and a is not None]
-    return _shift(metric, scored, len(outcomes) - len(scored))
+    scored = [p for p in asked if metric.outcome(p.before) is not None and metric.outcome(p.after) is not None]
+    return _shift(metric, scored, len(asked) - len(scored))
 
 
 def _cluster(two: Two, metric: Score | Statistic) -> str:
@@ -210,7 +209,7 @@ def _units(asked: Sequence[Two], metric: Metric) -> list[tuple[bool | None, bool
     ]
 
 
-def _shift(metric: Score | Statistic, scored: Sequence[tuple[Any, Any, str]], unscored: int) -> Shift:
+def _shift(metric: Score | Statistic, scored: Sequence[Two], unscored: int) -> Shift:
     def compute(rows: Sequence[Any]) -> float | None:
         if not rows:
             return None
@@ -220,13 +219,15 @@ def _shift(metric: Score | Statistic, scored: Sequence[tuple[Any, Any, str]], un
         before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
         return None if before is None or after is None else after - before
 
-    rows, names = [(b, a) for b, a, _ in scored], [name for _, _, name in scored]
+    rows = [(metric.outcome(p.before), metric.outcome(p.after)) for p in scored]
+    names = [_cluster(p, metric) for p in scored]
     before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
     if isinstance(metric, Score):
         differences = [a - b for b, a in rows]
         interval, p = bootstrap_mean(differences, names), random_flip(summed(differences, names))
     else:
-        interval = bootstrap(rows, names, difference) if metric.resample else None
+        strata = [metric.stratum(p.before) for p in scored] if metric.stratum else []
+        interval = bootstrap(rows, names, difference, strata) if metric.resample else None
         p = _swapped(rows, names, difference)
     low, high = interval or (None, None)
     return Shift(metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale)
