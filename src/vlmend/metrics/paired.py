@@ -219,7 +219,7 @@ def _shift(metric: Score | Statistic, scored: Sequence[Two], unscored: int) -> S
         before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
         return None if before is None or after is None else after - before
 
-    rows = [(metric.outcome(p.before), metric.outcome(p.after)) for p in scored]
+    rows: list[tuple[Any, Any]] = [(metric.outcome(p.before), metric.outcome(p.after)) for p in scored]
     names = [_cluster(p, metric) for p in scored]
     before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
     if isinstance(metric, Score):
