@@ -191,3 +191,12 @@ def test_difference_of_clusters() -> None:
 
 def test_rate_without_clusters_is_as_before() -> None:
     assert Rate(1, 2, 0, 0.1, 0.9).clusters == 0
+
+
+@pytest.mark.parametrize("n", range(2, 400, 7))
+def test_all_or_none_of_any_number_ends_at_one_or_zero(n: int) -> None:
+    sizes = [1 + i % 3 for i in range(n)]
+    for successes, edge, at in ((sizes, 1, 1.0), ([0] * n, 0, 0.0)):
+        interval = clustered(successes, sizes)
+        assert interval is not None
+        assert interval[edge] == at
