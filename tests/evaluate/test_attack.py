@@ -113,6 +113,13 @@ def test_variants_are_named_by_id_and_know_where_they_come_from() -> None:
     assert BEFORE.origin == "e"
 
 
+def test_an_example_may_say_where_its_picture_comes_from() -> None:
+    labeled = replace(BEFORE, meta={"origin": "bad_ads"})  # as VLGuard's do
+    made = [replace(variant("a", "One?"), meta={**labeled.meta, "variant": "a"})]
+    [found] = attacked([Any_(lambda _: made, frozenset({"text"}))], [labeled])
+    assert (labeled.origin, found.origin, found.meta["origin"]) == ("e", "e", "bad_ads")
+
+
 def test_variants_of_variants_keep_their_origin() -> None:
     chain = [attacks.from_spec("one_word:what,share"), attacks.from_spec("role_play?n=2")]
     found = attacked(chain, [BEFORE])

@@ -294,7 +294,7 @@ def test_compare_refuses_strangers(vlguard: Path, tmp_path: Path) -> None:
         compare(tmp_path / "a", tmp_path / "gone")
 
 
-@pytest.mark.parametrize("model", ["openai:gpt@http://x", "srcipted:refuse", "hf:", ""])
+@pytest.mark.parametrize("model", ["opnai:gpt@http://x", "srcipted:refuse", "hf:", ""])
 def test_models_that_are_not_there(model: str) -> None:
     with pytest.raises(UsageError):
         backend_for(model)
