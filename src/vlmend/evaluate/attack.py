@@ -1,7 +1,7 @@
 """Attack examples, and hold each attack to its word: what it says it leaves alone must come back untouched.
 
-Variants are named here: `id@name`, with the id they come from in `meta["variant_of"]`. Variants that ask the same are one,
-and a variant that asks what was asked before is marked, not hidden.
+Variants are named here: `id@name`, with the id they come from in `meta["variant_of"]`. Variants that ask the same are
+one, and a variant that asks what was asked before is marked, not hidden.
 """
 
 from __future__ import annotations
