@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from tests.data.files import REAL, png, write_jsonl, write_vlguard
 from vlmend.cli.data import app
-from vlmend.cli.data._common import mapped, watched
+from vlmend.cli.data._common import mapped
 from vlmend.data.dataset import read_any
+from vlmend.data.progress import watched
 from vlmend.errors import DataError, UsageError
 from vlmend.registry import sources
 
@@ -136,7 +137,7 @@ def test_what_takes_long_is_counted_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ticks = iter(range(0, 1000, 10))
-    monkeypatch.setattr("vlmend.cli.data._common.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("vlmend.data.progress.time.monotonic", lambda: next(ticks))
     assert len(list(watched(range(5), "rows read:"))) == 5
     out, err = capsys.readouterr()
     assert out == ""

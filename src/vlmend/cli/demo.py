@@ -61,6 +61,7 @@ def demo(
     Needs no network, no GPU and no key. Interrupted, the same command goes on where it was.
     """
     started = time.monotonic()
+    import torch
     from rich.console import Console
 
     from vlmend.cli.mirage import show_cards
@@ -68,6 +69,7 @@ def demo(
     from vlmend.report import build
     from vlmend.train.run import tune
 
+    torch.set_num_threads(1)  # the model is so small that a second thread waits more than it works
     console = Console(stderr=True)
     size, folder = (QUICK, out / "quick") if quick else (FULL, out)
     models = {BASE: "world"}

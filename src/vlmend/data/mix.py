@@ -15,6 +15,7 @@ from vlmend.config import DataConfig, MixPart
 from vlmend.data import placeholder
 from vlmend.data.dataset import Dataset, read_any, refuse_duplicates, with_pictures
 from vlmend.data.preferences import sides
+from vlmend.data.progress import watched
 from vlmend.errors import DataError
 from vlmend.types import Example, Pair, Role
 
@@ -76,7 +77,7 @@ def _pool(part: MixPart) -> tuple[Example, ...]:
     limits = [name for name in ("n", "fraction", "ratio") if getattr(part, name) is not None]
     if len(limits) > 1:
         raise DataError(f"mix part {part.source} sets both {' and '.join(limits)}; one of them limits a part")
-    items = tuple(read_any(part.source))
+    items = tuple(watched(read_any(part.source), f"{part.source}: examples read:"))
     if any(isinstance(item, Pair) for item in items) and (limits or part.role):
         raise DataError(
             f"mix part {part.source} holds preference pairs, each shown as two examples; "

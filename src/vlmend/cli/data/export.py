@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vlmend.cli._common import Json, print_json
-from vlmend.cli.data._common import Map, mapped, watched
+from vlmend.cli.data._common import Map, mapped
 
 
 class Format(StrEnum):
@@ -37,6 +37,7 @@ def export(
     """Write SOURCE for another program, labels included. The sources jsonl and hf read what is written."""
     from vlmend.data import export
     from vlmend.data.dataset import read_any
+    from vlmend.data.progress import watched
     from vlmend.errors import UsageError
 
     if format_ is Format.VLGUARD_AS_CODED:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmend.cli._common import Json, print_json
-from vlmend.cli.data._common import Map, mapped, watched
+from vlmend.cli.data._common import Map, mapped
 
 if TYPE_CHECKING:
     from vlmend.types import Example, Pair
@@ -37,6 +37,7 @@ def show(
     sheet: Annotated[int, typer.Option(min=1, help="Examples on the page.")] = 48,
 ) -> None:
     """Count what is in SOURCE: examples or pairs, pictures, labels, lengths. Works where the pictures are absent."""
+    from vlmend.data.progress import watched
     from vlmend.data.slices import parse_split
     from vlmend.data.summary import Spread, Summary
     from vlmend.registry import Spec
