@@ -231,7 +231,7 @@ def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Datas
     sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
     examples = [e for s in sets for e in s.examples]
     refuse_duplicates(examples, f"suite {config.suite}")
-    return limited(_about_metric(examples, suite, config.only), config.limit), sets
+    return list(_about_metric(limited(examples, config.limit), suite, config.only)), sets
 
 
 def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -> Sequence[Example]:

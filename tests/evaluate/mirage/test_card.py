@@ -182,3 +182,21 @@ def test_without_a_known_answer_nothing_can_leak() -> None:
 )
 def test_incoherent(text: str, senseless: bool) -> None:
     assert incoherent(text) is senseless
+
+
+def test_every_probe_is_about_what_a_limited_plain_run_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
+    config = MirageConfig(
+        models=("first",),
+        suite=f"world?n={N}",
+        out=tmp_path,
+        opening=("what",),
+        closing=("share",),
+        samples=0,
+        limit=16,
+    )
+    probed = mirage(config, quiet=True).results["first"]
+    plain = {r.example.id for r in probed["plain"].run.records()}
+    assert len(plain) == 16
+    asked = {r.example.origin for name in ("opened", "closed") for r in probed[name].run.records()}
+    assert asked == {name for name in plain if "utility" not in name}
