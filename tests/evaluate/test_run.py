@@ -67,6 +67,16 @@ def test_second_call_asks_nothing(
     assert second.metrics == first.metrics
 
 
+def test_a_model_that_has_to_be_loaded_is_announced(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(config(vlguard, tmp_path / "ready"))
+    assert "loading" not in capsys.readouterr().err
+    monkeypatch.setattr(Scripted, "ready", False, raising=False)
+    evaluate(config(vlguard, tmp_path / "r"))
+    assert capsys.readouterr().err.startswith("loading scripted:")
+
+
 def test_stages_alone_give_the_same(vlguard: Path, tmp_path: Path) -> None:
     whole = run(vlguard, tmp_path / "whole")
     setup = config(vlguard, tmp_path / "parts")

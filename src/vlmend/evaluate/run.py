@@ -209,6 +209,8 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     for warning in dict.fromkeys(filter(None, (s.warning for s in sets))):
         stages.say(warning, style="bold yellow")
     backend = backend or _backend(config)
+    if not getattr(backend, "ready", True):
+        stages.say(f"loading {config.model} …")
     examples = attacked(_aimed(chain, backend, config), chosen)
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
