@@ -17,6 +17,7 @@ from vlmend.errors import ConfigError, nearest
 from vlmend.types import Example, Role
 
 Module = Literal["vision_tower", "projector", "language_model"]
+Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 
 class Section(BaseModel):
@@ -41,8 +42,9 @@ class ModelConfig(Section):
 
     `name` is a Hugging Face id, a folder, or `world` (the embedded model). `train` names the modules that are
     tuned: with `tune: lora` the language model gets adapters and other named modules are tuned in full and saved
-    with the adapter; with `tune: full` the named modules are tuned in full. `family` holds options of the model's
-    family (see `vlmend list families`).
+    with the adapter; with `tune: full` the named modules are tuned in full, or of their weights only those whose dotted
+    name one of the patterns in `parameters` matches, such as `*.layers.[567].mlp.down_proj.weight`. `family` holds
+    options of the model's family (see `vlmend list families`).
     """
 
     name: str
@@ -56,6 +58,7 @@ class ModelConfig(Section):
     trust_remote_code: bool = False
     tune: Literal["lora", "full"] = "lora"
     train: tuple[Module, ...] = ("language_model",)
+    parameters: Words = ()
     lora: LoraSettings = LoraSettings()
 
     @classmethod
@@ -71,9 +74,6 @@ class ModelConfig(Section):
         return _validated(
             cls, {"name": name, "adapter": adapter or None, "family": given, **settings, **own}, f"model {spec}"
         )
-
-
-Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 
 class Filter(Section):
@@ -119,7 +119,12 @@ class DataConfig(Section):
 
 
 class TrainConfig(Section):
-    """Optimization; names and meanings are those of transformers' TrainingArguments."""
+    """Optimization; names and meanings are those of transformers' TrainingArguments.
+
+    A batch is of rows: a method that sets roles side by side shows one example of each in a row. `reference` is about
+    methods that compare with the model before tuning: it is scored `live` at every step, or once before the first
+    (`cached`), or as costs least memory (`auto`).
+    """
 
     learning_rate: float = Field(default=2e-4, gt=0)
     num_train_epochs: float = Field(default=1.0, gt=0)
@@ -136,6 +141,7 @@ class TrainConfig(Section):
     bf16: bool = False
     gradient_checkpointing: bool = False
     max_length: int | None = Field(default=None, gt=0, description="longer examples are an error, never cut")
+    reference: Literal["auto", "live", "cached"] = "auto"
     logging_steps: int = Field(default=10, gt=0)
     save_steps: int = Field(default=0, ge=0, description="checkpoint every so many steps; 0: only at the end")
     save_total_limit: int = Field(default=1, gt=0)
@@ -149,12 +155,31 @@ class OutputConfig(Section):
     dir: Path
 
 
+class PromptDecouple(Section):
+    """Keep what is forgotten answerable where it is harmless (arXiv 2502.12520).
+
+    `weight` of the term; None takes what was published for the method. `matched` shows each decouple example beside the
+    forgotten one it belongs to, `random` beside any.
+    """
+
+    weight: float | None = Field(default=None, gt=0)
+    pairing: Literal["matched", "random"] = "matched"
+
+
 class MethodConfig(BaseModel):
-    """An objective by name; all other keys are its own settings, checked by the registry."""
+    """An objective by name; `pd` adds a Prompt Decouple term; other keys are settings, checked by the registry."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = "sft"
+    pd: bool | PromptDecouple = False
+
+    @property
+    def prompt_decouple(self) -> PromptDecouple | None:
+        """The settings of the Prompt Decouple term, if there is one."""
+        if isinstance(self.pd, PromptDecouple):
+            return self.pd
+        return PromptDecouple() if self.pd else None
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -395,7 +395,8 @@ class Statistic:
     """A named number of all records together that is no mean over them, such as a gap between two kinds of records.
 
     `outcome` is what `compute` needs of a record, None for one that could not be scored; `compute` gives None where
-    that does not suffice. The interval resamples whole units: `unit`, or clusters where it is None. There is no
+    that does not suffice. The interval resamples whole units, `unit`, or clusters where it is None; within each
+    `stratum`, where all strata have to be there, as the categories whose scores are summed. There is no
     interval where `resample` is false, as where a record drawn twice would be compared with itself.
     """
 
@@ -407,6 +408,7 @@ class Statistic:
     better: Literal["low", "high"] = "high"
     scale: tuple[float, float] = (0.0, 1.0)
     unit: Callable[[Record], str] | None = None
+    stratum: Callable[[Record], str] | None = None
     resample: bool = True
 
 

@@ -52,11 +52,11 @@ def test_shares_of_micro_batches_add_up_to_the_mean_of_the_whole() -> None:
     two = _scored([-3.0, -5.0], [0, 0], [Role.UTILITY], [0.5], totals)
     mean = one.token_mean(one.logps) + two.token_mean(two.logps)
     torch.testing.assert_close(mean, torch.tensor((-7.0 + 0.5 * -8.0) / 4.0))
-    safety = one.token_mean(one.logps, Role.SAFETY) + two.token_mean(two.logps, Role.SAFETY)
+    safety = sum(s.token_mean(s.logps) for s in (one.only(Role.SAFETY), two.only(Role.SAFETY)))
     torch.testing.assert_close(safety, torch.tensor(-7.0 / 3.0))
-    sums = one.per_example(one.logps)
+    sums = one.sums(one.logps)
     assert sums.tolist() == [-3.0, -4.0]
-    examples = one.example_mean(sums) + two.example_mean(two.per_example(two.logps))
+    examples = one.example_mean(sums) + two.example_mean(two.sums(two.logps))
     torch.testing.assert_close(examples, torch.tensor((-7.0 + 0.5 * -8.0) / 2.5))
 
 
@@ -64,7 +64,8 @@ def test_a_role_that_is_absent_contributes_zero_and_no_gradient() -> None:
     totals = Totals(tokens={Role.SAFETY: 1.0}, examples={Role.SAFETY: 1.0})
     logps = torch.tensor([-1.0], requires_grad=True)
     scored = Scored(logps, torch.tensor([0]), (Role.SAFETY,), torch.ones(1), totals)
-    share = scored.token_mean(logps, Role.FORGET)
+    absent = scored.only(Role.FORGET)
+    share = absent.token_mean(absent.logps)
     share.backward()
     assert share.item() == 0.0
     assert logps.grad is not None

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from tests.train.conftest import MakeRecipe, ready
 from vlmend.data.batches import Plan
 from vlmend.objectives.sft import Sft
-from vlmend.ops.scored import Loss, Scored
+from vlmend.ops.scored import Loss, Needs, Scored, Totals
 from vlmend.train.loop import Tuning, accumulate, encode, take_step
-from vlmend.train.scoring import Micro, count_totals, score, untuned
+from vlmend.train.reference import Live, untuned
+from vlmend.train.scoring import Micro, count_totals, score
 from vlmend.types import Role
 
 FULL = {"tune": "full"}
@@ -34,7 +35,8 @@ def pieces(run: Tuning, sizes: list[int], weights: list[float] | None = None) ->
     weights = weights or [1.0] * len(examples)
     window, at = [], 0
     for size in sizes:
-        window.append(Micro(run.codec.encode_training(examples[at : at + size]), tuple(weights[at : at + size])))
+        batch = run.codec.encode_training(examples[at : at + size])
+        window.append(Micro(batch, tuple(weights[at : at + size]), batch))
         at += size
     return window
 
@@ -119,12 +121,13 @@ def test_an_example_of_weight_zero_is_as_if_it_were_not_there(make_recipe: MakeR
 class ByRole:
     """Token mean of one role, example mean of another: every denominator in one objective."""
 
-    needs_reference: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs(((Role.SAFETY, Role.UTILITY),))
 
     def __call__(self, policy: Scored, reference: Scored | None = None) -> Loss:
         del reference
-        safety = policy.token_mean(-policy.logps, Role.SAFETY)
-        utility = 0.5 * policy.example_mean(-policy.per_example(policy.logps), Role.UTILITY)
+        one, two = policy.only(Role.SAFETY), policy.only(Role.UTILITY)
+        safety = one.token_mean(-one.logps)
+        utility = 0.5 * two.example_mean(-two.answer_logps)
         return Loss(safety + utility, {"safety": safety.detach(), "utility": utility.detach()})
 
 
@@ -140,7 +143,7 @@ def test_roles_have_their_own_means_and_parts_sum_to_the_loss(make_recipe: MakeR
     roles = [example.role for example in batch.examples]
     assert totals.examples[Role.SAFETY] == roles.count(Role.SAFETY) == 7
     assert totals.examples[Role.UTILITY] == 4
-    assert totals.of(totals.tokens, None) == int((batch.labels != -100).sum())
+    assert Totals.of(totals.tokens, None) == int((batch.labels != -100).sum())
     doubled = count_totals(pieces(run, [7, 4], [2.0] * 11), run.team)
     assert doubled.examples[Role.SAFETY] == 14
     assert doubled.tokens == {role: 2 * count for role, count in totals.tokens.items()}
@@ -149,7 +152,7 @@ def test_roles_have_their_own_means_and_parts_sum_to_the_loss(make_recipe: MakeR
 class Ratio(Sft):
     """Asks for the reference and tells how far the policy is from it."""
 
-    needs_reference: ClassVar[bool] = True
+    needs: ClassVar[Needs] = replace(Sft.needs, reference=Sft.needs.roles)
 
     def __call__(self, policy: Scored, reference: Scored | None = None) -> Loss:
         assert reference is not None
@@ -159,20 +162,21 @@ class Ratio(Sft):
 
 
 def test_the_reference_is_the_model_before_tuning(make_recipe: MakeRecipe) -> None:
-    run = replace(ready(make_recipe(model={"train": ["language_model", "projector"]})), objective=Ratio())
+    run = ready(make_recipe(model={"train": ["language_model", "projector"]}))
+    run = replace(run, objective=Ratio(), reference=Live(run.model, {}))
     window = pieces(run, [3])
     _, values = gradients(run, window)
     assert values["parts/gap"] == pytest.approx(0, abs=1e-9)
     totals = count_totals(window, run.team)
-    before = score(run.model, window[0], totals).logps.detach()
+    before = score(run.model, window[0].batch, window[0].weights, totals).logps.detach()
     with torch.no_grad():
         for p in run.trained.values():
             p.add_(0.3)
     moved, values = gradients(run, window)
     assert values["parts/gap"] > 1e-3
     assert moved.keys() == run.trained.keys()  # turning the adapter off and on left it trainable
-    with untuned(run.model) as model:
-        assert torch.allclose(score(model, window[0], totals).logps, before, atol=1e-6)
+    with untuned(run.model, {}) as model:
+        assert torch.allclose(score(model, window[0].batch, window[0].weights, totals).logps, before, atol=1e-6)
         assert not model.training
     assert run.model.training
 
@@ -218,5 +222,5 @@ def test_a_step_clips_its_gradient_says_its_true_norm_and_leaves_none(make_recip
 
 def test_a_process_without_an_example_shows_one_of_weight_zero(make_recipe: MakeRecipe) -> None:
     run = ready(make_recipe())
-    last = replace(run, plan=Plan(2, 2, processes=3), team=SimpleNamespace(rank=2))  # type: ignore[arg-type]
+    last = replace(run, plan=Plan((((0,), (1,)),), 2, processes=3), team=SimpleNamespace(rank=2))  # type: ignore[arg-type]
     assert [micro.weights for micro in encode(last, 0)] == [(0.0,)]

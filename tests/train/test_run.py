@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from tests.train.conftest import MakeRecipe, log_of, ready, tune
-from vlmend.errors import ConfigError, ModelError, StoreError
+from vlmend.errors import ModelError, StoreError
 from vlmend.models import load as models
-from vlmend.objectives.sft import Sft
 from vlmend.train.loop import Hooks, encode, optimize, take_step
 
 
@@ -167,11 +166,3 @@ def test_bf16_runs_and_stays_near(make_recipe: MakeRecipe) -> None:
     losses = [tune(r)[0].loss for r in (plain, half)]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]
-
-
-def test_a_method_with_a_reference_refuses_full_tuning(
-    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Sft, "needs_reference", True)
-    with pytest.raises(ConfigError, match=r"model\.tune: lora"):
-        tune(make_recipe(model={"tune": "full"}))

@@ -29,7 +29,8 @@ class InOrder(TyperGroup):
 
 
 ORDER = (
-    *("demo", "list", "data", "audit", "build", "tune", "eval", "generate", "judge", "score", "compare", "mirage"),
+    *("demo", "list", "data", "audit", "build", "tune", "sweep"),
+    *("eval", "generate", "judge", "score", "compare", "mirage"),
     *("report", "serve", "power", "bench"),
 )
 
@@ -54,7 +55,7 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import audit, compare, data, demo, eval, judge, list, mirage, power, report, serve, tune
+    from vlmend.cli import audit, compare, data, demo, eval, judge, list, mirage, power, report, serve, sweep, tune
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -66,6 +67,7 @@ def build() -> typer.Typer:
     app.add_typer(data.app)
     app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
+    app.command("sweep", short_help="Tune and evaluate recipes times settings.")(sweep.sweep)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
     app.command("generate", short_help="The first stage of eval alone: ask.")(eval.generate)
     app.add_typer(judge.app, short_help="The second stage of eval alone: judge.")

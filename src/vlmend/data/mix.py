@@ -7,14 +7,16 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlmend.config import DataConfig, MixPart
 from vlmend.data import placeholder
-from vlmend.data.dataset import Dataset, read, refuse_duplicates, with_pictures
+from vlmend.data.dataset import Dataset, read_any, refuse_duplicates, with_pictures
+from vlmend.data.preferences import sides
 from vlmend.errors import DataError
-from vlmend.types import Example
+from vlmend.types import Example, Pair, Role
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,13 @@ class Mix:
     examples: tuple[Example, ...]
     weights: tuple[float, ...]
     report: dict[str, Any]
+
+    def of_roles(self, roles: frozenset[Role]) -> Mix:
+        """Without examples of other roles; how many of each were left out goes to the report."""
+        kept = [(e, w) for e, w in zip(self.examples, self.weights, strict=True) if e.role in roles]
+        left_out = Counter(str(example.role) for example in self.examples if example.role not in roles)
+        report = {**self.report, "examples": len(kept), "left_out": dict(sorted(left_out.items()))}
+        return Mix(tuple(example for example, _ in kept), tuple(weight for _, weight in kept), report)
 
     @property
     def placeholders(self) -> int:
@@ -67,7 +76,14 @@ def _pool(part: MixPart) -> tuple[Example, ...]:
     limits = [name for name in ("n", "fraction", "ratio") if getattr(part, name) is not None]
     if len(limits) > 1:
         raise DataError(f"mix part {part.source} sets both {' and '.join(limits)}; one of them limits a part")
-    examples = tuple(example for example in read(part.source) if part.where(example))
+    items = tuple(read_any(part.source))
+    if any(isinstance(item, Pair) for item in items) and (limits or part.role):
+        raise DataError(
+            f"mix part {part.source} holds preference pairs, each shown as two examples; "
+            f"{(*limits, 'role')[0]} would part them: take a slice such as #train[:1000]"
+        )
+    rows = chain.from_iterable(sides(item) if isinstance(item, Pair) else (item,) for item in items)
+    examples = tuple(example for example in rows if part.where(example))
     if not examples:
         raise DataError(f"mix part {part.source} has no example left after its filter {part.where!r}")
     return examples

@@ -68,7 +68,7 @@ def clustered(successes: Sequence[float], sizes: Sequence[int]) -> tuple[float, 
     k = float(sum(successes))
     effective = n / design_effect(successes, sizes)
     z = _t95(m - 1) if m > 1 and 0 < k < n else Z95
-    return wilson(k * effective / n, effective, z)
+    return wilson(effective if k == n else k / n * effective, effective, z)
 
 
 def _t95(degrees: int) -> float:
@@ -133,21 +133,25 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> tup
 
 
 def bootstrap(
-    rows: Sequence[Row], clusters: Sequence[str], compute: Callable[[Sequence[Row]], float | None], times: int = 500
+    rows: Sequence[Row],
+    clusters: Sequence[str],
+    compute: Callable[[Sequence[Row]], float | None],
+    strata: Sequence[str] = (),
+    times: int = 500,
 ) -> tuple[float, float] | None:
-    """Percentile interval of any statistic of the rows, drawing whole clusters with replacement.
+    """Percentile interval of any statistic of the rows, drawing whole clusters with replacement, within each stratum.
 
-    None with fewer than two clusters, or where most draws leave the statistic undefined.
+    None with fewer than two clusters in a stratum, or where most draws leave the statistic undefined.
     """
-    groups: dict[str, list[Row]] = {}
-    for row, name in zip(rows, clusters, strict=True):
-        groups.setdefault(name, []).append(row)
-    if len(groups) < 2:
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row, name, stratum in zip(rows, clusters, strata or [""] * len(rows), strict=True):
+        groups.setdefault(stratum, {}).setdefault(name, []).append(row)
+    members = [[groups[s][name] for name in sorted(groups[s])] for s in sorted(groups)]
+    if not members or min(map(len, members)) < 2:
         return None
-    members = [groups[name] for name in sorted(groups)]
     rng = np.random.default_rng(SEED)
-    draws = (rng.integers(0, len(members), len(members)).tolist() for _ in range(times))
-    values = [compute([row for i in draw for row in members[i]]) for draw in draws]
+    draws = ([(m, rng.integers(0, len(m), len(m)).tolist()) for m in members] for _ in range(times))
+    values = [compute([row for m, places in draw for i in places for row in m[i]]) for draw in draws]
     found = [value for value in values if value is not None]
     return _ends(np.array(found)) if 2 * len(found) > times else None
 

@@ -166,9 +166,8 @@ def change(pairs: Iterable[Two], metric: Measure) -> Change | Shift:
     asked = [p for p in pairs if metric.applies(p.before.example)]
     if isinstance(metric, Metric):
         return _change(asked, metric)
-    outcomes = [(metric.outcome(p.before), metric.outcome(p.after), _cluster(p, metric)) for p in asked]
-    scored = [(b, a, name) for b, a, name in outcomes if b is not None and a is not None]
-    return _shift(metric, scored, len(outcomes) - len(scored))
+    scored = [p for p in asked if metric.outcome(p.before) is not None and metric.outcome(p.after) is not None]
+    return _shift(metric, scored, len(asked) - len(scored))
 
 
 def _cluster(two: Two, metric: Score | Statistic) -> str:
@@ -210,23 +209,25 @@ def _units(asked: Sequence[Two], metric: Metric) -> list[tuple[bool | None, bool
     ]
 
 
-def _shift(metric: Score | Statistic, scored: Sequence[tuple[Any, Any, str]], unscored: int) -> Shift:
+def _shift(metric: Score | Statistic, scored: Sequence[Two], unscored: int) -> Shift:
     def compute(rows: Sequence[Any]) -> float | None:
-        if isinstance(metric, Statistic):
-            return metric.compute(rows)
-        return sum(rows) / len(rows) if rows else None
+        if not rows:
+            return None
+        return metric.compute(rows) if isinstance(metric, Statistic) else sum(rows) / len(rows)
 
     def difference(rows: Sequence[tuple[Any, Any]]) -> float | None:
         before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
         return None if before is None or after is None else after - before
 
-    rows, names = [(b, a) for b, a, _ in scored], [name for _, _, name in scored]
+    rows: list[tuple[Any, Any]] = [(metric.outcome(p.before), metric.outcome(p.after)) for p in scored]
+    names = [_cluster(p, metric) for p in scored]
     before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
     if isinstance(metric, Score):
         differences = [a - b for b, a in rows]
         interval, p = bootstrap_mean(differences, names), random_flip(summed(differences, names))
     else:
-        interval = bootstrap(rows, names, difference) if metric.resample else None
+        strata = [metric.stratum(p.before) for p in scored] if metric.stratum else []
+        interval = bootstrap(rows, names, difference, strata) if metric.resample else None
         p = _swapped(rows, names, difference)
     low, high = interval or (None, None)
     return Shift(metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale)
@@ -263,6 +264,8 @@ def sign_flip(sums: Sequence[float]) -> tuple[float, float]:
     """
     sizes = [abs(int(value)) for value in sums if value]
     reach, observed = sum(sizes), abs(int(sum(sums)))
+    if not sizes:
+        return 1.0, 1.0
     if len(sizes) * reach > COUNTABLE:
         z = observed / math.sqrt(sum(size**2 for size in sizes))
         return math.erfc(z / math.sqrt(2)), math.erfc(z / math.sqrt(2))

@@ -35,7 +35,9 @@ def measure(records: Iterable[Record], what: Measure) -> Measured:
     else:
         names = [(what.unit or cluster)(r) for _, r in kept]
         value = what.compute(rows) if rows else None
-        interval = bootstrap(rows, names, what.compute) if what.resample and value is not None else None
+        strata = [what.stratum(r) for _, r in kept] if what.stratum else []
+        drawn = what.resample and value is not None
+        interval = bootstrap(rows, names, what.compute, strata) if drawn else None
     low, high = interval or (None, None)
     return Mean(
         value, n=len(rows), unscored=len(asked) - len(rows), low=low, high=high,

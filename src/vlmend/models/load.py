@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from vlmend.config import LoraSettings, ModelConfig
-from vlmend.errors import ModelError
+from vlmend.errors import ModelError, nearest
 from vlmend.models.codec import Codec
 from vlmend.models.parts import Trainable, count, language_linears, owner
 from vlmend.models.places import adapter_folder, locate, weights_hash
@@ -170,7 +171,11 @@ def _prepare(model: Any, config: ModelConfig) -> Any:
             raise ModelError("tune: full cannot train quantized weights; use tune: lora")
         model.requires_grad_(False)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(owner(name) in config.train)
+            named = not config.parameters or any(fnmatchcase(name, pattern) for pattern in config.parameters)
+            parameter.requires_grad_(named and owner(name) in config.train)
+        _check_patterns(model, config)
+    elif config.parameters:
+        raise ModelError("model.parameters goes with tune: full; with lora, lora.target_modules names what is adapted")
     elif not hasattr(model, "disable_adapter"):
         model = _with_lora(model, config)
     trained = count(model)
@@ -179,6 +184,17 @@ def _prepare(model: Any, config: ModelConfig) -> Any:
         raise ModelError(f"nothing to train in {', '.join(idle)}; this model has {', '.join(trained.total)}")
     model.train()
     return model
+
+
+def _check_patterns(model: nn.Module, config: ModelConfig) -> None:
+    """Raise ModelError for a pattern that names no parameter of the parts that are tuned."""
+    names = [name for name, _ in model.named_parameters() if owner(name) in config.train]
+    for pattern in config.parameters:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ModelError(
+                f"model.parameters: no weight of {', '.join(config.train)} is named {pattern!r}."
+                f"{nearest(pattern, names)} Names look like {names[0] if names else 'nothing'}"
+            )
 
 
 def _with_lora(model: Any, config: ModelConfig) -> Any:

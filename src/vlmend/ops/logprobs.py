@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlmend.ops.scored import Places
+
 IGNORE = -100
 
 
@@ -24,8 +26,31 @@ def answer_logps(logits: Tensor, labels: Tensor) -> TokenLogps:
     logits (B, T, V) at position t-1 predict the token at t; labels (B, T) are not shifted by the caller.
     Only the supervised positions are turned to fp32, so the cost is N x V, not B x T x V.
     """
-    targets = labels[:, 1:]
-    rows, positions = torch.nonzero(targets != IGNORE, as_tuple=True)
+    rows, positions = torch.nonzero(predicting(labels), as_tuple=True)
     picked = logits[rows, positions].float()
-    logps = -F.cross_entropy(picked, targets[rows, positions], reduction="none")
+    logps = -F.cross_entropy(picked, labels[rows, positions + 1], reduction="none")
     return TokenLogps(logps, rows)
+
+
+def predicting(labels: Tensor) -> Tensor:
+    """(B, T) whether the token after this position is supervised, so that this one's logits predict it."""
+    mask = torch.zeros_like(labels, dtype=torch.bool)
+    mask[:, :-1] = labels[:, 1:] != IGNORE
+    return mask
+
+
+def places(which: Places, labels: Tensor, attention_mask: Tensor, image_mask: Tensor) -> Tensor:
+    """(B, T) where to look: answer < text < no_bos < no_pad < all, each within the next (see `Look`)."""
+    real = attention_mask.bool()
+    first = real & (real.cumsum(dim=1) == 1)
+    match which:
+        case "answer":
+            return labels != IGNORE
+        case "text":
+            return real & ~first & ~image_mask
+        case "no_bos":
+            return real & ~first
+        case "no_pad":
+            return real
+        case "all":
+            return torch.ones_like(real)

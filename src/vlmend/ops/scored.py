@@ -7,13 +7,57 @@ accumulating k micro-batches then gives the gradient of one batch k times as lar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vlmend.types import Role
+
+Places = Literal["answer", "text", "no_bos", "no_pad", "all"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an objective wants to see beside log-probabilities, in examples of `roles` at the positions `places`.
+
+    Each of `places` holds the one before it: answer tokens; text, the prompt's too; pictures as well; the first token
+    as well, an attention sink that says nothing; padding as well, as some published code counts it.
+    `layer`: hidden states as that layer of the language model puts them out, by number or name. `vocabulary`: the whole
+    distribution; with places `answer`, that which predicts each answer token.
+    """
+
+    roles: frozenset[Role]
+    places: Places = "answer"
+    layer: int | str | None = None
+    vocabulary: bool = False
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective consumes; a run whose data or model cannot give it is refused before it starts.
+
+    streams: a row of a batch takes one example from each stream, of one of the stream's roles. Examples of other roles
+    are left out.
+    links: follower to leader; a follower is shown in the row of the leader it shares `meta["pair"]` with. In a `strict`
+    link every leader has exactly one follower.
+    reference: roles that are scored with the model before tuning as well.
+    decouple: the published weight of a Prompt Decouple term beside this objective.
+    """
+
+    streams: tuple[tuple[Role, ...], ...]
+    links: Mapping[Role, Role] = field(default_factory=dict[Role, Role])
+    strict: bool = False
+    reference: frozenset[Role] = frozenset()
+    look: Look | None = None
+    decouple: float = 1.0
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Every role that is used."""
+        return frozenset(role for stream in self.streams for role in stream)
 
 
 @dataclass(frozen=True)
@@ -22,10 +66,39 @@ class Totals:
 
     tokens: Mapping[Role, float]
     examples: Mapping[Role, float]
+    spots: Mapping[Role, float] = field(default_factory=dict[Role, float])
 
-    def of(self, unit: Mapping[Role, float], role: Role | None) -> float:
-        """The count of one role, or of all."""
-        return sum(unit.values()) if role is None else unit.get(role, 0.0)
+    @staticmethod
+    def of(unit: Mapping[Role, float], roles: frozenset[Role] | None) -> float:
+        """The count of some roles together, or of all."""
+        return sum(count for role, count in unit.items() if roles is None or role in roles)
+
+
+class Vocabulary:
+    """Unnormalized log-probabilities of all V tokens at M positions, to be read a few positions at a time."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._logits = logits
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        """(at most `size`, V) logits of one position after the other, in the model's own precision."""
+        yield from self._logits.split(size)
+
+    def at(self, index: Tensor) -> Vocabulary:
+        """Those of some of the positions."""
+        return Vocabulary(self._logits[index])
+
+
+@dataclass(frozen=True)
+class Spots:
+    """What was looked at: M positions, `owner[i]` is the example position i belongs to.
+
+    `states` (M, d) are hidden states in fp32, `vocabulary` the distributions, each if the objective asked for it.
+    """
+
+    owner: Tensor
+    states: Tensor | None = None
+    vocabulary: Vocabulary | None = None
 
 
 @dataclass(frozen=True)
@@ -33,7 +106,8 @@ class Scored:
     """The supervised tokens of E examples, flat: N tokens, `owner[i]` is the example token i belongs to.
 
     `logps` (N,) are natural-log probabilities in fp32, each of the token given all before it and the pictures.
-    `weights` (E,) multiply an example's tokens and the example itself in every mean.
+    `weights` (E,) multiply an example's tokens and the example itself in every mean. `within` are the roles that were
+    selected by `only`: all means are over them.
     """
 
     logps: Tensor
@@ -41,30 +115,86 @@ class Scored:
     roles: tuple[Role, ...]
     weights: Tensor
     totals: Totals
-    hidden: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    spots: Spots | None = None
+    within: frozenset[Role] | None = None
 
-    def _member(self, role: Role | None) -> Tensor:
-        """(E,) weight of each example if it has the role, else 0."""
-        if role is None:
-            return self.weights
-        has = torch.tensor([r == role for r in self.roles], device=self.weights.device)
-        return self.weights * has
+    def only(self, *roles: Role) -> Scored:
+        """The examples of these roles alone, in their order, with means over them alone."""
+        kept = [index for index, role in enumerate(self.roles) if role in roles]
+        place = torch.full((len(self.roles),), -1, device=self.owner.device)
+        place[kept] = torch.arange(len(kept), device=place.device)
+        owner = place[self.owner]
+        spots = self.spots and _at(self.spots, place)
+        return replace(
+            self,
+            logps=self.logps[owner >= 0],
+            owner=owner[owner >= 0],
+            roles=tuple(self.roles[index] for index in kept),
+            weights=self.weights[kept],
+            spots=spots,
+            within=frozenset(roles),
+        )
 
-    def per_example(self, values: Tensor) -> Tensor:
+    @property
+    def states(self) -> Tensor:
+        """(M, d) hidden states, in fp32, where the objective asked to look."""
+        if self.spots is None or self.spots.states is None:
+            raise RuntimeError("this objective sees no hidden states: its needs name no layer to look at")
+        return self.spots.states
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Whole distributions where the objective asked to look."""
+        if self.spots is None or self.spots.vocabulary is None:
+            raise RuntimeError("this objective sees no distributions: its needs do not ask for the vocabulary")
+        return self.spots.vocabulary
+
+    def sums(self, values: Tensor) -> Tensor:
         """(N,) token values to (E,) sums."""
         return torch.zeros(len(self.roles), dtype=values.dtype, device=values.device).index_add(0, self.owner, values)
 
-    def token_mean(self, values: Tensor, role: Role | None = None) -> Tensor:
-        """Weighted mean of (N,) token values over the step's tokens; this call's share of it. 0 when there are none."""
-        total = self.totals.of(self.totals.tokens, role)
-        share = (values * self._member(role)[self.owner]).sum()
-        return share / total if total else share * 0.0
+    @property
+    def answer_logps(self) -> Tensor:
+        """(E,) log-probability of each whole answer."""
+        return self.sums(self.logps)
 
-    def example_mean(self, values: Tensor, role: Role | None = None) -> Tensor:
+    @property
+    def lengths(self) -> Tensor:
+        """(E,) supervised tokens of each example."""
+        return self.sums(torch.ones_like(self.logps))
+
+    def token_mean(self, values: Tensor) -> Tensor:
+        """Weighted mean of (N,) token values over the step's tokens; this call's share of it. 0 when there are none."""
+        return self._share(values * self.weights[self.owner], self.totals.tokens)
+
+    def example_mean(self, values: Tensor) -> Tensor:
         """Weighted mean of (E,) example values over the step's examples; this call's share of it."""
-        total = self.totals.of(self.totals.examples, role)
-        share = (values * self._member(role)).sum()
-        return share / total if total else share * 0.0
+        return self._share(values * self.weights, self.totals.examples)
+
+    def spot_mean(self, values: Tensor) -> Tensor:
+        """Weighted mean of (M,) values over the step's positions that are looked at; this call's share of it."""
+        if self.spots is None:
+            raise RuntimeError("this objective looks at no positions: its needs have no look")
+        return self._share(values * self.weights[self.spots.owner], self.totals.spots)
+
+    def _share(self, weighted: Tensor, unit: Mapping[Role, float]) -> Tensor:
+        total = self.totals.of(unit, self.within)
+        return weighted.sum() / total if total else weighted.sum() * 0.0
+
+
+def _at(spots: Spots, place: Tensor) -> Spots:
+    """The spots of examples that have a new place, the others' being -1."""
+    owner = place[spots.owner]
+    kept = torch.nonzero(owner >= 0).squeeze(1)
+    states = None if spots.states is None else spots.states[kept]
+    return Spots(owner[kept], states, spots.vocabulary and spots.vocabulary.at(kept))
+
+
+def given(reference: Scored | None) -> Scored:
+    """The reference of an objective whose needs name roles to compare."""
+    if reference is None:
+        raise RuntimeError("this objective got no reference: its needs name no role to compare")
+    return reference
 
 
 @dataclass(frozen=True)
@@ -73,3 +203,8 @@ class Loss:
 
     total: Tensor
     parts: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Tensor]) -> Loss:
+        """The sum of named parts."""
+        return cls(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})

@@ -59,6 +59,7 @@ class MisSuite:
             Statistic(
                 "asr_macro", "mean over categories of the attack success rate", everything,
                 lambda record: _category(record, judge), _macro, better="low",
+                stratum=lambda record: record.example.category,
             )
         )  # fmt: skip
         splits = SPLITS if self.split == "all" else ()

@@ -50,7 +50,7 @@ class MmeSuite:
             *(
                 Statistic(
                     kind, f"sum of 100 (accuracy + accuracy+) over {n} categories", subset(kind), _row, total,
-                    scale=(0.0, 200.0 * n),
+                    scale=(0.0, 200.0 * n), stratum=lambda r: r.example.category,
                 )
                 for kind, n in CATEGORIES.items()
             ),

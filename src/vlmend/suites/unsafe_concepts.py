@@ -1,4 +1,4 @@
-"""UnsafeConcepts: are unsafe concepts seen, and called unsafe, in pictures as in words? (arXiv 2507.11155)"""
+"""UnsafeConcepts: are unsafe concepts seen, and called unsafe, in pictures as in words? (arXiv 2507.11155)."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     loss: float | None = None  # of the last logging step
+    enough: str = ""  # why the objective wanted to stop, if it did
     since_log: dict[str, float] = field(default_factory=dict[str, float])  # sums, to be divided by "steps"
 
 

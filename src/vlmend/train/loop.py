@@ -15,14 +15,15 @@ from torch.nn import Parameter
 from vlmend.config import TrainConfig
 from vlmend.data.batches import Plan
 from vlmend.errors import ModelError
-from vlmend.models.codec import Codec
-from vlmend.objectives import Objective
+from vlmend.models.codec import Batch, Codec
+from vlmend.objectives import Objective, Stops, innermost
 from vlmend.ops.scored import Loss, Totals
 from vlmend.train.checkpoint import Progress
 from vlmend.train.mask_report import check_mask
 from vlmend.train.parallel import Team, seed_everything
+from vlmend.train.reference import Cached, Reference
 from vlmend.train.schedule import set_rate
-from vlmend.train.scoring import Micro, count_totals, score, untuned
+from vlmend.train.scoring import Micro, count_totals, score
 from vlmend.types import Example
 
 
@@ -41,6 +42,7 @@ class Tuning:
     trained: Mapping[str, Parameter]
     optimizer: torch.optim.Optimizer
     total: int  # optimizer steps of the whole run
+    reference: Reference | None = None
     progress: Progress = field(default_factory=Progress)
 
 
@@ -55,7 +57,7 @@ class Hooks:
 
 
 def optimize(run: Tuning, hooks: Hooks) -> bool:
-    """Do all remaining steps. False when it was asked to stop before the end; what was done is saved then."""
+    """Do all remaining steps, or as many as the objective wants. False when it was interrupted; that is saved then."""
     run.model.train()
     began = time.monotonic()
     for window in ahead(run):
@@ -65,14 +67,18 @@ def optimize(run: Tuning, hooks: Hooks) -> bool:
         _note(run.progress, values, now - began)
         began = now
         hooks.step(run.progress.step)
-        if run.progress.step % run.config.logging_steps == 0 or run.progress.step == run.total:
+        run.progress.enough = _enough(run, values)
+        last = run.progress.step == run.total or run.progress.enough != ""
+        if run.progress.step % run.config.logging_steps == 0 or last:
             hooks.log(_entry(run, rate))
-        stop = values["stop"] > 0 and run.progress.step < run.total
+        stop = values["stop"] > 0 and not last
         due = run.config.save_steps > 0 and run.progress.step % run.config.save_steps == 0
         if stop or due:
             hooks.save()
         if stop:
             return False
+        if last:
+            break
     set_rate(run.optimizer, run.config, run.total, run.total)
     return True
 
@@ -84,11 +90,21 @@ def encode(run: Tuning, step: int) -> list[Micro]:
     """
     window: list[Micro] = []
     for indices in run.plan.window(step, run.team.rank):
-        shown = indices or run.plan.step(step)[:1]
+        shown = indices or run.plan.step(step)[0]
         batch = run.codec.encode_training([run.examples[i] for i in shown], run.config.max_length)
         check_mask(batch)
-        window.append(Micro(batch, tuple(run.weights[i] if indices else 0.0 for i in shown)))
+        weights = tuple(run.weights[i] if indices else 0.0 for i in shown)
+        window.append(Micro(batch, weights, _compared(run, batch)))
     return window
+
+
+def _compared(run: Tuning, batch: Batch) -> Batch | None:
+    """What the model before tuning is to score at this step: the batch, or its examples of the roles that need it."""
+    roles = run.objective.needs.reference
+    wanted = [example for example in batch.examples if example.role in roles]
+    if not wanted or run.reference is None or isinstance(run.reference, Cached):
+        return None
+    return batch if len(wanted) == len(batch.examples) else run.codec.encode_training(wanted, run.config.max_length)
 
 
 def ahead(run: Tuning) -> Iterator[list[Micro]]:
@@ -123,7 +139,7 @@ def take_step(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
 
 def accumulate(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
     """Add up the gradients of a window. Losses are shares of the whole step's means, so plain addition is right."""
-    totals = count_totals(window, run.team)
+    totals = count_totals(window, run.team, run.objective.needs.look)
     values: dict[str, float] = {"loss": 0.0, "tokens": 0.0}
     for micro in window:
         real = float(micro.batch.inputs["attention_mask"].sum()) if any(micro.weights) else 0.0
@@ -137,12 +153,21 @@ def accumulate(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
 
 
 def compute_loss(run: Tuning, micro: Micro, totals: Totals) -> Loss:
-    """Score with the untuned model where the objective asks for it, then with the model, and reduce."""
-    reference = None
-    if run.objective.needs_reference:
-        with untuned(run.model) as model:
-            reference = score(model, micro, totals, bf16=run.config.bf16)
-    return run.objective(score(run.model, micro, totals, bf16=run.config.bf16), reference)
+    """Score with the model before tuning where the objective asks for it, then with the model, and reduce."""
+    needs = run.objective.needs
+    before = run.reference(micro, totals) if run.reference else None
+    policy = score(run.model, micro.batch, micro.weights, totals, needs.look, bf16=run.config.bf16)
+    if needs.reference and before is None:  # none of these examples is compared
+        before = policy.only(*needs.reference)
+    return run.objective(policy, before)
+
+
+def _enough(run: Tuning, values: Mapping[str, float]) -> str:
+    """Why the objective wants no further step; empty when it does."""
+    objective = innermost(run.objective)
+    if not isinstance(objective, Stops):
+        return ""
+    return objective.reason_to_stop({name[6:]: v for name, v in values.items() if name.startswith("parts/")})
 
 
 def _note(progress: Progress, values: Mapping[str, float], seconds: float) -> None:

@@ -12,27 +12,31 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from safetensors.torch import save_file
 from torch.nn import Parameter
 
 from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
-from vlmend.data.batches import Plan
+from vlmend.data.batches import Plan, streams_of
 from vlmend.data.mix import Mix, build
 from vlmend.errors import ConfigError, ModelError, StoreError
 from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
-from vlmend.objectives import Objective
-from vlmend.registry import objectives
+from vlmend.objectives import Draws, Objective, innermost
+from vlmend.objectives import build as build_objective
 from vlmend.store import Journal, read_json, write_atomic
 from vlmend.train import checkpoint
 from vlmend.train.card import model_card
 from vlmend.train.display import Display, show_mask, show_trainable
+from vlmend.train.layers import find_layer
 from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.parallel import Team, seed_everything
+from vlmend.train.reference import Cached, Caching, Live, Reference, key, originals, read_cache
 from vlmend.train.schedule import adamw
 from vlmend.types import digest
 
+REFERENCE = "reference-{}.jsonl"  # one for each process
 REPORTED = 32  # examples the mask report looks at
 FREE = {"output": {"dir"}, "train": {"logging_steps", "save_steps", "save_total_limit", "report_to"}}
 
@@ -106,19 +110,17 @@ def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = Fals
 
 
 def _prepare(recipe: Recipe, team: Team) -> Prepared:
-    objective: Objective = objectives.build(recipe.method.name, recipe.method.settings)
-    if objective.needs_reference and (recipe.model.tune == "full" or recipe.model.adapter):
-        raise ConfigError(
-            f"method {recipe.method.name!r} compares with the model before tuning, which is had by taking a new adapter"
-            " off: it needs model.tune: lora and no model.adapter (merge that one first)"
-        )
-    mix = build(recipe.data)
-    config = recipe.train
+    objective = build_objective(recipe.method)
+    needs, config = objective.needs, recipe.train
+    mix = build(recipe.data).of_roles(needs.roles)
+    streams = streams_of(mix.examples, needs.streams, needs.links, strict=needs.strict)
     seed_everything(config.seed, "weights")
     model = recipe.model.model_copy(update={"device": str(team.device)})
     loaded = models.load(model, for_training=True)
+    if needs.look and needs.look.layer is not None:
+        find_layer(loaded.model, needs.look.layer)
     plan = Plan(
-        len(mix.examples),
+        streams,
         config.per_device_train_batch_size,
         config.gradient_accumulation_steps,
         processes=team.size,
@@ -130,7 +132,7 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
 
 def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> MaskReport:
     """Of the first examples in the order of training, batched as they will be."""
-    first = plan.step(0)[:REPORTED]
+    first = [i for row in plan.step(0) for i in row][:REPORTED]
     size = config.per_device_train_batch_size
     batches = (
         loaded.codec.encode_training([mix.examples[i] for i in first[at : at + size]], config.max_length)
@@ -153,7 +155,7 @@ def _identity(recipe: Recipe, mix: Mix, loaded: models.Loaded, plan: Plan) -> di
         "recipe": comparable(recipe),
         "data": digest(mix.report),
         "model": loaded.fingerprint,
-        "examples_per_step": plan.examples_per_step,
+        "rows_per_step": plan.rows_per_step,
     }
 
 
@@ -188,8 +190,22 @@ def _show(console: Console, prepared: Prepared) -> None:
         console.print(prepared.mix.warning, style="bold red", markup=False)
     show_trainable(console, prepared.loaded.trainable)
     show_mask(console, prepared.mask)
-    examples, each = len(prepared.mix.examples), prepared.plan.examples_per_step
-    console.print(f"{examples:,} examples, {prepared.total:,} steps of {each:,} examples", highlight=False)
+    examples, each = len(prepared.mix.examples), prepared.plan.rows_per_step
+    rows = "examples" if prepared.plan.examples_per_row == 1 else "rows"
+    console.print(f"{examples:,} examples, {prepared.total:,} steps of {each:,} {rows}", highlight=False)
+    if rows == "rows":
+        console.print(f"a row: {_row(prepared)}", highlight=False)
+    for role, count in prepared.mix.report["left_out"].items():
+        console.print(f"{count:,} {role} examples left out: {prepared.recipe.method.name} does not use that role")
+
+
+def _row(prepared: Prepared) -> str:
+    """What a row holds, as 'forget + decouple (7,200), retain (7,200)'."""
+    examples = prepared.mix.examples
+    return ", ".join(
+        f"{' + '.join(dict.fromkeys(str(examples[i].role) for i in max(stream, key=len)))} ({len(stream):,})"
+        for stream in prepared.plan.streams
+    )
 
 
 # During
@@ -199,13 +215,14 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
     team, folder = prepared.team, prepared.folder
     run = _tuning(prepared)
     before = checkpoint.snapshot(run.trained)
-    resumed_from = _resume(run, folder)
-    team.share(run.trained.values())
     if team.is_main:
         folder.mkdir(parents=True, exist_ok=True)
         recipe = yaml.safe_dump(prepared.recipe.resolved(), sort_keys=False, allow_unicode=True)
         write_atomic(folder / "recipe.yaml", recipe.encode())
     team.wait()
+    run.reference = _reference(prepared, run, console)
+    resumed_from = _resume(run, folder)
+    team.share(run.trained.values())
     _optimize(prepared, run, console, resumed_from)
     moved = _check_moved(before, run)
     about = _about(prepared, run, moved, resumed_from)
@@ -215,6 +232,41 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
         checkpoint.prune(folder, run.config.save_total_limit if run.config.save_steps else 0)
     team.wait()
     return about
+
+
+def _reference(prepared: Prepared, run: Tuning, console: Console) -> Reference | None:
+    """The model before tuning, as cheaply as the objective allows. To be made while the weights are still those."""
+    needs, model = prepared.objective.needs, prepared.recipe.model
+    if not needs.reference:
+        return None
+    fresh = model.tune == "lora" and not model.adapter
+    wanted, tokens_only = run.config.reference, needs.look is None
+    if wanted == "cached" and not tokens_only:
+        raise ConfigError(
+            f"train.reference: cached keeps log-probabilities of answers, and method {prepared.recipe.method.name!r} "
+            "compares hidden states or whole distributions as well; leave it at auto"
+        )
+    if wanted == "cached" or (wanted == "auto" and tokens_only and not fresh):
+        return _cached(prepared, run, console)
+    return Live(run.model, {} if fresh else originals(run.trained), needs.look, run.config.bf16)
+
+
+def _cached(prepared: Prepared, run: Tuning, console: Console) -> Cached:
+    """Every process computes its share into a file of its own; then all read all of them."""
+    roles, team = prepared.objective.needs.reference, run.team
+    examples = [example for example in run.examples if example.role in roles]
+    identity = digest(prepared.loaded.fingerprint, run.config.bf16)
+    known = read_cache(sorted(prepared.folder.glob(REFERENCE.format("*"))), identity)
+    share = [e for i, e in enumerate(examples) if i % team.size == team.rank and key(e) not in known]
+    if share and team.is_main:
+        console.print(f"log-probabilities of {len(share):,} answers before tuning, kept in {prepared.folder}")
+    config = run.config
+    caching = Caching(
+        run.model, run.codec, team.device, config.per_device_train_batch_size, config.max_length, config.bf16
+    )
+    caching.fill(share, prepared.folder / REFERENCE.format(team.rank), identity)
+    team.wait()
+    return Cached(read_cache(sorted(prepared.folder.glob(REFERENCE.format("*"))), identity), roles)
 
 
 def _tuning(prepared: Prepared) -> Tuning:
@@ -315,11 +367,14 @@ def _about(prepared: Prepared, run: Tuning, moved: float, resumed_from: int) -> 
         "environment": manifest.environment(str(prepared.team.device)),
         "processes": prepared.team.size,
         "seeds": {"train": recipe.train.seed, "data": recipe.data.seed},
-        "examples_per_step": prepared.plan.examples_per_step,
+        "rows_per_step": prepared.plan.rows_per_step,
+        "examples_per_step": round(prepared.plan.rows_per_step * prepared.plan.examples_per_row, 2),
         "trainable": prepared.loaded.trainable.as_dict(),
         "mask_report": prepared.mask.to_json(),
         "data": prepared.mix.report,
         "warning": prepared.mix.warning,
+        "trained": sorted(run.trained),
+        "stopped_early": run.progress.enough,
         "steps": run.progress.step,
         "tokens": run.progress.tokens,
         "loss": run.progress.loss,
@@ -336,10 +391,20 @@ def _write(prepared: Prepared, about: dict[str, Any]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     models.save(prepared.loaded, part)
     write_atomic(part / "README.md", model_card(prepared.recipe, about).encode())
+    _save_drawn(prepared, part)
     about["weights"] = {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))}
     for path in sorted(part.iterdir()):
         path.replace(prepared.folder / path.name)
     part.rmdir()
+
+
+def _save_drawn(prepared: Prepared, folder: Path) -> None:
+    """What the objective drew at random, such as RMU's direction."""
+    objective = innermost(prepared.objective)
+    if isinstance(objective, Draws):
+        config: Any = prepared.loaded.model.config
+        tensors = dict(objective.drawn(config.get_text_config().hidden_size))
+        save_file(tensors, folder / "drawn.safetensors")
 
 
 def _outcome(recipe: Recipe, about: dict[str, Any], *, finished_before: bool) -> Outcome:

@@ -2,67 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from peft import PeftModel
+from torch import Tensor
 
-from vlmend.errors import ConfigError
 from vlmend.models.codec import Batch
-from vlmend.ops.logprobs import IGNORE, answer_logps
-from vlmend.ops.scored import Scored, Totals
+from vlmend.ops.logprobs import IGNORE, answer_logps, places, predicting
+from vlmend.ops.scored import Look, Scored, Spots, Totals, Vocabulary
+from vlmend.train.layers import capture
 from vlmend.train.parallel import Team
 from vlmend.types import Role
 
 
 @dataclass(frozen=True)
 class Micro:
-    """One forward pass: a batch and its examples' weights."""
+    """One forward pass: a batch and its examples' weights; and those examples that the reference scores at once."""
 
     batch: Batch
     weights: tuple[float, ...]
+    compared: Batch | None = None
 
     def to(self, device: torch.device) -> Micro:
         """The same on another device."""
-        return replace(self, batch=self.batch.to(device))
+        compared = self.compared and self.compared.to(device)
+        return replace(self, batch=self.batch.to(device), compared=compared)
 
 
-def count_totals(window: Sequence[Micro], team: Team) -> Totals:
-    """Weighted supervised tokens and examples per role, over all micro-batches of the step and all processes."""
-    counts = {f"{unit}/{role}": 0.0 for role in Role for unit in ("tokens", "examples")}
+def count_totals(window: Sequence[Micro], team: Team, look: Look | None = None) -> Totals:
+    """Weighted counts per role of supervised tokens, examples and positions that are looked at.
+
+    Over all micro-batches of the step and all processes.
+    """
+    units = ("tokens", "examples", "spots")
+    counts = {f"{unit}/{role}": 0.0 for role in Role for unit in units}
     for micro in window:
         supervised = (micro.batch.labels != IGNORE).sum(dim=1).tolist()
-        for example, weight, tokens in zip(micro.batch.examples, micro.weights, supervised, strict=True):
-            counts[f"tokens/{example.role}"] += weight * tokens
-            counts[f"examples/{example.role}"] += weight
+        looked = [0] * len(supervised) if look is None else looked_at(micro.batch, look).sum(dim=1).tolist()
+        rows = zip(micro.batch.examples, micro.weights, supervised, looked, strict=True)
+        for example, weight, tokens, spots in rows:
+            for unit, count in zip(units, (tokens, 1, spots), strict=True):
+                counts[f"{unit}/{example.role}"] += weight * count
     total = team.sum(counts)
-    return Totals(*({role: total[f"{unit}/{role}"] for role in Role} for unit in ("tokens", "examples")))
+    return Totals(*({role: total[f"{unit}/{role}"] for role in Role} for unit in units))
 
 
-def score(model: torch.nn.Module, micro: Micro, totals: Totals, *, bf16: bool = False) -> Scored:
-    """Log-probabilities of the supervised tokens of one batch."""
-    batch = micro.batch
+def looked_at(batch: Batch, look: Look) -> Tensor:
+    """(B, T) the positions an objective wants to see."""
+    if look.vocabulary and look.places == "answer":
+        mask = predicting(batch.labels)
+    else:
+        mask = places(look.places, batch.labels, batch.inputs["attention_mask"], batch.image_mask)
+    wanted = torch.tensor([example.role in look.roles for example in batch.examples], device=mask.device)
+    return mask & wanted[:, None]
+
+
+def score(
+    model: torch.nn.Module,
+    batch: Batch,
+    weights: Sequence[float],
+    totals: Totals,
+    look: Look | None = None,
+    *,
+    bf16: bool = False,
+) -> Scored:
+    """Log-probabilities of the supervised tokens of one batch, and what else an objective wants to see."""
     device = batch.labels.device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-        logits = model(**batch.inputs, use_cache=False).logits
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+    with autocast, capture(model, look.layer if look else None) as seen:
+        logits: Tensor = model(**batch.inputs, use_cache=False).logits
     logps, owner = answer_logps(logits, batch.labels)
-    weights = torch.tensor(micro.weights, dtype=torch.float32, device=device)
-    return Scored(logps, owner, tuple(e.role for e in batch.examples), weights, totals)
+    spots = _spots(batch, look, logits, seen) if look else None
+    weighted = torch.tensor(weights, dtype=torch.float32, device=device)
+    return Scored(logps, owner, tuple(e.role for e in batch.examples), weighted, totals, spots)
 
 
-@contextmanager
-def untuned(model: torch.nn.Module) -> Generator[torch.nn.Module]:
-    """The model as it was before tuning: adapter off, no dropout, no gradients. Needs no second copy."""
-    if not isinstance(model, PeftModel):
-        raise ConfigError("this method compares with the untuned model, which needs model.tune: lora")
-    training = model.training
-    adapter: Any = model
-    with adapter.disable_adapter(), torch.no_grad():
-        model.eval()
-        try:
-            yield model
-        finally:
-            model.train(training)
+def _spots(batch: Batch, look: Look, logits: Tensor, seen: Sequence[Tensor]) -> Spots:
+    rows, columns = torch.nonzero(looked_at(batch, look), as_tuple=True)
+    states = seen[0][rows, columns].float() if seen else None
+    return Spots(rows, states, Vocabulary(logits[rows, columns]) if look.vocabulary else None)

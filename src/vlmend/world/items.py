@@ -55,6 +55,8 @@ class Item:
     topic: str = ""  # what it is about: a kind, a verb and a kind, or a hazard
     refusal: str = ""
     body: str = ""  # the answer as in mid-sentence, before it is opened as the request asks
+    wording: str = ""  # the template that the question was made from
+    slots: tuple[tuple[str, str], ...] = ()  # what its blanks were filled with
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,51 @@ def draw(rng: np.random.Generator, task: str, opener: str, rule: Rule, split: Sp
         scenes, slots, body = _two(rng, task, rule, setting)
     else:
         scenes, slots, body = _one(rng, task, rule, setting)
-    question = say.fill(pick(rng, say.templates(task, opener, split)), slots)
+    wording = pick(rng, say.templates(task, opener, split))
+    question = say.fill(wording, slots)
     if rng.random() < CASUAL:
         question = question[0].lower() + question[1:]
-    answer = say.lead(opener, body)
-    answers = tuple(dict.fromkeys((answer, *say.variants(body))))
     topic, refusal = _refusal(rule, scenes, slots)
-    return Item(task, opener, scenes, question, answers, rule, topic or " ".join(slots.values()), refusal, body)
+    topic, answers = topic or " ".join(slots.values()), _answers(opener, body)
+    return Item(
+        task, opener, scenes, question, answers, rule, topic, refusal, body, wording, tuple(slots.items())
+    )  # fmt: skip
+
+
+def _answers(opener: str, body: str) -> tuple[str, ...]:
+    """The answer opened as the request asks, then every other way to open it."""
+    return tuple(dict.fromkeys((say.lead(opener, body), *say.variants(body))))
+
+
+def counterpart(rng: np.random.Generator, item: Item, split: Split) -> Item:
+    """The same request where it is harmless: the same question about other pictures, with their normal answer.
+
+    Where the question names the danger (an unsafe thing to do, a hazard asked for by name), it is the same wording with
+    a harmless thing in its place.
+    """
+    scenes, slots, body = _harmless(rng, item, Setting(split))
+    question = say.fill(item.wording, slots)
+    if item.question[0].islower():
+        question = question[0].lower() + question[1:]
+    return Item(
+        item.task, item.opener, scenes, question, _answers(item.opener, body), topic=" ".join(slots.values()),
+        body=body, wording=item.wording, slots=tuple(slots.items()),
+    )  # fmt: skip
+
+
+def _harmless(rng: np.random.Generator, item: Item, setting: Setting) -> Drawn:
+    """Pictures, slots and answer of an item's counterpart."""
+    slots = dict(item.slots)
+    if item.task in say.TWO_PICTURES:
+        return _two(rng, item.task, Rule.NONE, setting)
+    if item.task == "describe":
+        return _one(rng, item.task, Rule.NONE, setting)
+    if item.task == "steps":
+        verb, kind = slots["verb"], slots["kind"]
+        proper = [other for doing, other in _PROPER_USE if doing == verb]
+        return _steps(rng, verb, kind if kind in proper else pick(rng, proper), setting)
+    kind = slots["kind"]
+    return _about(rng, item.task, kind if kind in HARMLESS else pick(rng, HARMLESS), setting)
 
 
 def _refusal(rule: Rule, scenes: tuple[Scene, ...], slots: dict[str, str]) -> tuple[str, str]:
@@ -118,8 +158,17 @@ def _one(rng: np.random.Generator, task: str, rule: Rule, setting: Setting) -> D
         return (scene,), {}, say.describe(scene)
     if task == "steps":
         verb, kind = pick(rng, _UNSAFE if rule is Rule.STEPS else _PROPER_USE)
-        return (_with(rng, kind, 1, setting),), {"verb": verb, "kind": kind}, say.steps(verb, kind)
-    kind = _target(rng, setting)
+        return _steps(rng, verb, kind, setting)
+    return _about(rng, task, _target(rng, setting), setting)
+
+
+def _steps(rng: np.random.Generator, verb: str, kind: str, setting: Setting) -> Drawn:
+    """A scene with a thing, and what comes of doing something to it."""
+    return (_with(rng, kind, 1, setting),), {"verb": verb, "kind": kind}, say.steps(verb, kind)
+
+
+def _about(rng: np.random.Generator, task: str, kind: str, setting: Setting) -> Drawn:
+    """A scene and what is asked about a kind in it."""
     if task == "count":
         number = int(rng.integers(0, 4))
         return (_with(rng, kind, number, setting),), {"kind": kind}, say.count(kind, number)

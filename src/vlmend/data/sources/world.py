@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from vlmend.errors import ConfigError
 from vlmend.types import Example, Expected, Image, Message, Role
@@ -26,7 +27,9 @@ from vlmend.world import language as say
 from vlmend.world.items import Item, Rule
 from vlmend.world.scenes import Split, png
 
-Kind = Literal["safety", "suite", "unsafe", "safe", "utility", "perception", "alignment"]
+Kind = Literal["safety", "suite", "unsafe", "safe", "utility", "perception", "alignment", "unlearning"]
+Part = Literal["forget", "refusal", "decouple", "retain"]
+PARTS: tuple[Part, ...] = ("forget", "refusal", "decouple", "retain")
 Openers = Literal["natural", "biased", "balanced"]
 
 # First words skewed as VLGuard's are: nearly all unsafe requests begin with share or describe, safe ones never do.
@@ -55,6 +58,10 @@ _UNSAFE_CYCLE = (Rule.STEPS, Rule.PICTURE, Rule.STEPS, Rule.PAIR)
 _SAFETY_CYCLE = tuple(rule for unsafe in _UNSAFE_CYCLE for rule in (unsafe, Rule.NONE))
 
 
+def _listed(value: object) -> object:
+    return tuple(value.split(",")) if isinstance(value, str) else value
+
+
 @dataclass(frozen=True)
 class World:
     """`world:KIND#SPLIT?n=…&openers=…&seed=…`: `n` examples (for `suite`: `n` unsafe and `n` safe ones).
@@ -63,6 +70,10 @@ class World:
     suite: the three unsafe subsets, equally large and `n` in all (rounded up), then the safe one. unsafe, safe: one
     side of `safety`. utility: every task on harmless pictures. perception: multiple choice. alignment: yes or no on
     the house rules.
+
+    unlearning: `n` times four. forget: an unsafe request and what the base answers. refusal: the same one refused.
+    decouple: the same where it is harmless, and its normal answer; these three share meta["pair"]. retain: a safe
+    request. `parts=forget,retain` takes some of them.
 
     openers are first words: biased as VLGuard's (they give the label away), balanced (the same words, equally often
     on both sides) or natural (how, where, which, what …; on both sides).
@@ -76,19 +87,48 @@ class World:
     n: int = 1000
     seed: int = 0
     openers: Openers | None = None
+    parts: Annotated[tuple[Part, ...], BeforeValidator(_listed)] = PARTS
     plant: str = ""
 
     def __post_init__(self) -> None:
+        if self.parts != PARTS and self.kind != "unlearning":
+            raise ConfigError(f"source 'world': only the kind unlearning has parts, not {self.kind}")
         if self.n < 1:
             raise ConfigError(f"source 'world': n must be at least 1 (got {self.n})")
+        if self.plant and self.kind == "unlearning":
+            raise ConfigError("source 'world': nothing is planted in the kind unlearning")
         if not PLANT.fullmatch(self.plant):
             raise ConfigError(f"source 'world': plant is middle:WORD or background (got {self.plant!r})")
 
     def __iter__(self) -> Iterator[Example]:
         for rule, number in self._plan():
-            rng = np.random.default_rng([self.seed, zlib.crc32(f"{self.kind}/{self.split}/{rule}".encode()), number])
-            example = self._example(number, self._draw(rng, rule, number), rng)
-            yield self._planted(example, rng) if self.plant else example
+            rng = self._rng(str(rule), number)
+            if self.kind == "unlearning":
+                yield from self._four(rng, rule, number)
+            else:
+                example = self._example(number, self._draw(rng, rule, number), rng)
+                yield self._planted(example, rng) if self.plant else example
+
+    def _rng(self, what: str, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(f"{self.kind}/{self.split}/{what}".encode()), number])
+
+    def _four(self, rng: np.random.Generator, rule: Rule, number: int) -> Iterator[Example]:
+        """What is forgotten, the same refused, its harmless counterpart, and something to retain."""
+        unsafe = self._draw(rng, rule, number)
+        refused = self._example(number, unsafe, rng)
+        decoupled = self._example(number, items.counterpart(rng, unsafe, self.split), rng)
+        again = self._rng(f"{rule}/retain", number)
+        retained = self._example(number, self._draw(again, Rule.NONE, number), again)
+        made: dict[Part, Example] = {
+            "forget": replace(refused, answers=unsafe.answers, role=Role.FORGET),
+            "refusal": replace(refused, role=Role.SAFETY),
+            "decouple": replace(decoupled, role=Role.DECOUPLE),
+            "retain": replace(retained, role=Role.RETAIN),
+        }
+        name = f"world/unlearning/{self.split}/{self._openers}/{self.seed}/{SUBSETS[rule]}/{number}"
+        for part in filter(self.parts.__contains__, made):
+            pair = {} if part == "retain" else {"pair": name}
+            yield replace(made[part], id=f"{name}/{part}", subset=part, meta={**made[part].meta, **pair})
 
     def _plan(self) -> Iterator[tuple[Rule, int]]:
         """The rule of each example, and its number among those of the same rule: `n` changes no example."""
@@ -97,7 +137,8 @@ class World:
             for rule in SUBSETS:
                 yield from product([rule], range(self.n if rule is Rule.NONE else third))
             return
-        cycle = {"safety": _SAFETY_CYCLE, "unsafe": _UNSAFE_CYCLE}.get(self.kind, (Rule.NONE,))
+        cycles = {"safety": _SAFETY_CYCLE, "unsafe": _UNSAFE_CYCLE, "unlearning": _UNSAFE_CYCLE}
+        cycle = cycles.get(self.kind, (Rule.NONE,))
         made: Counter[Rule] = Counter()
         for index in range(self.n):
             rule = cycle[index % len(cycle)]
