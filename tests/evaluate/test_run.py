@@ -276,6 +276,14 @@ def test_several_suites_have_a_folder_each(vlguard: Path, tmp_path: Path) -> Non
         evaluate_all(config(vlguard, tmp_path / "x"), specs[:1] * 2, quiet=True)
 
 
+def test_a_second_judge_counts_the_same_examples_as_the_first(tmp_path: Path) -> None:
+    """The world's everyday questions are to be answered, too, but are no part of its over-refusal."""
+    setup = EvalConfig(model="scripted:refuse", suite="world?n=6", out=tmp_path, judges=("refusal:vlguard",))
+    found = evaluate(setup, quiet=True).metrics
+    for name in ("asr", "over_refusal"):
+        assert found[f"{name}.refusal:vlguard"].n == found[name].n == 6
+
+
 def test_compare(vlguard: Path, tmp_path: Path) -> None:
     run(vlguard, tmp_path / "a", "scripted:comply")
     run(vlguard, tmp_path / "b", "scripted:refuse", attack=("one_word:share",))
@@ -304,7 +312,7 @@ def test_compare_refuses_strangers(vlguard: Path, tmp_path: Path) -> None:
         compare(tmp_path / "a", tmp_path / "gone")
 
 
-@pytest.mark.parametrize("model", ["openai:gpt@http://x", "srcipted:refuse", "hf:", ""])
+@pytest.mark.parametrize("model", ["opnai:gpt@http://x", "srcipted:refuse", "hf:", ""])
 def test_models_that_are_not_there(model: str) -> None:
     with pytest.raises(UsageError):
         backend_for(model)
