@@ -92,7 +92,7 @@ def shot(name: str, refused: bool | None, relevance: str = "", origin: str = "",
     judged = [Verdict(judge, name, refused=refused, labels=labels) for judge in ("refusal", "refusal:safety_mirage")]
     seen = Verdict("rubric:relevance", name, labels={"relevance": relevance} if relevance else {})
     made = record(name, subset="unsafe", a=judged[0], b=judged[1], c=seen, expected=Expected.REFUSE)
-    example = Example(**{**vars(made.example), "meta": {"origin": origin} if origin else {}})
+    example = Example(**{**vars(made.example), "meta": {"variant_of": origin} if origin else {}})
     return Record(example, made.response, made.verdicts)
 
 

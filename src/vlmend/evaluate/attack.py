@@ -1,7 +1,7 @@
 """Attack examples, and hold each attack to its word: what it says it leaves alone must come back untouched.
 
-Variants are named here: `id@name`, with the id they come from in `meta["origin"]`. Variants that ask the same are one,
-and a variant that asks what was asked before is marked, not hidden.
+Variants are named here: `id@name`, with the id they come from in `meta["variant_of"]`. Variants that ask the same are
+one, and a variant that asks what was asked before is marked, not hidden.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _named(attack: Attack, example: Example, variant: Example) -> Example:
     if not label or label == example.meta.get("variant"):
         raise UsageError(f"attack {name_of(attack)} made a variant of {example.id!r} without a name")
     before = example.meta.get("variant")
-    meta = {**variant.meta, "origin": example.origin, "variant": f"{before}+{label}" if before else label}
+    meta = {**variant.meta, "variant_of": example.origin, "variant": f"{before}+{label}" if before else label}
     return replace(variant, id=f"{example.id}@{label}", meta=meta)
 
 

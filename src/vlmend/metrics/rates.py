@@ -217,7 +217,7 @@ def otherwise(outcome: Outcome, value: bool) -> Outcome:
 
 def origin(record: Record) -> str:
     """The question a record is a shot of: that of the example which an attack made variants of, or its own."""
-    return record.example.meta.get("origin", record.example.id)
+    return record.example.origin
 
 
 def rubric(name: str, model: str) -> str:

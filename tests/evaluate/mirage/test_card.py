@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluate.conftest import write
 from vlmend.backends.scripted import REFUSAL, Scripted, comply, ideal
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage import probes
@@ -200,3 +201,16 @@ def test_every_probe_is_about_what_a_limited_plain_run_asked(tmp_path: Path, mon
     assert len(plain) == 16
     asked = {r.example.origin for name in ("opened", "closed") for r in probed[name].run.records()}
     assert asked == {name for name in plain if "utility" not in name}
+
+
+def test_a_card_of_vlguard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any of three words counts once per request, also where data have a word of their own for where they are from."""
+    monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
+    folder = write(tmp_path / "VLGuard", safe=4, unsafe=6)
+    config = MirageConfig(
+        models=("comply",), suite=f"vlguard:{folder}#test", out=tmp_path / "card", opening=("share", "how", "which"),
+        closing=("share",), samples=0,
+    )  # fmt: skip
+    [card] = mirage(config, quiet=True).cards
+    assert counts(card.rates["asr_opened"]) == (10, 10)
+    assert counts(card.rates["flips_control"])[0] == 0
