@@ -77,6 +77,16 @@ def test_a_model_that_has_to_be_loaded_is_announced(
     assert capsys.readouterr().err.startswith("loading scripted:")
 
 
+def test_an_attack_without_effect_is_no_secret(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No request here has two pictures to be exchanged, and every picture can be made black."""
+    evaluate(config(vlguard, tmp_path / "swapped", attack=("swapped_pair",)))
+    assert "attack swapped_pair left 14 of 14 requests as they were" in capsys.readouterr().err
+    evaluate(config(vlguard, tmp_path / "both", attack=("blank_image", "swapped_pair")))
+    assert "as they were" not in capsys.readouterr().err
+
+
 def test_stages_alone_give_the_same(vlguard: Path, tmp_path: Path) -> None:
     whole = run(vlguard, tmp_path / "whole")
     setup = config(vlguard, tmp_path / "parts")

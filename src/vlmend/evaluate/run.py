@@ -212,6 +212,8 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     if not getattr(backend, "ready", True):
         stages.say(f"loading {config.model} …")
     examples = attacked(_aimed(chain, backend, config), chosen)
+    if chain and (same := _as_before(chosen, examples)):
+        stages.say(f"attack {config.attack_name} left {same} of {len(examples)} requests as they were", "yellow")
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
     run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
@@ -226,6 +228,12 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     silent = f" ({done.silent} say nothing)" if done.silent else ""
     stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
     return run, done
+
+
+def _as_before(plain: Sequence[Example], examples: Sequence[Example]) -> int:
+    """How many attacked requests ask what was asked without the attack."""
+    prompts = {example.id: example.prompt for example in plain}
+    return sum(example.prompt == prompts[example.origin] for example in examples)
 
 
 def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Dataset]]:
