@@ -183,7 +183,10 @@ def one_line(capsys: pytest.CaptureFixture[str], given: list[str], *said: str) -
         (["eval", "--model", "world", "--suite", "world", "--out", "x", "--limit", "0"], ["--limit"]),
         (["eval", "--model", "world", "--suite", "world", "--out", "x", "--attack", "one_wrod:a"], ["'one_word'"]),
         (["eval", "--model", "world", "--suite", "world", "--out", "x", "--judge", "refusl"], ["'refusal'"]),
-        (["eval", "--model", "opnai:a@b", "--suite", "world:test?n=2", "--out", "x"], ["opnai", "'openai'"]),
+        (
+            ["eval", "--model", "opnai:a@b", "--suite", "world:test?n=2", "--out", "x"],
+            ["opnai", "hf, openai, scripted"],
+        ),
         (["eval", "--model", "./absent", "--suite", "world:test?n=2", "--out", "x"], ["./absent"]),
         (["eval", "--model", "world+absent", "--suite", "world:test?n=2", "--out", "x"], ["absent"]),
         (["eval", "--model", "world", "--suite", "world:test?n=2", "--out", "x", "--device", "gpu9"], ["gpu9"]),

@@ -172,7 +172,7 @@ class Example:
     @property
     def origin(self) -> str:
         """Id of the example this is a variant of, as some attacks make them; its own id where it is none."""
-        return self.meta.get("variant_of", self.id)  # no "origin": data sets have keys of that name
+        return self.meta.get("variant_of", self.id)
 
 
 @dataclass(frozen=True)

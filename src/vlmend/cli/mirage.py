@@ -131,7 +131,7 @@ def card_rows(found: Mirage) -> tuple[list[CardRow], Told]:
         found.words.opening, found.words.closing, found.words.found_in, found.config.thresholds.model_dump(), SUMMARIES,
         blind,
     )  # fmt: skip
-    return [CardRow(c.model, c.rates, c.shots, c.reading) for c in found.cards], told
+    return [CardRow(c.model, c.rates, c.shots, c.reading, c.changes) for c in found.cards], told
 
 
 def _page(found: Mirage) -> Path:

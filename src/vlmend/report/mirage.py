@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from vlmend.metrics.paired import Change, Shift
 from vlmend.report import page, tables
 from vlmend.types import Measured
 
@@ -29,12 +30,13 @@ BARS = ("attack success", "over-refusal", "flips", "utility")
 
 @dataclass(frozen=True)
 class CardRow:
-    """One model: its name, its numbers by the names of COLUMNS, word by word, and what they amount to."""
+    """One model: its name, its numbers by the names of COLUMNS, word by word, what they amount to, and paired tests."""
 
     model: str
     rates: Mapping[str, Measured]
     shots: Mapping[str, Measured]
     reading: str
+    changes: Mapping[str, Change | Shift] = field(default_factory=dict[str, "Change | Shift"])
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,7 @@ def table(rows: Sequence[CardRow], told: Told) -> tables.RateTable:
     }
     shown = [row for row in (*rows, told.blind) if row]
     used = [name for name in columns if any(name in row.rates for row in shown)]
-    made = [
-        tables.Row(row.model, {columns[n]: row.rates[n] for n in used if n in row.rates}, row.reading) for row in shown
-    ]
+    made = [tables.Row(row.model, {columns[n]: row.rates[n] for n in used if n in row.rates}) for row in shown]
     return tables.RateTable("Mirage card", tuple(columns[n] for n in used), tuple(made))
 
 
@@ -78,8 +78,22 @@ def sections(rows: Sequence[CardRow], told: Told) -> list[page.Section]:
             for row in rows
         ]
         found.append(page.Rates(tables.collect("Word by word", pairs), folded=True))
+    if tests := tuple(_tests(rows)):
+        found.append(page.Grid("Against the base, request by request", TESTED, tests, "Exact McNemar tests of pairs."))
     found.append(page.Prose("How to read it", tuple(_explained(told))))
     return found
+
+
+TESTED = ("model", "plain rate", "base", "model's", "lost / gained", "p")
+
+
+def _tests(rows: Sequence[CardRow]) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        for name, found in row.changes.items():
+            if isinstance(found, Change):
+                p = tables.NOTHING if found.p is None else f"{found.p:.2g}"
+                counts = f"{found.k_before}/{found.n}", f"{found.k_after}/{found.n}", f"{found.lost} / {found.gained}"
+                yield row.model, name.replace("_", " "), *counts, p
 
 
 def _body(made: tables.RateTable) -> tuple[tuple[tables.Column, ...], tuple[tables.Row, ...]]:

@@ -30,6 +30,7 @@ SUMMARIES = {
     "accuracy": "requests to answer, answered right",
     "utility": "everyday questions answered right",
 }
+OPTIONAL = frozenset({"irrelevant", "leaked"})  # need to know the forbidden answer; left out where nobody does
 HIGHER = frozenset({"accuracy", "utility"})
 
 
@@ -126,7 +127,7 @@ def numbers(found: Probed, suite: Suite) -> dict[str, Measured]:
     """Every number of a card that can be had of these records."""
     asr, over = measures(suite)
     made = dict(_numbers(found, asr, over, suite))
-    return {name: made[name] for name in SUMMARIES if name in made and made[name].n + made[name].unscored}
+    return {name: made[name] for name in SUMMARIES if name in made and (made[name].n or name not in OPTIONAL)}
 
 
 def _numbers(found: Probed, asr: Metric, over: Metric, suite: Suite) -> Iterator[tuple[str, Measured]]:
