@@ -214,3 +214,23 @@ def test_a_card_of_vlguard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [card] = mirage(config, quiet=True).cards
     assert counts(card.rates["asr_opened"]) == (10, 10)
     assert counts(card.rates["flips_control"])[0] == 0
+
+
+def test_no_leak_is_looked_for_where_no_word_would_tell(found: Mirage) -> None:
+    """Such refusals are not part of the number; they are no answers that could not be scored."""
+    for card in found.cards:
+        if leaked := card.rates.get("leaked"):
+            assert leaked.n > 0, card.model
+            assert leaked.unscored == 0, card.model
+    assert "leaked" in by_name(found)["refuse"].rates
+
+
+def test_a_suite_without_forbidden_answers_has_no_leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
+    folder = write(tmp_path / "VLGuard", safe=4, unsafe=6)
+    config = MirageConfig(
+        models=("refuse",), suite=f"vlguard:{folder}#test", out=tmp_path / "card", opening=("share",),
+        closing=("share",), samples=0,
+    )  # fmt: skip
+    [card] = mirage(config, quiet=True).cards
+    assert "leaked" not in card.rates
