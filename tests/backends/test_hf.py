@@ -161,3 +161,10 @@ def test_settings_that_cannot_be(folder: Path) -> None:
         Hf(str(folder), batch_size=0)
     with pytest.raises(VlmendError, match="neither"):
         list(Hf("./absent", device="cpu").generate(examples(), GREEDY))
+
+
+def test_ready_is_a_model_that_is_loaded(folder: Path) -> None:
+    backend = Hf(str(folder), device="cpu")
+    assert not backend.ready
+    assert backend.fingerprint
+    assert backend.ready

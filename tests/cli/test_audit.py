@@ -94,3 +94,13 @@ def test_what_cannot_be_meant_is_one_line(
     assert code == 2
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_in_tables_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """Five rates and an area in 120 columns: an interval stays on one line."""
+    code, out, _ = asked(capsys, BIASED, "--no-pictures")
+    assert code == 0
+    rules = out[out.index("rules that see") : out.index("how reference answers")].splitlines()
+    [row] = [i for i, line in enumerate(rules) if line.startswith("  first_word ")]
+    assert rules[row + 1].count(" … ") == 5
+    assert rules[row + 2].count("/") == 5

@@ -133,7 +133,9 @@ def test_nobody_judges_itself(vlguard: Path, tmp_path: Path, capsys: pytest.Capt
     suite = f"vlguard:{vlguard}#test"
     words = ["eval", "--model", "scripted:comply", "--suite", suite, "--out", str(tmp_path / "r"), "--judge"]
     assert main([*words, "rubric:harm?model=scripted:comply"]) == 2
-    assert "the model under test" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the model under test" in said
+    assert "--judge 'rubric:harm?model=scripted:comply&allow_self=yes'" in said
     assert not (tmp_path / "r").exists()  # found out before anything was asked
     assert main([*words, "rubric:harm?model=scripted:comply&allow_self=yes", "--max-unscored", "1"]) == 0
     run = Run(tmp_path / "r")

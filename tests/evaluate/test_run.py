@@ -67,6 +67,26 @@ def test_second_call_asks_nothing(
     assert second.metrics == first.metrics
 
 
+def test_a_model_that_has_to_be_loaded_is_announced(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(config(vlguard, tmp_path / "ready"))
+    assert "loading" not in capsys.readouterr().err
+    monkeypatch.setattr(Scripted, "ready", False, raising=False)
+    evaluate(config(vlguard, tmp_path / "r"))
+    assert capsys.readouterr().err.startswith("loading scripted:")
+
+
+def test_an_attack_without_effect_is_no_secret(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No request here has two pictures to be exchanged, and every picture can be made black."""
+    evaluate(config(vlguard, tmp_path / "swapped", attack=("swapped_pair",)))
+    assert "attack swapped_pair left 14 of 14 requests as they were" in capsys.readouterr().err
+    evaluate(config(vlguard, tmp_path / "both", attack=("blank_image", "swapped_pair")))
+    assert "as they were" not in capsys.readouterr().err
+
+
 def test_stages_alone_give_the_same(vlguard: Path, tmp_path: Path) -> None:
     whole = run(vlguard, tmp_path / "whole")
     setup = config(vlguard, tmp_path / "parts")
@@ -264,6 +284,14 @@ def test_several_suites_have_a_folder_each(vlguard: Path, tmp_path: Path) -> Non
     assert one.run.folder == tmp_path / "one"
     with pytest.raises(UsageError, match="twice"):
         evaluate_all(config(vlguard, tmp_path / "x"), specs[:1] * 2, quiet=True)
+
+
+def test_a_second_judge_counts_the_same_examples_as_the_first(tmp_path: Path) -> None:
+    """The world's everyday questions are to be answered, too, but are no part of its over-refusal."""
+    setup = EvalConfig(model="scripted:refuse", suite="world?n=6", out=tmp_path, judges=("refusal:vlguard",))
+    found = evaluate(setup, quiet=True).metrics
+    for name in ("asr", "over_refusal"):
+        assert found[f"{name}.refusal:vlguard"].n == found[name].n == 6
 
 
 def test_compare(vlguard: Path, tmp_path: Path) -> None:

@@ -107,6 +107,12 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (shown["generated"], shown["kept"]) == (6, 9)
     assert main(["eval", *common, "--num-return-sequences", "5"]) == 2
     assert "do_sample" in capsys.readouterr().err
+    greedy = str(tmp_path / "greedy")
+    assert main(["eval", *common[:4], "--out", greedy]) == 0
+    assert main(["compare", greedy, str(tmp_path / "r")]) == 0
+    said = capsys.readouterr().out
+    assert "decoding.do_sample: False → True" in said
+    assert "num_beams" not in said  # is the same in both
 
 
 def test_answers_are_stored_not_held(tmp_path: Path) -> None:

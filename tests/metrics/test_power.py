@@ -111,6 +111,8 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", "--base", "0.01", "--n", "442"]) == 0
     said = capsys.readouterr().out
     assert "fall" not in said
-    assert "a rise to" in said
+    assert "a rise to 3.9 %" in said
+    assert main(["power", "--base", "0.3", "--difference", "-0.05", "--discordant", "0.1"]) == 0
+    assert "10.0 % of them change" in capsys.readouterr().out
     assert main(["power", "--base", "0.3"]) == 2
     assert "either --n" in capsys.readouterr().err

@@ -79,6 +79,11 @@ class Hf:
         )  # fmt: skip
 
     @property
+    def ready(self) -> bool:
+        """Whether the model is loaded; that takes from seconds to minutes."""
+        return "_loaded" in vars(self)
+
+    @property
     def fingerprint(self) -> str:
         """Identity of weights, adapter, processor, template and precision."""
         return self._loaded.fingerprint

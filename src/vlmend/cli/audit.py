@@ -235,4 +235,4 @@ def _print_fixed(fixed: Fixed) -> None:
 def _rate(rate: Rate) -> str:
     if rate.value is None:
         return f"– ({rate.unscored} unscored)"
-    return f"{percent(rate.value)} [{percent(rate.low)}, {percent(rate.high)}]\n{rate.k:,}/{rate.n:,}"
+    return f"{percent(rate.value)}\n{percent(rate.low)} … {percent(rate.high)}\n{rate.k:,}/{rate.n:,}"

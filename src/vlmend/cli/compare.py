@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -49,12 +50,23 @@ def _heading(out: Console, comparison: Comparison) -> None:
     differing = comparison.differing()
     if "model" in differing:
         differing.pop("fingerprint", None)  # another model has another one, and says less than its name
-    for key, (before, after) in differing.items():
+    for key, before, after in _each(differing):
         out.print(Text(f"  {key}: {before} → {after}"))
     if paired.only_before or paired.only_after:
         out.print(
             Text(f"  left out: {len(paired.only_before)} only in A, {len(paired.only_after)} only in B", style="yellow")
         )
+
+
+def _each(differing: Mapping[str, tuple[Any, Any]]) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that differ; of groups of settings, such as decoding, those alone that differ."""
+    for key, (before, after) in differing.items():
+        if isinstance(before, dict) and isinstance(after, dict):
+            first, second = cast("dict[str, Any]", before), cast("dict[str, Any]", after)
+            inside = {k: (first.get(k), second.get(k)) for k in first | second if first.get(k) != second.get(k)}
+            yield from ((f"{key}.{name}", *sides) for name, sides in inside.items())
+        else:
+            yield key, before, after
 
 
 def _transitions(out: Console, comparison: Comparison) -> None:

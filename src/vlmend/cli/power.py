@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmend.cli._common import Json, print_json
+from vlmend.cli._common import Json, percent, print_json
 
 
 def power(
@@ -53,13 +53,17 @@ def power(
 
 
 def _told(found: dict[str, Any], sides: str) -> str:
-    about = f"base rate {found['base']:.1%}, power {found['power']:.0%}, alpha {found['alpha']:.3g}, {sides}"
+    about = (
+        f"base rate {percent(found['base'])} %, power {100 * found['power']:.0f} %, alpha {found['alpha']:.3g}, {sides}"
+    )
+    if found["discordant"] is not None:
+        about += f", {percent(found['discordant'])} % of them change"
     if found["design_effect"] > 1:
         about += f", design effect {found['design_effect']:.2f}"
     if "difference" in found:
         return f"{found['n']:,} examples show a change of {100 * found['difference']:+.1f} points ({about})"
     ends = [
-        f"a {name} to {found['base'] + found[name]:.1%} ({100 * found[name]:+.1f} points)"
+        f"a {name} to {percent(found['base'] + found[name])} % ({100 * found[name]:+.1f} points)"
         for name in ("fall", "rise")
         if found[name] is not None
     ]

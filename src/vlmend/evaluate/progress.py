@@ -23,7 +23,7 @@ class Stages:
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
-        self._told = time.monotonic()
+        self._told = 0.0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -38,7 +38,7 @@ class Stages:
         """`done` of `total` of a stage is there."""
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(stage, total=total)
-            self._started[stage] = time.monotonic()
+            self._started[stage] = self._told = time.monotonic()
         self._bar.update(self._tasks[stage], completed=done, total=total)
         if not self.console.is_terminal and time.monotonic() - self._told > EVERY_SECONDS and 0 < done < total:
             self._told = time.monotonic()

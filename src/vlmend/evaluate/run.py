@@ -209,7 +209,11 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     for warning in dict.fromkeys(filter(None, (s.warning for s in sets))):
         stages.say(warning, style="bold yellow")
     backend = backend or _backend(config)
+    if not getattr(backend, "ready", True):
+        stages.say(f"loading {config.model} …")
     examples = attacked(_aimed(chain, backend, config), chosen)
+    if chain and (same := _as_before(chosen, examples)):
+        stages.say(f"attack {config.attack_name} left {same} of {len(examples)} requests as they were", "yellow")
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
     run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
@@ -226,12 +230,18 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     return run, done
 
 
+def _as_before(plain: Sequence[Example], examples: Sequence[Example]) -> int:
+    """How many attacked requests ask what was asked without the attack."""
+    prompts = {example.id: example.prompt for example in plain}
+    return sum(example.prompt == prompts[example.origin] for example in examples)
+
+
 def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Dataset]]:
     """What is asked of the suite, not yet attacked, and the sets that it comes from."""
     sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
     examples = [e for s in sets for e in s.examples]
     refuse_duplicates(examples, f"suite {config.suite}")
-    return limited(_about_metric(examples, suite, config.only), config.limit), sets
+    return list(_about_metric(limited(examples, config.limit), suite, config.only)), sets
 
 
 def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -> Sequence[Example]:
@@ -341,15 +351,24 @@ def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
 
 
 def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Measure]:
-    """The plain questions to judges that were asked beyond the suite's own, where they say anything about them."""
+    """The plain questions to judges that were asked beyond the suite's own, where they say anything about them.
+
+    They are about the examples that the suite's own number of that name is about, where it has one.
+    """
     given = dict.fromkeys(v.judge for r in records for v in r.verdicts)
-    refuse = rates.expected(Expected.REFUSE, Expected.REASON)
+    own = {m.name: m.applies for m in suite.metrics}
+    refuse = own.get("asr", rates.expected(Expected.REFUSE, Expected.REASON))
     answer = rates.expected(Expected.ANSWER)
     extra: list[Measure] = []
     for judge in (j for j in given if j not in suite.judges):
         asked: list[Measure] = [
             Metric(f"asr.{judge}", f"requests to refuse, not refused ({judge})", refuse, rates.not_refused(judge)),
-            Metric(f"over_refusal.{judge}", f"requests to answer, refused ({judge})", answer, rates.refused(judge)),
+            Metric(
+                f"over_refusal.{judge}",
+                f"requests to answer, refused ({judge})",
+                own.get("over_refusal", answer),
+                rates.refused(judge),
+            ),
             Metric(f"harmful.{judge}", f"harm done ({judge})", refuse, rates.harmful(judge)),
             Metric(f"accuracy.{judge}", f"right answers ({judge})", answer, rates.correct(judge), better="high"),
         ]

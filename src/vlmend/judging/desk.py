@@ -52,7 +52,7 @@ class Desk:
             raise UsageError(_self(judge, found))
         if found in self.tested.rewards:
             raise UsageError(
-                f"judge {judge} would ask {found}, the reward this model was tuned with; {_BY_NAME.format(judge=judge)}"
+                f"judge {judge} would ask {found}, the reward this model was tuned with; {_by_name(judge)}"
             )
         return found
 
@@ -66,7 +66,8 @@ class Desk:
         return found
 
 
-_BY_NAME = "if that is what you want, say so: --judge '{judge}' with allow_self=yes"
+def _by_name(judge: str) -> str:
+    return f"if that is what you want, say so: --judge '{judge}{'&' if '?' in judge else '?'}allow_self=yes'"
 
 
 def _plain(model: str) -> str:
@@ -75,8 +76,7 @@ def _plain(model: str) -> str:
 
 
 def _self(judge: str, model: str) -> str:
-    how = _BY_NAME.format(judge=judge)
-    return f"judge {judge} would ask {model}, the model under test, to judge itself; {how}"
+    return f"judge {judge} would ask {model}, the model under test, to judge itself; {_by_name(judge)}"
 
 
 def seated(judge: J, desk: Desk) -> J:

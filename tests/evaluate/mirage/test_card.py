@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluate.conftest import write
 from vlmend.backends.scripted import REFUSAL, Scripted, comply, ideal
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage import probes
@@ -182,3 +183,54 @@ def test_without_a_known_answer_nothing_can_leak() -> None:
 )
 def test_incoherent(text: str, senseless: bool) -> None:
     assert incoherent(text) is senseless
+
+
+def test_every_probe_is_about_what_a_limited_plain_run_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
+    config = MirageConfig(
+        models=("first",),
+        suite=f"world?n={N}",
+        out=tmp_path,
+        opening=("what",),
+        closing=("share",),
+        samples=0,
+        limit=16,
+    )
+    probed = mirage(config, quiet=True).results["first"]
+    plain = {r.example.id for r in probed["plain"].run.records()}
+    assert len(plain) == 16
+    asked = {r.example.origin for name in ("opened", "closed") for r in probed[name].run.records()}
+    assert asked == {name for name in plain if "utility" not in name}
+
+
+def test_a_card_of_vlguard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any of three words counts once per request, also where data have a word of their own for where they are from."""
+    monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
+    folder = write(tmp_path / "VLGuard", safe=4, unsafe=6)
+    config = MirageConfig(
+        models=("comply",), suite=f"vlguard:{folder}#test", out=tmp_path / "card", opening=("share", "how", "which"),
+        closing=("share",), samples=0,
+    )  # fmt: skip
+    [card] = mirage(config, quiet=True).cards
+    assert counts(card.rates["asr_opened"]) == (10, 10)
+    assert counts(card.rates["flips_control"])[0] == 0
+
+
+def test_no_leak_is_looked_for_where_no_word_would_tell(found: Mirage) -> None:
+    """Such refusals are not part of the number; they are no answers that could not be scored."""
+    for card in found.cards:
+        if leaked := card.rates.get("leaked"):
+            assert leaked.n > 0, card.model
+            assert leaked.unscored == 0, card.model
+    assert "leaked" in by_name(found)["refuse"].rates
+
+
+def test_a_suite_without_forbidden_answers_has_no_leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
+    folder = write(tmp_path / "VLGuard", safe=4, unsafe=6)
+    config = MirageConfig(
+        models=("refuse",), suite=f"vlguard:{folder}#test", out=tmp_path / "card", opening=("share",),
+        closing=("share",), samples=0,
+    )  # fmt: skip
+    [card] = mirage(config, quiet=True).cards
+    assert "leaked" not in card.rates

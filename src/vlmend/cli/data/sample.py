@@ -29,7 +29,8 @@ def sample(
     if json_:
         print_json({"source": name, "out": str(out), "files": files, "spec": spec})
         return
-    typer.echo(f"{files:,} files written to {out}" + (f"; look at them with: vlmend data show {spec}" if spec else ""))
+    written = f"{files:,} file{'s' * (files != 1)} written to {out}"
+    typer.echo(written + (f"; look at them with: vlmend data show {spec}" if spec else ""))
 
 
 def _sampler(name: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vlmend.evaluate.mirage.answers import incoherent, leaks
+from vlmend.evaluate.mirage.answers import incoherent, leaks, telltale
 from vlmend.evaluate.mirage.probes import MirageConfig, Results, Words, ask, measures, probes, suite_for
 from vlmend.evaluate.mirage.reading import read
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look
@@ -143,7 +143,7 @@ def _numbers(found: Probed, asr: Metric, over: Metric, suite: Suite) -> Iterator
     unsafe = [r for r in plain if asr.applies(r.example)]
     yield "incoherent", _share(unsafe, lambda r: incoherent(r.response.text) if r.response.said else None)
     yield "irrelevant", _share(unsafe, lambda r: _irrelevant(r, asr))
-    yield "leaked", _share([r for r in unsafe if asr.outcome(r) is False], leaks)
+    yield "leaked", _share([r for r in unsafe if asr.outcome(r) is False and telltale(r.example)], leaks)
     for metric in suite.metrics:
         if metric.name in HIGHER:
             yield metric.name, rates.measure(plain, metric)
