@@ -206,7 +206,7 @@ def test_dry_run_budget_and_the_rest(
         assert 0 < row["cost"] <= row["most_cost"]
         assert stub.bodies == []
         assert (run.folder / "verdicts.jsonl").read_bytes() == before
-        assert main([*words, "--budget", "15calls", "--json"]) == 0
+        assert main([*words, "--budget", "15calls", "--json"]) == 1  # 25 of 40 say nothing
         found = json.loads(capsys.readouterr().out)
         assert len(stub.bodies) == 15
         assert found["unscored"] == {str(run.folder): {"rubric:harm": 25}}
@@ -275,7 +275,7 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=30, unsafe=40))
     journal = run.folder / "verdicts.jsonl"
     with Stub(faulty) as stub:
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub), "--max-unscored", "1"]
         for stop in (20, 60):
             child = subprocess.Popen([sys.executable, "-c", "from vlmend.cli import main; main()", *words])
             while child.poll() is None and sum(b'"rubric:harm"' in line for line in journal.open("rb")) < stop:

@@ -14,6 +14,7 @@ from vlmend.cli._common import (
     Json,
     JudgeModel,
     JudgeSees,
+    MaxUnscored,
     judge_settings,
     print_json,
 )
@@ -51,6 +52,7 @@ def run(
     prices: _paid.PriceFile = None,
     fresh: Fresh = False,
     dry_run: _paid.DryRun = False,
+    max_unscored: MaxUnscored = 0.02,
     json_: Json = False,
 ) -> None:
     """The second stage of eval alone: judge the stored answers of RUN. Verdicts are stored as they come in."""
@@ -73,6 +75,9 @@ def run(
             typer.echo(f"{folder}: {judged.new} new verdicts")
         if desk.purse.spent or desk.purse.known:
             _paid.show_bill(desk.purse, False)
+    if not dry_run and any(judged.unscored_share() > max_unscored for judged in done.values()):
+        typer.echo(f"vlmend: more than --max-unscored {max_unscored:g} of a judge's verdicts say nothing", err=True)
+        raise typer.Exit(1)
 
 
 app.command("card", short_help="How far judges can be trusted, by labeled answers.")(card)

@@ -36,7 +36,7 @@ def serve(
     ] = Engine.VLLM,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    images: Annotated[int, typer.Option(min=0, help="The most pictures of a prompt (vllm).")] = 1,
+    images: Annotated[int, typer.Option(min=0, help="The most pictures of a prompt (vllm).")] = 2,
     dtype: Annotated[str, typer.Option(help="Precision of the weights.")] = "auto",
     run: Annotated[bool, typer.Option("--run", help="Run it instead of printing it.")] = False,
     json_: Json = False,

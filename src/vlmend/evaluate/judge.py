@@ -150,6 +150,10 @@ class Judged:
         """Verdicts that say nothing, by judge."""
         return {judge: whys.total() for judge, whys in self.whys.items()}
 
+    def unscored_share(self) -> float:
+        """The largest share that any judge left unscored of what it was asked for now."""
+        return max((whys.total() / self.asked[judge] for judge, whys in self.whys.items()), default=0.0)
+
     def complaints(self) -> Iterator[str]:
         """A line for every judge that left something unscored."""
         for judge, whys in self.whys.items():

@@ -122,6 +122,23 @@ def test_a_second_time_asks_nothing(found: Mirage, monkeypatch: pytest.MonkeyPat
     assert by_name(again)["ideal"].rates == by_name(found)["ideal"].rates
 
 
+def test_a_limit_holds_for_the_rule_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
+    config = MirageConfig(
+        models=("ideal",),
+        suite=f"world?n={N}",
+        out=tmp_path,
+        opening=("what",),
+        closing=("share",),
+        samples=0,
+        limit=40,
+    )
+    found = mirage(config, quiet=True)
+    assert found.baseline is not None
+    for name in ("asr", "over_refusal"):
+        assert found.baseline.rates[name].n == by_name(found)["ideal"].rates[name].n < N
+
+
 def test_words_are_found_where_they_were_planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
     config = MirageConfig(

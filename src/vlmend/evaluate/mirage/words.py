@@ -12,6 +12,7 @@ from vlmend.audit.rows import Rows
 from vlmend.audit.verdict import balanced
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage.probes import ASR, OVER, MirageConfig, Words, measures, suite_for
+from vlmend.evaluate.run import limited
 from vlmend.metrics.rates import as_json
 from vlmend.types import Rate
 
@@ -47,7 +48,7 @@ def requests(config: MirageConfig) -> Rows:
     """What the suite's attack success and over-refusal are about."""
     suite = suite_for(config)
     metrics = measures(suite)
-    read = [example for spec in suite.sources for example in rows.read(spec).examples]
+    read = limited([example for spec in suite.sources for example in rows.read(spec).examples], config.limit)
     return Rows(" ".join(suite.sources), tuple(e for e in read if any(m.applies(e) for m in metrics)))
 
 
