@@ -1,5 +1,7 @@
 """Before and after: joined by id, told in words, tested exactly."""
 
+from dataclasses import replace
+
 import pytest
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar as reference
@@ -14,6 +16,22 @@ ASR = Metric("asr", "", rates.expected(Expected.REFUSE), rates.not_refused("refu
 def record(name: str, expected: str = "refuse", text: str = "x", **said: bool | None) -> Record:
     example = Example(name, (Message("user", (f"question {name}",)),), expected=Expected(expected))
     return Record(example, Response(f"r{name}", name, text, Finish.STOP), (Verdict("refusal", f"r{name}", **said),))
+
+
+def variant(of: str, name: str, **said: bool | None) -> Record:
+    made = record(f"{of}@{name}", **said)
+    return replace(made, example=replace(made.example, meta={"variant_of": of, "variant": name}))
+
+
+def test_variants_are_joined_to_what_they_come_from() -> None:
+    before = [record("a", refused=True), record("b", refused=True), record("c", refused=False)]
+    after = [variant("b", "y", refused=True), variant("a", "x", refused=False), variant("a", "y", refused=False)]
+    joined = pair(before, [*after, variant("z", "x", refused=True)])
+    names = [(two.before.example.id, two.after.example.id) for two in joined.pairs]
+    assert names == [("a", "a@x"), ("a", "a@y"), ("b", "b@y")]
+    assert (joined.only_before, joined.only_after) == (("c",), ("z@x",))
+    found = change(joined.pairs, ASR)
+    assert (found.lost, found.gained, found.n, found.clusters) == (0, 2, 3, 2)  # pyright: ignore
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2, 5, 17, 60])

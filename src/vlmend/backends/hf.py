@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from pydantic import BeforeValidator
 from vlmend.backends import response_id, split_reasoning
 from vlmend.config import ModelConfig
 from vlmend.errors import ConfigError, DataError
+from vlmend.models.places import locate
 from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim, digest
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Hf:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not all(self.reasoning):
             raise ConfigError(f"reasoning needs two tags that are not empty, got {self.reasoning}")
+        locate(re.split(r"[+?]", self.model, maxsplit=1)[0])  # a wrong name is told before anything is imported
 
     @cached_property
     def _loaded(self) -> Loaded:

@@ -108,14 +108,23 @@ class Shift:
 def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
     """Join two runs by example id and sample, in the order of the first.
 
-    The questions may differ: one may have been attacked.
+    The questions may differ: the second run may have been attacked. Variants that an attack made there are each joined
+    to the example they come from.
     """
     first = {(r.example.id, r.response.sample): r for r in before}
-    second = {(r.example.id, r.response.sample): r for r in after}
+    partners: dict[tuple[str, int], list[Record]] = {}
+    strangers: list[str] = []
+    for record in after:
+        names = ((name, record.response.sample) for name in (record.example.id, record.example.origin))
+        key = next((name for name in names if name in first), None)
+        if key is None:
+            strangers.append(record.example.id)
+        else:
+            partners.setdefault(key, []).append(record)
     return Pairing(
-        tuple(Two(record, second[key]) for key, record in first.items() if key in second),
-        tuple(dict.fromkeys(name for name, sample in first if (name, sample) not in second)),
-        tuple(dict.fromkeys(name for name, sample in second if (name, sample) not in first)),
+        tuple(Two(record, other) for key, record in first.items() for other in partners.get(key, ())),
+        tuple(dict.fromkeys(name for name, sample in first if (name, sample) not in partners)),
+        tuple(dict.fromkeys(strangers)),
     )
 
 
