@@ -142,7 +142,7 @@ def check_unscored(results: Iterable[EvalResult], limit: float) -> None:
     bad = [r for r in results if r.unscored > limit]
     for result in bad:
         typer.echo(
-            f"vlmend: {result.run.folder}: {result.unscored:.1%} of a metric's records could not be scored,"
+            f"vlmend: {result.run.folder}: {100 * result.unscored:.1f} % of a metric's records could not be scored,"
             f" more than --max-unscored {limit:g}",
             err=True,
         )
@@ -190,7 +190,7 @@ def _table(result: EvalResult) -> None:
     for metric in result.measured:
         rate = result.metrics[metric.name]
         edges = (tables.number(edge, rate) for edge in (rate.low, rate.high))
-        interval = "–" if rate.low is None else " … ".join(edges)
+        interval = "–" if rate.low is None else " to ".join(edges)
         counts = (tables.counted(rate), tables.number(rate.value, rate), interval, str(rate.unscored))
         made.add_row(Text(metric.name), *counts, tables.number(tables.worst(rate, metric.better), rate))
     if any(rate.clusters for rate in result.metrics.values()):

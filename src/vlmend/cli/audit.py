@@ -131,7 +131,7 @@ def _features(features: tuple[Measured, ...]) -> None:
     for feature in sorted(features, key=lambda f: (f.side == "answer", -f.association.held_out)):
         what = feature.association
         name = f"{feature.name} *" if feature.side == "answer" else feature.name
-        interval = f"{percent(what.low)} … {percent(what.high)}"
+        interval = f"{percent(what.low)} to {percent(what.high)}"
         made.add_row(Text(name), f"{what.values:,}", percent(what.entropy_share), percent(what.held_out), interval)
     made.caption = "* follows from the label, and is no shortcut"
     console().print(made)
@@ -147,7 +147,7 @@ def _values(title: str, feature: Measured | None) -> None:
     )
     for value in feature.odds[:SHOWN]:
         pmi = " / ".join("–" if bits is None else f"{bits:+.2f}" for bits in (value.pmi_refused, value.pmi_answered))
-        numbers = (f"{value.log_odds:+.2f}", f"{value.low:+.2f} … {value.high:+.2f}", f"{value.z:+.1f}", pmi)
+        numbers = (f"{value.log_odds:+.2f}", f"{value.low:+.2f} to {value.high:+.2f}", f"{value.z:+.1f}", pmi)
         made.add_row(Text(value.value), f"{value.refused:,}", f"{value.answered:,}", *numbers, percent(value.share))
     console().print(made)
 
@@ -235,4 +235,4 @@ def _print_fixed(fixed: Fixed) -> None:
 def _rate(rate: Rate) -> str:
     if rate.value is None:
         return f"– ({rate.unscored} unscored)"
-    return f"{percent(rate.value)}\n{percent(rate.low)} … {percent(rate.high)}\n{rate.k:,}/{rate.n:,}"
+    return f"{percent(rate.value)}\n{percent(rate.low)} to {percent(rate.high)}\n{rate.k:,}/{rate.n:,}"

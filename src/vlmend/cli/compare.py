@@ -91,7 +91,7 @@ def _tests(out: Console, comparison: Comparison) -> None:
     for c in comparison.changes:
         plain = not isinstance(c, Change) and c.scale[1] > 1
         number = _plain if plain else percent
-        interval = "–" if c.low is None else f"{number(c.low)} … {number(c.high)}"
+        interval = "–" if c.low is None else f"{number(c.low)} to {number(c.high)}"
         if isinstance(c, Change):
             sides = (f"{c.k_before}/{c.n}", f"{c.k_after}/{c.n}", percent(c.difference), interval)
             moved = f"{c.lost} / {c.gained}"

@@ -96,7 +96,12 @@ def interval(rate: Measured | None) -> str:
 def counted(rate: Measured) -> str:
     """`91/200`, and in how many clusters where the interval is theirs."""
     text = f"n={rate.n}" if isinstance(rate, Mean) else f"{rate.k}/{rate.n}"
-    return text + (f" in {rate.clusters} clusters" if 0 < rate.clusters < rate.n else "")
+    return f"{text} in {clustered(rate.clusters)}" if 0 < rate.clusters < rate.n else text
+
+
+def clustered(count: int) -> str:
+    """`1 cluster`, `12 clusters`."""
+    return f"{count} cluster{'s' if count != 1 else ''}"
 
 
 def counts(rate: Measured | None) -> str:
@@ -134,7 +139,7 @@ def sentence(rate: Measured | None, better: Better = "low") -> str:
 def kind(rate: Measured) -> str:
     """What the interval is called."""
     how = "bootstrap " if isinstance(rate, Mean) else ""
-    return f"95 % {how}interval" + (f" of {rate.clusters} clusters" if 0 < rate.clusters < rate.n else "")
+    return f"95 % {how}interval" + (f" of {clustered(rate.clusters)}" if 0 < rate.clusters < rate.n else "")
 
 
 def from_metrics(metrics: Mapping[str, Mapping[str, Any]], condition: str = "") -> dict[Column, Measured]:

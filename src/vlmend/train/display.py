@@ -19,7 +19,7 @@ def show_mask(console: Console, report: MaskReport) -> None:
     """The mask report as a small table."""
     table = Table("tokens", "count", "share", "supervised", title=f"mask of the first {report.examples} examples")
     for kind, count, supervised in report.rows():
-        table.add_row(kind, f"{count:,}", f"{count / max(1, report.tokens):.1%}", f"{supervised:,}")
+        table.add_row(kind, f"{count:,}", f"{100 * count / max(1, report.tokens):.1f} %", f"{supervised:,}")
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)
