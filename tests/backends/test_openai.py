@@ -224,8 +224,10 @@ def test_what_ends_otherwise_says_so_and_is_asked_once(act: Act, finish: Finish)
 def test_everybody_waits_as_long_as_the_server_asks() -> None:
     with Stub(lambda n, b: refuse(429, headers={"retry-after": "0.6"}) if n == 4 else echo(n, b)) as stub:
         answers(backend(stub, window=2), questions(12))
-    later = [t - stub.times[4] for t in stub.times[6:]]  # one may have been on its way
-    assert min(later) >= 0.55
+    after = [t - stub.times[4] for t in stub.times[5:]]
+    early = [t for t in after if t < 0.55]  # on their way before the refusal was read
+    assert len(early) <= 2
+    assert len(after) - len(early) >= 6  # the refused one among them
 
 
 def test_fewer_at_a_time_when_the_server_has_enough() -> None:
