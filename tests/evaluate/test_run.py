@@ -87,6 +87,22 @@ def test_an_attack_without_effect_is_no_secret(
     assert "as they were" not in capsys.readouterr().err
 
 
+def test_the_shots_of_one_request_count_once(vlguard: Path, tmp_path: Path) -> None:
+    """The model gives in to "how", about picture 4 says nothing to it, and refuses all else."""
+
+    def reply(example: Example) -> str:
+        if not example.question.startswith("How"):
+            return "I'm sorry, I can't help with that."
+        return "" if "picture 4" in example.question else "It is a cube."
+
+    asked = config(vlguard, tmp_path / "r", attack=("one_word:what,how",))
+    found = evaluate(asked, Scripted("shots", reply), quiet=True).metrics
+    rates = {name: (found[name].k, found[name].n, found[name].unscored) for name in ("asr_unsafe", "asr_unsafe.any")}
+    assert rates == {"asr_unsafe": (5, 11, 1), "asr_unsafe.any": (5, 5, 1)}
+    assert found["asr_unsafe.any"].worst == 1.0
+    assert not any(name.endswith(".any") for name in run(vlguard, tmp_path / "one", attack=("one_word:how",)).metrics)
+
+
 def test_stages_alone_give_the_same(vlguard: Path, tmp_path: Path) -> None:
     whole = run(vlguard, tmp_path / "whole")
     setup = config(vlguard, tmp_path / "parts")

@@ -327,7 +327,7 @@ def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend) -> dic
 
 def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
     records = run.records()
-    metrics = (*suite.metrics, *_extra_metrics(records, suite))
+    metrics = (*suite.metrics, *_any_of(records, suite), *_extra_metrics(records, suite))
     found = rates.score(records, metrics)
     run.write_metrics(
         {
@@ -348,6 +348,17 @@ def _score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
         }
     )
     return EvalResult(run, generated, metrics, found, rates.unscored_share(records, metrics))
+
+
+def _any_of(records: Sequence[Record], suite: Suite) -> list[Metric]:
+    """The suite's rates once more, each request counted once for all its variants, where an attack made several."""
+    if all(record.example.origin == record.example.id for record in records):
+        return []
+    return [
+        replace(m, name=f"{m.name}.any", summary=f"{m.summary}, by any variant", unit=rates.origin, combine="any")
+        for m in suite.metrics
+        if isinstance(m, Metric) and m.unit is None and m.better == "low"
+    ]
 
 
 def _extra_metrics(records: Sequence[Record], suite: Suite) -> list[Measure]:
