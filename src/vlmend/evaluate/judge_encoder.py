@@ -23,12 +23,15 @@ CALIBRATION = 5  # one cluster in so many sets the temperature, and is not train
 
 def train_encoder(found: Task, name: str, out: Path, *, seed: int, epochs: int) -> Description:
     """AdamW at 5e-5, linearly to 0; temperature from one cluster in five of the training rows."""
+    import torch
+
     from vlmend.evaluate.judge_train import cluster, fit_temperature, held_out_score
 
+    torch.manual_seed(seed)  # before loading: the head is drawn there
     model, tokenizer = _load(name, found.labels)
     aside = [row for row in found.train if int(digest(cluster(row)), 16) % CALIBRATION == 0]
     rows = [row for row in found.train if row not in aside]
-    _optimize(found, model, tokenizer, rows, seed, epochs)
+    _optimize(found, model, tokenizer, rows, epochs)
 
     def logits(asked: Sequence[tuple[str, str]]) -> Floats:
         return _logits(model, tokenizer, [text_of(q, a, found.input) for q, a in asked])
@@ -57,10 +60,9 @@ def _load(name: str, labels: Sequence[str]) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _optimize(found: Task, model: Any, tokenizer: Any, rows: Sequence[Labeled], seed: int, epochs: int) -> None:
+def _optimize(found: Task, model: Any, tokenizer: Any, rows: Sequence[Labeled], epochs: int) -> None:
     import torch
 
-    torch.manual_seed(seed)
     texts = [text_of(row.question, row.answer or "", found.input) for row in rows]
     gold = torch.tensor([found.index(row) for row in rows])
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
