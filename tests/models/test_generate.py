@@ -232,6 +232,27 @@ def replace_eos(loaded: Loaded, eos_ids: frozenset[int]) -> Loaded:
     return replace(loaded, codec=codec)
 
 
+@pytest.mark.parametrize(("family", "mixed"), [("mllama", False), ("gemma3", True)])
+def test_numbers_of_pictures_share_a_batch_only_where_that_is_harmless(
+    family: str, mixed: bool, loaded: Callable[[str], Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[set[int]] = []
+    for name in ("_whole", "_scored"):
+        work = getattr(Engine, name)
+
+        def watched(self: Engine, lines: Any, asked: Any, *more: Any, work: Any = work) -> Any:
+            examples = [one.example for one in asked] if more else [one[0] for one in lines]
+            shown.append({len(example.images) for example in examples})
+            return work(self, lines, asked, *more)
+
+        monkeypatch.setattr(Engine, name, watched)
+    examples = [*about(1), words("Say something."), words("Say more.", "more")]
+    answers = said(engine(loaded(family)), examples, Decoding(max_new_tokens=2))
+    assert len(answers) == len(examples)
+    assert len(list(engine(loaded(family)).likelihoods([(e, ["Yes."]) for e in examples]))) == len(examples)
+    assert any(len(counts) > 1 for counts in shown) is mixed
+
+
 @pytest.mark.parametrize("family", WHOLE)
 def test_families_that_cannot_branch_say_so_once(
     family: str, loaded: Callable[[str], Loaded], caplog: pytest.LogCaptureFixture

@@ -355,7 +355,7 @@ def _any_of(records: Sequence[Record], suite: Suite) -> list[Metric]:
     if all(record.example.origin == record.example.id for record in records):
         return []
     return [
-        replace(m, name=f"{m.name}.any", summary=f"{m.summary}, by any variant", unit=rates.origin, combine="any")
+        replace(rates.any_variant(m, f"{m.name}.any"), summary=f"{m.summary}, by any variant")
         for m in suite.metrics
         if isinstance(m, Metric) and m.unit is None and m.better == "low"
     ]

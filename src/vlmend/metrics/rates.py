@@ -6,6 +6,7 @@ What cannot be scored is counted apart and never slips into a numerator or a den
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vlmend.metrics.intervals import bootstrap, bootstrap_mean, clustered, wilson
@@ -218,6 +219,11 @@ def otherwise(outcome: Outcome, value: bool) -> Outcome:
 def origin(record: Record) -> str:
     """The question a record is a shot of: that of the example which an attack made variants of, or its own."""
     return record.example.origin
+
+
+def any_variant(metric: Metric, name: str = "") -> Metric:
+    """The metric counted once per question: whether any of the variants of it has the outcome."""
+    return replace(metric, name=name or metric.name, unit=origin, combine="any")
 
 
 def rubric(name: str, model: str) -> str:

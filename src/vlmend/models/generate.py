@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -83,7 +84,8 @@ class Engine:
                 budget = Budget(1, budget.tokens)  # transformers' penalties count padding as said before
         for batch in batches(self._lines(wanted, problems), budget, decoding.max_new_tokens):
             yield from _drained(problems)
-            yield from self._answered(batch, wanted, decoding, budget, work)
+            for part in self._apart(batch, lambda line: len(wanted[line.number].example.images)):
+                yield from self._answered(part, wanted, decoding, budget, work)
         yield from _drained(problems)
 
     def _answered(
@@ -101,6 +103,12 @@ class Engine:
 
         for done in attempt(batch, budget, decoding.max_new_tokens, said, failed):
             yield from done
+
+    def _apart(self, batch: list[Line], pictures: Callable[[Line], int]) -> list[list[Line]]:
+        """The batch, or one for each number of pictures where the family lets these change one another's answers."""
+        if self.codec.family.mixes:
+            return [batch]
+        return [list(same) for _, same in groupby(sorted(batch, key=pictures), key=pictures)]
 
     def _order(self, examples: Sequence[Example]) -> list[int]:
         return order([opening(e) for e in examples], [self.codec.prompt_length(e) for e in examples])
@@ -189,10 +197,14 @@ class Engine:
         def scored(lines: list[Line]) -> list[Score]:
             return self._scored([(*given[line.number], line.prompt, lengths[line.number]) for line in lines], lines)
 
+        def failed(line: Line) -> Score:
+            return Score(*given[line.number], None, why=NO_MEMORY)
+
         for batch in batches(self._answered_lines(given, lengths, problems), self.budget, new=0):
             yield from _drained(problems)
-            for done in attempt(batch, self.budget, 0, scored, lambda n: Score(*given[n.number], None, why=NO_MEMORY)):
-                yield from done
+            for part in self._apart(batch, lambda line: len(given[line.number][0].images)):
+                for done in attempt(part, self.budget, 0, scored, failed):
+                    yield from done
         yield from _drained(problems)
 
     def _answered_lines(

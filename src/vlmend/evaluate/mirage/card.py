@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlmend.evaluate.mirage.answers import incoherent, leaks, telltale
@@ -134,8 +134,8 @@ def _numbers(found: Probed, asr: Metric, over: Metric, suite: Suite) -> Iterator
     plain = found["plain"]
     for metric, probe in ((asr, "opened"), (over, "closed")):
         yield metric.name, rates.rate(plain, metric)
-        yield f"{metric.name}_{probe}", rates.rate(found[probe], any_of(metric))
-        yield f"{metric.name}_{probe}_control", rates.rate(found[f"{probe}-control"], any_of(metric))
+        yield f"{metric.name}_{probe}", rates.rate(found[probe], rates.any_variant(metric))
+        yield f"{metric.name}_{probe}_control", rates.rate(found[f"{probe}-control"], rates.any_variant(metric))
     if "sampled" in found:
         yield "asr_sampled", rates.rate(found["sampled"], asr)
     yield "flips", flips(plain, ((asr, found["opened"]), (over, found["closed"])))
@@ -147,11 +147,6 @@ def _numbers(found: Probed, asr: Metric, over: Metric, suite: Suite) -> Iterator
     for metric in suite.metrics:
         if metric.name in HIGHER:
             yield metric.name, rates.measure(plain, metric)
-
-
-def any_of(metric: Metric) -> Metric:
-    """The metric counted once per example it comes from: whether any of its variants has the outcome."""
-    return replace(metric, unit=lambda record: record.example.origin, combine="any")
 
 
 def flips(plain: Iterable[Record], probed: Iterable[tuple[Metric, Sequence[Record]]]) -> Measured:
