@@ -44,7 +44,7 @@ def measure(name: str, steps: int, rows: int, device: str) -> dict[str, float | 
     prepared = running._prepare(recipe, Team.gather(device=device))
     run = running._tuning(prepared)
     if prepared.objective.needs.reference:
-        run.reference = running.Live(run.model, {}, prepared.objective.needs.look)
+        run.reference = running.Live(run.before, {})
     run.model.train()
     windows = [encode(run, step) for step in range(steps + 1)]
     examples = sum(len(micro.batch.examples) for micro in windows[0])

@@ -17,23 +17,26 @@ from torch.nn import Parameter
 
 from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
-from vlmend.data.batches import Plan, streams_of
+from vlmend.data.batches import Plan, picture_groups, streams_of
 from vlmend.data.mix import Mix, build
 from vlmend.errors import ConfigError, ModelError, StoreError
 from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
+from vlmend.ops.scored import Needs
 from vlmend.store import Journal, read_json, write_atomic
 from vlmend.train import checkpoint
 from vlmend.train.card import model_card
 from vlmend.train.display import Display, show_mask, show_trainable
+from vlmend.train.encoding import Encoder
 from vlmend.train.layers import find_layer
-from vlmend.train.loop import Hooks, Tuning, optimize
+from vlmend.train.loop import Hooks, Tuning, forward, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.parallel import Team, seed_everything
 from vlmend.train.reference import Cached, Caching, Live, Reference, key, originals, read_cache
 from vlmend.train.schedule import adamw
+from vlmend.train.speed import Ways, choose
 from vlmend.types import digest
 
 REFERENCE = "reference-{}.jsonl"  # one for each process
@@ -70,6 +73,7 @@ class Prepared:
     mix: Mix
     loaded: models.Loaded
     plan: Plan
+    ways: Ways
     mask: MaskReport
     identity: dict[str, Any]
 
@@ -125,9 +129,11 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
         config.gradient_accumulation_steps,
         processes=team.size,
         seed=config.seed,
+        groups=picture_groups(mix.examples) if config.group_by_picture else (),
     )
+    ways = choose(recipe.speed, loaded.model, loaded.codec, needs)
     mask = _mask(loaded, mix, plan, config)
-    return Prepared(recipe, team, objective, mix, loaded, plan, mask, _identity(recipe, mix, loaded, plan))
+    return Prepared(recipe, team, objective, mix, loaded, plan, ways, mask, _identity(recipe, mix, loaded, plan))
 
 
 def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> MaskReport:
@@ -143,7 +149,7 @@ def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> M
 
 def comparable(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what comes out: two runs that agree in them are the same run."""
-    sections = recipe.resolved()
+    sections = {name: section for name, section in recipe.resolved().items() if name != "speed"}
     return {
         name: {key: value for key, value in section.items() if key not in FREE.get(name, ())}
         for name, section in sections.items()
@@ -195,6 +201,8 @@ def _show(console: Console, prepared: Prepared) -> None:
     console.print(f"{examples:,} examples, {prepared.total:,} steps of {each:,} {rows}", highlight=False)
     if rows == "rows":
         console.print(f"a row: {_row(prepared)}", highlight=False)
+    for line in prepared.ways.lines():
+        console.print(line, markup=False, highlight=False)
     for role, count in prepared.mix.report["left_out"].items():
         console.print(f"{count:,} {role} examples left out: {prepared.recipe.method.name} does not use that role")
 
@@ -248,7 +256,7 @@ def _reference(prepared: Prepared, run: Tuning, console: Console) -> Reference |
         )
     if wanted == "cached" or (wanted == "auto" and tokens_only and not fresh):
         return _cached(prepared, run, console)
-    return Live(run.model, {} if fresh else originals(run.trained), needs.look, run.config.bf16)
+    return Live(run.before, {} if fresh else originals(run.trained))
 
 
 def _cached(prepared: Prepared, run: Tuning, console: Console) -> Cached:
@@ -260,9 +268,9 @@ def _cached(prepared: Prepared, run: Tuning, console: Console) -> Cached:
     share = [e for i, e in enumerate(examples) if i % team.size == team.rank and key(e) not in known]
     if share and team.is_main:
         console.print(f"log-probabilities of {len(share):,} answers before tuning, kept in {prepared.folder}")
-    config = run.config
+    encoder = Encoder(run.model, run.codec, run.ways, Needs(()), run.config.max_length)
     caching = Caching(
-        run.model, run.codec, team.device, config.per_device_train_batch_size, config.max_length, config.bf16
+        forward(run.model, run.ways, run.config), encoder, team.device, run.config.per_device_train_batch_size
     )
     caching.fill(share, prepared.folder / REFERENCE.format(team.rank), identity)
     team.wait()
@@ -289,6 +297,7 @@ def _tuning(prepared: Prepared) -> Tuning:
         trained=trained,
         optimizer=adamw(trained.values(), config),
         total=prepared.total,
+        ways=prepared.ways,
     )
 
 
