@@ -191,7 +191,7 @@ def test_what_cannot_be_shared_is_not_and_said(make: Make) -> None:
     run = make("rmu", {})
     counting = replace(run.objective.needs, look=replace(run.objective.needs.look, places="all"))  # type: ignore[type-var]
     ways = choose(SpeedConfig(), run.model, run.codec, counting)
-    assert not (ways.share or ways.pack or ways.stop)
+    assert not any((ways.share, ways.pack, ways.stop))
     assert any("padding" in line for line in ways.lines())
     off = choose(SpeedConfig(shared_prefix=False), run.model, run.codec, run.objective.needs)
     assert not off.share
