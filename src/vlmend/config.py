@@ -156,14 +156,18 @@ class SpeedConfig(Section):
 
     shared_prefix: what examples of a pass begin with in common goes through the model once. packing: several short
     examples stand in one row. answer_logits: the language-model head runs only where something is read. stop_at_layer:
-    examples of which only a layer's hidden states are read go no further. tokens_per_pass: instead of
-    per_device_train_batch_size rows, a pass has as many rows as make so many tokens.
+    examples of which only a layer's hidden states are read go no further. features: what a frozen vision tower makes of
+    a picture is kept, in memory up to `features_mb`, or in files under `features_dir`, for other runs too.
+    tokens_per_pass: instead of per_device_train_batch_size rows, a pass has as many rows as make so many tokens.
     """
 
     shared_prefix: bool = True
     packing: bool = True
     answer_logits: bool = True
     stop_at_layer: bool = True
+    features: bool = True
+    features_mb: int = Field(default=1024, gt=0)
+    features_dir: Path | None = None
     tokens_per_pass: int | None = Field(default=None, gt=0)
 
 

@@ -201,12 +201,12 @@ def test_features_are_kept_by_content_and_within_bounds(
     small = engine(model, features_mb=0)
     large = engine(model)
     for who, asked, seen in ((small, 1, 1), (small, 1, 2), (large, 1, 1), (large, 1, 1), (large, 2, 2)):
-        if seen == 1 and who is large and asked == 1 and not large.features._kept:
+        if seen == 1 and who is large and asked == 1 and not len(large.features.kept):
             counts["pictures"] = 0
         said(who, about(asked)[:1], GREEDY)
         assert counts["pictures"] == seen
-    assert small.features._held == 0
-    assert large.features._held == 2 * 9 * 32 * 4  # two pictures, nine tokens, 32 numbers of 4 bytes
+    assert small.features.kept.held == 0
+    assert large.features.kept.held == 2 * 9 * 32 * 4  # two pictures, nine tokens, 32 numbers of 4 bytes
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

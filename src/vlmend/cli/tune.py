@@ -22,6 +22,9 @@ def tune(
     out: Annotated[Path | None, typer.Option(help="Same as --set output.dir=…", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Same as --set train.seed=…", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="Same as --set model.device=…", show_default=False)] = None,
+    no_feature_cache: Annotated[
+        bool, typer.Option("--no-feature-cache", help="Same as --set speed.features=false.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show recipe, what trains and the mask report; train nothing.")
     ] = False,
@@ -36,6 +39,8 @@ def tune(
 
     named = {"output.dir": out, "train.seed": seed, "model.device": device}
     overrides = [*(set_ or []), *(f"{key}={json.dumps(str(v))}" for key, v in named.items() if v is not None)]
+    if no_feature_cache:
+        overrides.append("speed.features=false")
     loaded = load_recipe(recipe, overrides)  # before the heavy import below: a wrong recipe is told at once
     from vlmend.train.parallel import is_first
     from vlmend.train.run import tune as run

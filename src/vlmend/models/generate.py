@@ -15,6 +15,7 @@ from torch import Tensor
 from vlmend.errors import DataError, ModelError
 from vlmend.models.decode import Chooser, Wanted, answers, check
 from vlmend.models.features import Features
+from vlmend.models.kept import Memory
 from vlmend.models.load import Loaded
 from vlmend.models.pixels import LastPictures
 from vlmend.models.plan import Budget, Line, attempt, batches, grouped, opening, order, say
@@ -62,7 +63,7 @@ class Engine:
     @cached_property
     def features(self) -> Features:
         """The vision tower, which remembers."""
-        return Features(self.model, self.codec.family.features, self._features_mb * MIB)
+        return Features(self.model, self.codec.family.features, Memory(self._features_mb * MIB))
 
     @cached_property
     def whole_only(self) -> str:

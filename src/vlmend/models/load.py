@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlmend.config import LoraSettings, ModelConfig
+from vlmend.config import LoraSettings, ModelConfig, Module
 from vlmend.errors import ModelError, nearest
 from vlmend.models.codec import Codec
-from vlmend.models.parts import Trainable, count, language_linears, owner
+from vlmend.models.parts import Trainable, count, language_linears, outermost, owner
 from vlmend.models.places import adapter_folder, locate, weights_hash
 from vlmend.types import digest
 
@@ -217,20 +217,11 @@ def lora_config(model: nn.Module, config: ModelConfig) -> Any:
         targets = sorted(linears) if "language_model" in config.train else []
     else:
         targets = sorted(lora.target_modules)
-    beside = [m for m in config.train if m != "language_model"]
+    beside: list[Module] = [m for m in config.train if m != "language_model"]
     return LoraConfig(
         r=lora.r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout, use_rslora=lora.use_rslora,
-        target_modules=targets, modules_to_save=_top_modules(model, beside) or None, task_type="CAUSAL_LM",
+        target_modules=targets, modules_to_save=outermost(model, *beside) or None, task_type="CAUSAL_LM",
     )  # fmt: skip
-
-
-def _top_modules(model: nn.Module, parts: list[Any]) -> list[str]:
-    """The outermost modules that belong to the named parts."""
-    tops: list[str] = []
-    for name, _ in model.named_modules():
-        if owner(name) in parts and not any(name.startswith(f"{top}.") for top in tops):
-            tops.append(name)
-    return tops
 
 
 def _check_base(adapter: Path, base: str, name: str, codec: Codec) -> None:

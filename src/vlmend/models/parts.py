@@ -40,6 +40,15 @@ def owner(parameter: str) -> Owner:
     return "other"
 
 
+def outermost(model: nn.Module, *parts: Owner) -> list[str]:
+    """Dotted names of the outermost modules that belong to these parts."""
+    tops: list[str] = []
+    for name, _ in model.named_modules():
+        if owner(name) in parts and not any(name.startswith(f"{top}.") for top in tops):
+            tops.append(name)
+    return tops
+
+
 def language_linears(model: nn.Module) -> list[str]:
     """Dotted names of every linear layer inside the language model's blocks: LoRA's default targets.
 

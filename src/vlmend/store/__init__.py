@@ -11,7 +11,17 @@ Everything is joined by id; nothing here knows the position of a row.
     images/           pictures that were drawn rather than read from files, by content hash
 """
 
-from vlmend.store.files import Journal, Row, cache_folder, read_json, read_rows, write_atomic, write_json
+from vlmend.store.files import (
+    Journal,
+    Row,
+    append_whole,
+    cache_folder,
+    read_json,
+    read_rows,
+    room_for,
+    write_atomic,
+    write_json,
+)
 from vlmend.store.nouns import (
     example_from_json,
     example_to_json,
@@ -29,6 +39,7 @@ __all__ = [
     "Journal",
     "Row",
     "Run",
+    "append_whole",
     "cache_folder",
     "example_from_json",
     "example_to_json",
@@ -39,6 +50,7 @@ __all__ = [
     "record_to_json",
     "response_from_json",
     "response_to_json",
+    "room_for",
     "verdict_from_json",
     "verdict_to_json",
     "write_atomic",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
@@ -51,17 +52,7 @@ class Journal:
     def append(self, *rows: Mapping[str, Any]) -> None:
         """Write rows, or, when that fails half-way (a full disk, Ctrl-C), take back what was written of them."""
         lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n" for row in rows]
-        rest = memoryview("".join(lines).encode("utf-8", "surrogatepass"))
-        before = self._file.seek(0, os.SEEK_END)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            self._file.truncate(before)
-            raise _unwritable(self.path, error) from error
-        except BaseException:
-            self._file.truncate(before)
-            raise
+        append_whole(self._file, "".join(lines).encode("utf-8", "surrogatepass"), self.path)
 
     def rows(self) -> list[Row]:
         """Every row so far."""
@@ -78,6 +69,29 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def append_whole(file: FileIO, data: bytes | bytearray, path: Path) -> int:
+    """Write at the end of an unbuffered file, all or nothing unless the process is killed. Returns where it begins."""
+    before, rest = file.seek(0, os.SEEK_END), memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        file.truncate(before)
+        raise _unwritable(path, error) from error
+    except BaseException:
+        file.truncate(before)
+        raise
+    return before
+
+
+def room_for(folder: Path, what: str) -> int:
+    """Bytes free where a folder is or would be made. Raises StoreError when nothing can be written there."""
+    there_is = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there_is.is_dir() or not os.access(there_is, os.W_OK):
+        raise StoreError(f"{what} {folder} cannot be written: {there_is} is no folder that may be written to")
+    return shutil.disk_usage(there_is).free
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -36,7 +36,8 @@ class Encoder:
         roles = self.needs.reference if self.live else frozenset[Role]()
         compared = [i for i, example in enumerate(examples) if example.role in roles]
         deep = [not self.ways.stop or self._told(example) for example in examples]
-        if not self.ways.apart or not (self._shares(examples) or not all(deep)):
+        again = self.ways.ahead and any(example.images for example in examples)
+        if not self.ways.apart or not (again or self._shares(examples) or not all(deep)):
             return self._plain(examples, tuple(weights), compared)
         made = self._one_by_one(examples)
         micro = self._micro(examples, tuple(weights), made, range(len(examples)), deep)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,12 @@ from vlmend.models import load as models
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
-from vlmend.store import Journal, read_json, write_atomic
+from vlmend.store import Journal, read_json, room_for, write_atomic
 from vlmend.train import checkpoint
 from vlmend.train.card import model_card
 from vlmend.train.display import Display, show_mask, show_trainable
 from vlmend.train.encoding import Encoder
+from vlmend.train.keeping import Showing
 from vlmend.train.layers import find_layer
 from vlmend.train.loop import Hooks, Tuning, forward, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
@@ -131,9 +131,17 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
         seed=config.seed,
         groups=picture_groups(mix.examples) if config.group_by_picture else (),
     )
-    ways = choose(recipe.speed, loaded.model, loaded.codec, needs)
+    showing = _showing(mix, plan, config, needs)
+    ways = choose(recipe.speed, loaded.model, loaded.codec, needs, showing, bf16=config.bf16)
     mask = _mask(loaded, mix, plan, config)
     return Prepared(recipe, team, objective, mix, loaded, plan, ways, mask, _identity(recipe, mix, loaded, plan))
+
+
+def _showing(mix: Mix, plan: Plan, config: TrainConfig, needs: Needs) -> Showing:
+    """Pictures, and how often each is shown; a reference looks at them as well."""
+    shown = plan.total_steps(config.num_train_epochs, config.max_steps) * plan.rows_per_step * plan.examples_per_row
+    times = max(1.0, shown / len(mix.examples)) * (2 if needs.reference else 1)
+    return Showing(tuple(example for example in mix.examples if example.images), times)
 
 
 def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> MaskReport:
@@ -167,9 +175,7 @@ def _identity(recipe: Recipe, mix: Mix, loaded: models.Loaded, plan: Plan) -> di
 
 def _refuse_other(folder: Path, identity: dict[str, Any]) -> None:
     """Raise StoreError when the folder holds another run (going by the keys of `identity`), or something else."""
-    there_is = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there_is.is_dir() or not os.access(there_is, os.W_OK):
-        raise StoreError(f"output.dir {folder} cannot be written: {there_is} is no folder that may be written to")
+    room_for(folder, "output.dir")
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / "recipe.yaml").exists():

@@ -1,0 +1,141 @@
+"""Which vision features a run keeps, of what size and where: decided before it starts, and shown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.filesize import decimal
+
+from vlmend.config import SpeedConfig
+from vlmend.data.batches import picture_groups
+from vlmend.errors import StoreError
+from vlmend.models.codec import Codec
+from vlmend.models.features import Features, trains
+from vlmend.models.kept import Memory, Shelf, raw
+from vlmend.models.parts import Owner, owner
+from vlmend.models.prompts import Prompt, bare, taught
+from vlmend.models.tower import Tower, tower_of, varies
+from vlmend.store import room_for
+from vlmend.types import Example, digest
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Showing:
+    """What a run shows: examples with pictures, and how often each of them, on average."""
+
+    examples: Sequence[Example] = ()
+    times: float = 1.0
+
+    @property
+    def pictures(self) -> int:
+        """How many different pictures (or groups of them that are shown together) there are."""
+        return len(set(picture_groups(self.examples)))
+
+    @property
+    def looks(self) -> float:
+        """How often each picture is looked at, on average."""
+        return max(1.0, self.times) * len(self.examples) / max(1, self.pictures)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Features that keep something, or why they do not. `ahead`: a picture that comes once in a pass comes again in
+    another, and what was kept of it is still there. `about`: what is shown before the run."""
+
+    features: Features
+    ahead: bool = False
+    about: str = ""
+    why: str = ""
+
+
+def keep(speed: SpeedConfig, model: Any, codec: Codec, showing: Showing, *, bf16: bool = False) -> Keeping:
+    """What is kept of the pictures that a run shows. Raises StoreError when the disk has no room for it."""
+    method = codec.family.features
+    tower = tower_of(model)
+    if why := _against(speed, model, tower, showing):
+        return Keeping(Features(model, method, Memory(0)), why=why)
+    first = taught(model, codec, showing.examples[0])[0]
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+        cut, each = _smallest(model, method, tower, first)
+    count, total = showing.pictures, each * showing.pictures
+    size = f"features: of {count:,} pictures, {decimal(each)} each, {decimal(total)} in all, "
+    where = "what the vision tower gives" if cut else "what the projector gives"
+    if speed.features_dir is None:
+        limit = speed.features_mb * MIB
+        held = "" if total <= limit else f", as many as fit into features_mb {speed.features_mb:,} (features_dir: all)"
+        return Keeping(Features(model, method, Memory(limit), cut), total <= limit, f"{size}{where}, in memory{held}")
+    shelf = Shelf(speed.features_dir, identity(model, codec, cut, bf16=bf16))
+    _check_room(speed.features_dir, shelf, each, showing)
+    about = f"{size}{where}, in {speed.features_dir}, where {len(shelf):,} are"
+    return Keeping(Features(model, method, shelf, cut), True, about)
+
+
+def _against(speed: SpeedConfig, model: Any, tower: Tower | None, showing: Showing) -> str:
+    """Why nothing is kept; empty when something is."""
+    if not speed.features:
+        return OFF
+    if not showing.examples:
+        return "no picture is shown"
+    if trains(model, "vision_tower"):
+        return "the vision tower is trained"
+    if trains(model, "projector") and tower is None:
+        return "the projector is trained, and this model has no tower that ends before it"
+    if varies(model):
+        return "the vision tower drops out at random"
+    if showing.looks <= 1 and speed.features_dir is None:
+        return "no picture comes twice"
+    return ""
+
+
+OFF = "switched off"
+
+
+def _smallest(model: Any, method: str, tower: Tower | None, shown: Prompt) -> tuple[Tower | None, int]:
+    """Where to cut so that least is kept: after the tower, or (None) after the projector; and bytes per picture."""
+    cuts: list[Tower | None] = [] if trains(model, "projector") else [None]
+    sizes: list[tuple[int, Tower | None]] = []
+    for cut in [*cuts, *([tower] if tower else [])]:
+        memory = Memory(float("inf"))
+        with torch.no_grad():
+            Features(model, method, memory, cut)([shown])
+        sizes.append((memory.held, cut))
+    each, cut = min(sizes, key=lambda size: size[0])
+    return cut, each
+
+
+def _check_room(folder: Path, shelf: Shelf, each: int, showing: Showing) -> None:
+    """Pictures are only hashed, to know which are there already, when that decides it."""
+    free = room_for(folder, "speed.features_dir")
+    if each * showing.pictures <= free:
+        return
+    new = {tuple(image.sha256 for image in e.images) for e in showing.examples}
+    needed = each * sum(key not in shelf for key in new)
+    if needed > free:
+        raise StoreError(
+            f"speed.features_dir {folder} has {decimal(free)} free, and the features of these pictures take "
+            f"{decimal(needed)}; choose another folder, or leave them out with speed.features=false"
+        )
+
+
+def identity(model: Any, codec: Codec, cut: Tower | None, *, bf16: bool) -> str:
+    """Of everything that decides which numbers come out for a picture."""
+    core = bare(model)
+    parts: tuple[Owner, ...] = ("vision_tower",) if cut else ("vision_tower", "projector")
+    weights = hashlib.sha256()
+    for name, tensor in chain(core.named_parameters(), core.named_buffers()):
+        if owner(name) in parts:
+            weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            weights.update(raw(tensor))
+    config = json.loads(core.config.to_json_string(use_diff=False))
+    settings = {key: value for key, value in config.items() if key not in ("text_config", "_name_or_path")}
+    how = (str(core.dtype), core.device.type, core.config._attn_implementation, bf16, cut is None, torch.__version__)
+    return digest(weights.hexdigest(), codec.fingerprint, settings, *map(str, how))
