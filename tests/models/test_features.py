@@ -23,11 +23,16 @@ BRANCHING = [name for name in tiny.FAMILIES if name not in ("gemma3", "paligemma
 INSIDE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # the projector is in the tower
 
 
-@pytest.fixture(params=BRANCHING)
-def family(request: pytest.FixtureRequest) -> tuple[str, Any, Codec]:
+@pytest.fixture(scope="module", params=BRANCHING)
+def made(request: pytest.FixtureRequest) -> tuple[str, Any, Codec]:
     model, processor = tiny.FAMILIES[request.param]()
-    model.requires_grad_(False)
     return request.param, model, Codec(processor, model.config, model.generation_config)
+
+
+@pytest.fixture
+def family(made: tuple[str, Any, Codec]) -> tuple[str, Any, Codec]:
+    made[1].requires_grad_(False)
+    return made
 
 
 def calls(model: Any) -> Iterator[list[int]]:

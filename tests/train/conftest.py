@@ -75,6 +75,7 @@ def plain_recipe(base: Path, data: Path, out: Path) -> dict[str, dict[str, Any]]
         "method": {"name": "sft"},
         "data": {"mix": [{"source": f"jsonl:{data}"}]},
         "train": train,
+        "speed": {},
         "output": {"dir": str(out)},
     }
 

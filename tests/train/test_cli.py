@@ -57,6 +57,13 @@ def test_a_dry_run_shows_recipe_modules_and_mask(recipe: Path, tmp_path: Path) -
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_the_feature_cache_is_switched_off_by_a_word(recipe: Path) -> None:
+    for words, kept in (((), True), (("--no-feature-cache",), False)):
+        said, shown = call(str(recipe), "--dry-run", "--set", "train.max_steps=20", *words)
+        assert said["recipe"]["speed"]["features"] is kept
+        assert ("features: of 10 pictures" in shown) is kept
+
+
 def test_an_unknown_key_is_refused_with_the_nearest(recipe: Path) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'learning_rate'"):
         call(str(recipe), "--set", "train.learning_rat=1")

@@ -24,7 +24,8 @@ from vlmend.train.scoring import count_totals
 from vlmend.train.speed import choose
 from vlmend.types import Role
 
-SLOW = {"shared_prefix": False, "packing": False, "answer_logits": False, "stop_at_layer": False}
+WAYS = ("shared_prefix", "packing", "answer_logits", "stop_at_layer", "features")
+SLOW = dict.fromkeys(WAYS, False)
 ANSWERS = ("It bursts.", "Two rings.", "The star is over there, to the left.", "No.")
 METHODS: dict[str, dict[str, Any]] = {
     "sft": {},
@@ -120,7 +121,7 @@ def test_loss_and_gradient_are_the_plain_ones(make: Make, name: str) -> None:
     assert fast[2] < 0.9 * slow[2]  # something was shared, or this shows nothing
 
 
-@pytest.mark.parametrize("way", ["shared_prefix", "packing", "answer_logits"])
+@pytest.mark.parametrize("way", ["shared_prefix", "packing", "answer_logits", "features"])
 def test_each_way_alone_is_exact(make: Make, way: str) -> None:
     same(gradient(make("gd", {**SLOW, way: True})), gradient(make("gd", SLOW)))
 

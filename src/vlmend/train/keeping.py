@@ -43,7 +43,7 @@ class Showing:
     @property
     def looks(self) -> float:
         """How often each picture is looked at, on average."""
-        return max(1.0, self.times) * len(self.examples) / max(1, self.pictures)
+        return self.times * len(self.examples) / self.pictures if self.examples else 0.0
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,9 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
 
 def _showing(mix: Mix, plan: Plan, config: TrainConfig, needs: Needs) -> Showing:
     """Pictures, and how often each is shown; a reference looks at them as well."""
-    shown = plan.total_steps(config.num_train_epochs, config.max_steps) * plan.rows_per_step * plan.examples_per_row
-    times = max(1.0, shown / len(mix.examples)) * (2 if needs.reference else 1)
+    epochs = plan.total_steps(config.num_train_epochs, config.max_steps) / plan.steps_per_epoch
+    each = plan.rows_per_epoch * plan.examples_per_row / len(mix.examples)  # of shorter streams several times
+    times = max(1.0, epochs) * each * (2 if needs.reference else 1)
     return Showing(tuple(example for example in mix.examples if example.images), times)
 
 
