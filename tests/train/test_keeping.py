@@ -30,6 +30,11 @@ BESIDE = {"train": ["language_model", "projector"]}
 KEPT = {**SLOW, "features": True}
 
 
+@pytest.fixture(autouse=True)
+def _any_tower_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "WORTH", 0)
+
+
 @contextmanager
 def looking(run: Tuning) -> Iterator[list[int]]:
     """How often the first layer of the vision tower runs."""
@@ -136,6 +141,13 @@ def test_what_does_not_fit_is_said_and_a_disk_without_room_is_refused(
 
 
 # One question about each picture
+
+
+def test_for_a_small_tower_no_pass_goes_apart(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "WORTH", 1e9)
+    run = ready(make_recipe(train={"max_steps": 12}, speed={"packing": False}))
+    assert not any(micro.parts for step in range(6) for micro in encode(run, step))
+    assert any("only in passes that share something" in line for line in run.ways.lines())
 
 
 @pytest.mark.parametrize("max_steps", [6, 12])

@@ -25,7 +25,9 @@ from vlmend.models.tower import Tower, tower_of, varies
 from vlmend.store import room_for
 from vlmend.types import Example, digest
 
+OFF = "switched off"
 MIB = 2**20
+WORTH = 1e9  # operations of a tower on a picture; below, encoding examples one at a time costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,11 @@ class Showing:
 
 @dataclass(frozen=True)
 class Keeping:
-    """Features that keep something, or why they do not. `ahead`: a picture that comes once in a pass comes again in
-    another, and what was kept of it is still there. `about`: what is shown before the run."""
+    """Features that keep something, or why they do not.
+
+    ahead: it pays to encode examples one at a time for them, since a picture comes again in another pass and is still
+    there then. about: what is shown before the run.
+    """
 
     features: Features
     ahead: bool = False
@@ -69,14 +74,19 @@ def keep(speed: SpeedConfig, model: Any, codec: Codec, showing: Showing, *, bf16
     count, total = showing.pictures, each * showing.pictures
     size = f"features: of {count:,} pictures, {decimal(each)} each, {decimal(total)} in all, "
     where = "what the vision tower gives" if cut else "what the projector gives"
+    worth = 2 * _parameters(model) * first.pieces >= WORTH
+    only = "" if worth else "; only in passes that share something, for the tower is small"
     if speed.features_dir is None:
         limit = speed.features_mb * MIB
-        held = "" if total <= limit else f", as many as fit into features_mb {speed.features_mb:,} (features_dir: all)"
-        return Keeping(Features(model, method, Memory(limit), cut), total <= limit, f"{size}{where}, in memory{held}")
+        fits = total <= limit
+        held = "" if fits else f", as many as fit into features_mb {speed.features_mb:,} (features_dir: all)"
+        return Keeping(
+            Features(model, method, Memory(limit), cut), worth and fits, f"{size}{where}, in memory{held}{only}"
+        )
     shelf = Shelf(speed.features_dir, identity(model, codec, cut, bf16=bf16))
     _check_room(speed.features_dir, shelf, each, showing)
-    about = f"{size}{where}, in {speed.features_dir}, where {len(shelf):,} are"
-    return Keeping(Features(model, method, shelf, cut), True, about)
+    about = f"{size}{where}, in {speed.features_dir}, where {len(shelf):,} are{only}"
+    return Keeping(Features(model, method, shelf, cut), worth, about)
 
 
 def _against(speed: SpeedConfig, model: Any, tower: Tower | None, showing: Showing) -> str:
@@ -96,9 +106,6 @@ def _against(speed: SpeedConfig, model: Any, tower: Tower | None, showing: Showi
     return ""
 
 
-OFF = "switched off"
-
-
 def _smallest(model: Any, method: str, tower: Tower | None, shown: Prompt) -> tuple[Tower | None, int]:
     """Where to cut so that least is kept: after the tower, or (None) after the projector; and bytes per picture."""
     cuts: list[Tower | None] = [] if trains(model, "projector") else [None]
@@ -110,6 +117,10 @@ def _smallest(model: Any, method: str, tower: Tower | None, shown: Prompt) -> tu
         sizes.append((memory.held, cut))
     each, cut = min(sizes, key=lambda size: size[0])
     return cut, each
+
+
+def _parameters(model: Any) -> int:
+    return sum(p.numel() for name, p in model.named_parameters() if owner(name) == "vision_tower")
 
 
 def _check_room(folder: Path, shelf: Shelf, each: int, showing: Showing) -> None:
