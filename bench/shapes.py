@@ -1,10 +1,10 @@
 """LLaVA-1.5's architecture at several sizes, weights random, with a real processor; nothing is downloaded.
 
 What is saved by an idea depends on proportions, so thin models keep those of 7B: there the head is 2 % of the language
-model's weights (32,064 x 4,096 of 6.7e9) and the tower 4.5 %. With a vocabulary of 4,000 the head of a model 512 wide
-and 4 deep would be 14 %, and logits that nobody needs would cost far more than they do in earnest; hence 512 words.
-Two proportions cannot be kept. Attention's share of the work grows as tokens / (6 x width): 2.6 % at 7B, 20 % at 512,
-half at 192. And activations, which grow with the width, outweigh weights, which grow with its square: hence `wide` with
+model's weights (32,064 x 4,096 of 6.7e9) and the tower 4.5 %. With a vocabulary of 4,000 the head of a model 384 wide
+and 3 deep would be 22 %, and logits that nobody needs would cost far more than they do in earnest; hence 288 words.
+Two proportions cannot be kept. Attention's share of the work grows as tokens / (6 x width): 3 % at 7B, 30 % at 384,
+70 % at 160. And activations, which grow with the width, outweigh weights, which grow with its square: hence `wide` with
 fewer tokens per picture, on which alone memory is to be compared on a CPU.
 """
 
@@ -89,13 +89,13 @@ class Shape:
 
 SIZES = {
     "tiny": Shape(64, 176, 2, 2, Tower(32, 64, 2, 2), pixels=56, lora=4),
-    "small": Shape(512, 1376, 4, 4, Tower(128, 512, 3, 4), lora=16),
+    "small": Shape(384, 1032, 3, 3, Tower(96, 384, 2, 3), vocabulary=288, lora=12),
     "wide": Shape(1536, 4128, 4, 12, Tower(256, 1024, 4, 4), vocabulary=1536, pixels=154, lora=48),
     "7b": Shape(4096, 11008, 32, 32, Tower(1024, 4096, 24, 16), vocabulary=32064, lora=128, rate=1.1e-5),
 }
 DEEP = {  # as many layers as at 7B, for what depends on their number
     "tiny": replace(SIZES["tiny"], layers=10),
-    "small": Shape(192, 516, 32, 3, Tower(96, 384, 3, 3), vocabulary=1024, lora=6),
+    "small": Shape(160, 432, 32, 4, Tower(64, 256, 3, 2), vocabulary=1228, lora=5),
     "wide": Shape(384, 1032, 32, 3, Tower(128, 512, 3, 4), vocabulary=2048, pixels=154, lora=12),
     "7b": SIZES["7b"],
 }
@@ -161,4 +161,7 @@ def save(shape: Shape, folder: Path, device: str) -> Path:
         made.save_pretrained(part)
         family_for("llava").adapt(processor(shape.pixels, words), made.config).save_pretrained(part)
         part.rename(folder)
+        del made
+        if device != "cpu":
+            torch.cuda.empty_cache()
     return folder

@@ -162,7 +162,7 @@ def serve(row: Row, threads: int, rounds: Connection) -> None:
 
 def prepare(folder: Path, threads: int) -> None:
     """What processes start from: libraries, a number of threads, and nothing kept from earlier runs."""
-    own = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    own = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "VLMEND_CACHE": str(folder / "cache")}
     os.environ.update(own, PYTHONPATH=str(Path(__file__).parent), PYTHONWARNINGS="ignore")
     FORKS.set_forkserver_preload(LOADED)
 
@@ -172,7 +172,7 @@ def process(row: Row, threads: int) -> Iterator[Connection]:
     """One who waits for rounds; ends when it is let go of."""
     row.job.folder.mkdir(parents=True, exist_ok=True)
     here, there = FORKS.Pipe()
-    running = FORKS.Process(target=serve, args=(row, threads, there), daemon=True)
+    running = FORKS.Process(target=serve, args=(row, threads, there))
     running.start()
     there.close()
     try:
@@ -206,7 +206,7 @@ def measure(case: Case, given: argparse.Namespace, folder: Path) -> dict[str, An
     shape = case.shape(given.size)
     deep = case.deep and shape != shapes.SIZES[given.size]
     model = shapes.save(shape, (given.models or folder) / f"{given.size}{'-deep' * deep}", given.device)
-    rows = rows_of(case, Job(case.name, given.size, model, folder, given.device), given)
+    rows = rows_of(case, Job(case.name, given.size, model, folder, given.device, clock=given.clock), given)
     for number, row in enumerate(rows):
         row.job = replace(row.job, folder=folder / case.name / str(number))
     with ExitStack() as kept:
@@ -298,15 +298,15 @@ def report(found: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
     same = "Not checked." if worst is None else f"Losses and gradients of all agree within {worst:.1e}."
     return f"""# bench/tune.py
 
-`{about["command"]}`; {about["device"]}; {about["threads"]} threads; {versions}.
+`{about["command"]}`; {about["device"]}; {about["threads"]} threads, {about["clock"]} seconds; {versions}.
 
 {table(found)}
 
 {cases_}
 
 Medians of {about["repeats"]} rounds in turns. *× plain*: times as fast as the published way; *vlmend ×*: vlmend is so
-many times as fast as this row. Tokens are those of each example alone, picture and all, whoever computes them how often.
-Peak: over what the process had before the model. {same}
+many times as fast as this row. Tokens are those of each example alone, picture and all, whoever computes them how
+often. Peak: over what the process had before the model. {same}
 """
 
 
@@ -324,8 +324,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", choices=sorted(shapes.SIZES), default="small")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--steps", type=int, default=2, help="optimizer steps that are timed in a round")
+    parser.add_argument("--steps", type=int, default=1, help="optimizer steps that are timed in a round")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="processor: for busy machines")
     parser.add_argument("--peer-batch", type=int, default=PEER_BATCH, help="units of TRL's forward passes")
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="a setting of vlmend's, in all rows"
@@ -361,7 +362,7 @@ def main() -> None:
         "command": f"python bench/tune.py {' '.join(sys.argv[1:])}".strip(),
         "device": torch.cuda.get_device_name() if given.device != "cpu" else f"CPU ({platform.machine()})",
         "versions": {"python": platform.python_version(), **{name: version(name) for name in installed}},
-        "size": given.size, "threads": given.threads, "repeats": given.repeats, "check": same,
+        "size": given.size, "threads": given.threads, "clock": given.clock, "repeats": given.repeats, "check": same,
     }  # fmt: skip
     print(report(found, about))
     if not given.quick:

@@ -19,7 +19,8 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Job:
-    """One row's work. `batch`: units of a forward pass. `settings`: overrides for vlmend, as `a.b=value`."""
+    """One row's work. `batch`: units of a forward pass. `settings`: overrides for vlmend, as `a.b=value`. `clock`: of
+    the wall, or of the processor, which does not see what else a machine does, nor what is done side by side."""
 
     case: str
     size: str
@@ -28,6 +29,7 @@ class Job:
     device: str = "cpu"
     batch: int = 1
     settings: tuple[str, ...] = ()
+    clock: str = "wall"
 
     @property
     def of(self) -> Case:
@@ -79,13 +81,13 @@ def groups(units: Sequence[Unit], size: int) -> list[list[Unit]]:
     return [list(units[at : at + size]) for at in range(0, len(units), size)]
 
 
-def clock(device: str) -> float:
-    """Seconds of the wall, once the device has done what it was told."""
-    if device != "cpu":
+def clock(job: Job) -> float:
+    """Seconds, once the device has done what it was told."""
+    if job.device != "cpu":
         import torch
 
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.process_time() if job.clock == "processor" else time.perf_counter()
 
 
 def memory(device: str) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tuning.cases import read
-from tuning.job import Data, Job, Step
+from tuning.job import Data, Job, Step, clock
 from vlmend.config import Recipe, load_recipe
 from vlmend.models import load as models
 from vlmend.train.run import tune
@@ -25,10 +24,10 @@ from vlmend.train.run import tune
 class Ours:
     """Trains by vlmend.
 
-    The clock runs from when the model is loaded to when the last step is logged: planning, the mask report, whatever
-    is computed ahead of the steps (features, log-probabilities of the model before) and encoding are all in it. What
-    does not grow with the data is in every run once; so a run of one step, on other pictures, is subtracted from the
-    run of all steps: the others' first step is not counted either. Nothing is kept from one run for the next.
+    The clock runs from when the model is loaded to the end of the last optimizer step: planning, the mask report,
+    whatever is computed ahead of the steps (features, log-probabilities of the model before) and encoding are all in
+    it. What does not grow with the data is in every run once; so a run of one step, on other pictures, is subtracted
+    from the run of all steps: the others' first step is not counted either. Nothing is kept from one run for the next.
     """
 
     def __init__(self, job: Job) -> None:
@@ -47,12 +46,16 @@ class Ours:
         """Seconds of a whole run without loading and saving."""
         recipe = self.recipe(files, {"max_steps": steps})
         loaded: list[float] = []
-        with _after(models, "load", lambda: loaded.append(time.time())):
-            tune(recipe, console=Console(file=io.StringIO()))
-        logged = (recipe.output.dir / "log.jsonl").stat().st_mtime
+        stepped: list[float] = []
+        hook = register_optimizer_step_post_hook(lambda *_: stepped.append(clock(self.job)))
+        try:
+            with _after(models, "load", lambda: loaded.append(clock(self.job))):
+                tune(recipe, console=Console(file=io.StringIO()))
+        finally:
+            hook.remove()
         shutil.rmtree(recipe.output.dir)
-        [begun] = loaded
-        return logged - begun
+        [begun], [*_, ended] = loaded, stepped
+        return ended - begun
 
     def step(self, rows: Path, weights: Sequence[Tensor] = ()) -> Step:
         """The third step on these rows, taken as it comes: others start from its weights. All of them make a step."""

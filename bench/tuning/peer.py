@@ -35,7 +35,7 @@ class Peer:
         times: list[float] = []
         units = [*read(data.first), *read(data.timed), *read(data.apart)]
         trainer = self.trainer(units, self.case.step, max_steps=1 + data.steps)
-        trainer.add_callback(On("step_end", lambda model: times.append(clock(self.job.device))))
+        trainer.add_callback(On("step_end", lambda model: times.append(clock(self.job))))
         trainer.train()
         if len(times) != data.steps + 1:
             raise RuntimeError(f"{len(times)} steps instead of {data.steps + 1}")

@@ -2,8 +2,9 @@
 
 As there: each role is a forward pass of its own, padded to what is longest of all roles; logits are made at every
 position; the model before tuning is a second full model that sees its pictures itself; RMU runs all layers. Not as
-there: what a mean is taken over. Released codes take means of means of micro-batches; here a mean is over the optimizer
-step, as in vlmend, so that losses and gradients are comparable. It costs nothing: transformers' own loss takes the count.
+there: what a mean is taken over. Released codes take means of means of micro-batches; here a mean is over the
+optimizer step, as in vlmend, so that losses and gradients are comparable. It costs nothing: transformers' own loss
+takes the count.
 """
 
 from __future__ import annotations
@@ -130,17 +131,18 @@ class Plain:
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=job.shape.rate, betas=BETAS, weight_decay=0.0)
         self.method = str(self.case.method["name"])
+        self.warm = False
         compares = self.method in ("npo", "kl", "dpo", "rmu")
         self.before = base(job).requires_grad_(False).eval() if compares else None
 
     def seconds(self, data: Data) -> float:
-        """Of the timed steps, after one to warm up."""
-        windows = self.windows([*read(data.first), *read(data.timed)], self.case.step)
-        self.update(next(windows))
-        began = clock(self.job.device)
-        for window in windows:
-            self.update(window)
-        return clock(self.job.device) - began
+        """Of the timed steps, after one to warm up when it is new."""
+        if not self.warm:
+            self.train(data.first)
+            self.warm = True
+        began = clock(self.job)
+        self.train(data.timed)
+        return clock(self.job) - began
 
     def step(self, rows: Path, weights: Sequence[Tensor]) -> Step:
         """Loss and gradients of one step on all of the rows, from these weights."""
@@ -151,6 +153,11 @@ class Plain:
         self.optimizer.zero_grad()
         [window] = self.windows(units, len(units))
         return Step(self.backward(window), list(weights), [p.grad for p in self.trained])
+
+    def train(self, rows: Path) -> None:
+        """Once through the rows."""
+        for window in self.windows(read(rows), self.case.step):
+            self.update(window)
 
     def windows(self, units: Sequence[Unit], step: int) -> Iterator[list[Micro]]:
         """The micro-batches of each optimizer step, pictures decoded as they come."""
