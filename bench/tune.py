@@ -3,7 +3,7 @@
     python bench/tune.py                            all cases, ten minutes on two CPU cores
     python bench/tune.py --quick --case sft8        does it run? says nothing about speed
     python bench/tune.py --check                    do all compute the same losses and gradients?
-    python bench/tune.py --variant "no features=speed.features=false"      a row of vlmend with an idea switched off
+    python bench/tune.py --variant "no prefix=speed.shared_prefix=false"   a row of vlmend with an idea switched off
     python bench/tune.py --size wide --case npo8 --case kl8                memory, in proportions near 7B's
     python bench/tune.py --device cuda --size 7b    LLaVA-1.5-7B's dimensions, bf16, LoRA r=128, with MFU
 
@@ -29,7 +29,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -42,6 +42,8 @@ import transformers
 from tuning import cases, flops
 from tuning.cases import CASES, Case
 from tuning.job import Data, Job, Way, forget_peak, memory
+
+from vlmend.errors import VlmendError
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("vlmend", "torch", "transformers", "peft", "trl")
@@ -188,7 +190,8 @@ def process(row: Row, threads: int) -> Iterator[Connection]:
 def ask(row: Row, rounds: Connection, data: Data) -> None:
     """One round. Who fails says why in the table, and is asked no more."""
     try:
-        rounds.send(data)
+        with suppress(OSError):  # gone before it was asked, it may have said why
+            rounds.send(data)
         told = rounds.recv()
     except (EOFError, OSError):
         told = "failed: the process is gone (out of memory?)"
@@ -275,7 +278,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     for case in found:
         for row in case["rows"]:
             cells = [case["case"], row["who"]]
-            if not row["seconds"]:
+            if row["problem"]:
                 lines.append(f"| {' | '.join([*cells, row['problem']])} {'|' * (len(heads) - 2)}")
                 continue
             cells += [f"{row['examples_per_second']:.2f}", f"{row['tokens_per_second']:,.0f}"]
@@ -348,7 +351,11 @@ def main() -> None:
     if given.quick:
         given.size, given.repeats, given.steps = "tiny", 1, 1
     chosen = [CASES[name] for name in given.case or CASES]
-    same = check_all(chosen, given)
+    try:
+        same = check_all(chosen, given)
+    except VlmendError as error:  # a setting that there is not
+        say(str(error))
+        sys.exit(2)
     if given.check:
         return
     found: list[dict[str, Any]] = []
