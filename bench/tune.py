@@ -1,6 +1,6 @@
 """Tuning: examples per second and memory of vlmend, of the published computations written plainly, and of TRL.
 
-    python bench/tune.py                            all cases, ten minutes on two CPU cores
+    python bench/tune.py                            all cases, sized for some ten minutes on two idle CPU cores
     python bench/tune.py --quick --case sft8        does it run? says nothing about speed
     python bench/tune.py --check                    do all compute the same losses and gradients?
     python bench/tune.py --variant "no prefix=speed.shared_prefix=false"   a row of vlmend with an idea switched off
