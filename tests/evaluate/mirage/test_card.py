@@ -12,9 +12,9 @@ from tests.evaluate.conftest import write
 from vlmend.backends.scripted import REFUSAL, Scripted, comply, ideal
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage import probes
-from vlmend.evaluate.mirage.answers import incoherent, leaks
 from vlmend.evaluate.mirage.card import Card, Mirage, mirage
 from vlmend.evaluate.mirage.probes import MirageConfig
+from vlmend.metrics.answers import incoherent, leaks
 from vlmend.types import Example, Expected, Finish, Message, Rate, Record, Response
 
 N = 30
