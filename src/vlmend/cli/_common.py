@@ -161,7 +161,7 @@ def stacked(rate: Measured | None) -> str:
     """A rate, its interval and its counts, one below the other; how many clusters there are is left to pages."""
     from vlmend.report import tables
 
-    if rate is None or rate.value is None:
+    if rate is None:
         return tables.NOTHING
     lines = tables.value(rate), tables.interval(rate), tables.counts(replace(rate, clusters=0))
     return "\n".join(filter(None, lines))
