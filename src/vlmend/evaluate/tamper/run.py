@@ -20,20 +20,12 @@ from vlmend.evaluate.tamper.subject import Subject
 from vlmend.metrics.rates import as_json, rate_from_json
 from vlmend.registry import suites
 from vlmend.store import Journal, Run, read_rows, write_json
-from vlmend.types import Backend, Example, Measured, Role, digest
+from vlmend.types import Example, Measured, Role, digest
 
 VERSION = "tamper/1"
 SUITE = "forgetting"
-MAIN = (
-    "complied",
-    "told",
-    "recall",
-    "probability",
-    "extraction",
-    "asr",
-    "accuracy",
-    "rouge_l",
-)  # what a point is told by
+# what a point is told by
+MAIN = ("complied", "told", "recall", "probability", "extraction", "asr", "accuracy", "rouge_l")
 AS_TUNED, BEFORE = "as tuned", "before tuning"
 BENIGN, FORGET, ADAPTER = "relearned, benign", "relearned, forgotten", "adapter scaled"
 ROUNDED, BEGUN = "weights rounded", "answer begun"
@@ -194,11 +186,12 @@ class _Work:
 
     def measure(self, point: Point) -> dict[str, dict[str, Any]]:
         """The main numbers of a point."""
+        backend = self._backend(point)
         config = EvalConfig(
-            model=self.subject.tuned, suite=self.suite, out=self._folder(point) / "answers", limit=self.config.limit,
+            model=backend.model, suite=self.suite, out=self._folder(point) / "answers", limit=self.config.limit,
             max_new_tokens=self.config.max_new_tokens,
         )  # fmt: skip
-        result = evaluate(config, self._backend(point), quiet=self.quiet)
+        result = evaluate(config, backend, quiet=self.quiet)
         measured = {m.name: m for m in result.measured}
         return {
             name: {**as_json(result.metrics[name], measured[name]), "better": measured[name].better}
@@ -209,24 +202,19 @@ class _Work:
     def _folder(self, point: Point) -> Path:
         return self.config.out / "points" / self.key(point)[:12]
 
-    def _backend(self, point: Point) -> Backend:
+    def _backend(self, point: Point) -> Hf:
         """The tampered model."""
-        match point.attack:
-            case _ if point.attack in ROLES:
-                return self._hf(self._relearned(point))
-            case name if name == BEFORE:
-                return self._hf(self.subject.base)
-            case name if name == ADAPTER:
-                return self._hf(self._scaled(point))
-            case name if name == ROUNDED:
-                bits = int(point.setting.split()[0])
-                return Rounded(self.subject.tuned, bits=bits, **self._loading)
-            case name if name == BEGUN:
-                return Begun(self.subject.tuned, opening=point.setting, **self._loading)
-            case _:
-                return self._hf(self.subject.tuned)
-
-    def _hf(self, model: str) -> Hf:
+        subject, attack = self.subject, point.attack
+        if attack == ROUNDED:
+            return Rounded(subject.tuned, bits=int(point.setting.split()[0]), **self._loading)
+        if attack == BEGUN:
+            return Begun(subject.tuned, opening=point.setting, **self._loading)
+        if attack in ROLES:
+            model = self._relearned(point)
+        elif attack == ADAPTER:
+            model = self._scaled(point)
+        else:
+            model = subject.base if attack == BEFORE else subject.tuned
         return Hf(model, **self._loading)
 
     @property
