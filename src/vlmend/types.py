@@ -465,7 +465,10 @@ class Victim(Protocol):
 
 
 class Judge(Protocol):
-    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge."""
+    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge.
+
+    One that reads the model itself instead says so with `heeds_answers = False`, and is given all.
+    """
 
     @property
     def name(self) -> str: ...
