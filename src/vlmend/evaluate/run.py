@@ -111,8 +111,9 @@ def evaluate(
         suite: Suite = suites.from_spec(config.suite)
         bench = Bench.of([*suite.judges, *config.judges], desk or config.judging.desk())
         bench.check(config.model)
+        backend = backend or _backend(config)
         run, generated = _generate(config, suite, backend, stages)
-        judged = bench.judge(run, stages)
+        judged = bench.judge(run, stages, backend)
         if not generated.new and not judged.new:
             stages.say(f"nothing new: all {generated.kept} responses and their verdicts were there")
         result = _score(run, suite, generated)
