@@ -13,7 +13,8 @@ import pytest
 from vlmend.backends.scripted import REFUSAL, Scripted
 from vlmend.data.sources.safeeraser import SafeEraser
 from vlmend.errors import VlmendError
-from vlmend.evaluate.run import EvalConfig, EvalResult, evaluate
+from vlmend.evaluate.run import EvalConfig, evaluate
+from vlmend.evaluate.score import EvalResult
 from vlmend.registry import suites
 from vlmend.types import Example, Likelihood, Role
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from vlmend.evaluate.run import EvalConfig, EvalResult
+    from vlmend.evaluate.run import EvalConfig
+    from vlmend.evaluate.score import EvalResult
     from vlmend.types import Measured
 
 

@@ -13,7 +13,8 @@ from tests.evaluate.tamper.conftest import RECIPE, SUITE, tune
 from vlmend.config import Recipe, load_recipe
 from vlmend.data.mix import build
 from vlmend.errors import StoreError, UsageError
-from vlmend.evaluate.run import EvalConfig, EvalResult
+from vlmend.evaluate.run import EvalConfig
+from vlmend.evaluate.score import EvalResult
 from vlmend.evaluate.tamper import relearn
 from vlmend.evaluate.tamper import run as tampering
 from vlmend.evaluate.tamper.run import (
