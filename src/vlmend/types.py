@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -332,7 +333,8 @@ class Mean:
 
     `scale` is the smallest and the largest value there can be; unscored records are not part of n. `worst` and `best`
     put them at the top and at the bottom of it, as for a Rate; only where the number is a mean (`additive`) can one
-    know what they would have made of it. `clusters` is the number of units that were resampled.
+    know what they would have made of it, and only on a scale with an end. `clusters` is the number of units that were
+    resampled.
     """
 
     value: float | None
@@ -358,6 +360,8 @@ class Mean:
         if not self.unscored:
             return self.value
         total = self.n + self.unscored
+        if not math.isfinite(edge):
+            return None
         return ((self.value or 0.0) * self.n + edge * self.unscored) / total if self.additive else None
 
 

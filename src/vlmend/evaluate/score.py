@@ -117,11 +117,11 @@ def _means(judge: str, records: Sequence[Record]) -> list[Measure]:
     return means
 
 
-def _numbers(record: Record, judge: str) -> dict[str, float]:
+def _numbers(record: Record, judge: str) -> Mapping[str, float]:
     verdict = record.verdict(judge)
     if verdict is None:
         return {}
-    return {**({} if verdict.score is None else {SCORE: verdict.score}), **verdict.scores}
+    return verdict.scores or ({} if verdict.score is None else {SCORE: verdict.score})
 
 
 def _groups(records: Sequence[Record], metrics: Sequence[Measure], field: str) -> dict[str, dict[str, Any]]:
