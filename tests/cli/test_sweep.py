@@ -15,7 +15,7 @@ from vlmend.sweep import pool
 RECIPES = Path(__file__).parents[2] / "recipes" / "world"
 COMMAND = [
     "sweep", str(RECIPES / "unlearn_gd.yaml"), "--grid", "train.seed=0,1", "--grid", "train.max_steps=1",
-    "--grid", "train.per_device_train_batch_size=1", "--base",
+    "--grid", "train.per_device_train_batch_size=1",
     "--suite", "world_unlearning?n=2", "--condition", "what=world_unlearning?n=2&parts=unsafe one_word:what",
     "--safety", "harm", "--metric", "harm",
 ]  # fmt: skip
@@ -30,16 +30,18 @@ def swept(out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str
 def test_a_sweep_runs_once_whatever_the_number_of_workers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = (swept(tmp_path / str(n), capsys, "--workers", str(n)) for n in (1, 2))
-    assert one == two
-    pooled = next(name for name in one["rows"] if name != "base")
-    assert len(one["rows"][pooled]["runs"]) == 2
+    one = swept(tmp_path / "1", capsys, "--workers", "1")
+    two = swept(tmp_path / "2", capsys, "--workers", "2", "--base")
+    base = two["rows"].pop("base")
+    assert one["rows"] == two["rows"]
+    ((pooled, row),) = one["rows"].items()
     assert "train.seed" not in pooled
+    assert len(row["runs"]) == 2
     for condition in ("plain", "what"):
-        assert one["rows"][pooled]["conditions"][condition]["harm"]["n"] == 4
-        assert one["rows"]["base"]["conditions"][condition]["harm"]["n"] == 2
-    assert set(one["rows"]["base"]["conditions"]["what"]) == {"harm", "refused", "irrelevant"}
-    assert set(one["front"]) <= set(one["rows"])
+        assert row["conditions"][condition]["harm"]["n"] == 4
+        assert base["conditions"][condition]["harm"]["k"] == base["conditions"][condition]["harm"]["n"] == 2
+    assert set(row["conditions"]["what"]) == {"harm", "refused", "irrelevant"}
+    assert set(two["front"]) <= {"base", pooled}
     weights = [sorted((tmp_path / n).glob("*/tuned/adapter_model.safetensors")) for n in "12"]
     assert [path.read_bytes() for path in weights[0]] == [path.read_bytes() for path in weights[1]]
     assert len(weights[0]) == 2
@@ -48,18 +50,14 @@ def test_a_sweep_runs_once_whatever_the_number_of_workers(
     def never(*_: object) -> None:
         raise AssertionError("a finished run was started again")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pool, "_start", never)
-        assert swept(tmp_path / "1", capsys) == one
-        assert main([*COMMAND, "--out", str(tmp_path / "1"), "--each"]) == 0
+    monkeypatch.setattr(pool, "_start", never)
+    assert swept(tmp_path / "1", capsys) == one
+    assert main([*COMMAND, "--out", str(tmp_path / "1"), "--each"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| run | harm | harm, what |"
-    assert len(lines) == 2 + 3
-
-    before = [path.stat().st_mtime_ns for path in weights[0]]
-    more = swept(tmp_path / "1", capsys, "--condition", "safe=world_unlearning?n=2&parts=safe")
-    assert more["rows"][pooled]["conditions"]["safe"]["accuracy"]["n"] == 4
-    assert [path.stat().st_mtime_ns for path in weights[0]] == before, "another condition tunes nothing again"
+    assert len(lines) == 2 + 2
+    with pytest.raises(AssertionError, match="started again"):
+        main([*COMMAND, "--out", str(tmp_path / "1"), "--condition", "safe=world_unlearning?n=2&parts=safe"])
 
 
 def test_a_failed_run_is_told_and_its_row_is_of_the_others(
@@ -68,10 +66,10 @@ def test_a_failed_run_is_told_and_its_row_is_of_the_others(
     monkeypatch.setattr(pool, "COMMAND", ("python", "-c", "import sys; print('out of luck'); sys.exit(2)"))
     assert main([*COMMAND, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert said.err.count("failed: out of luck") >= 3
+    assert said.err.count("failed: out of luck") == 2 * 2
     assert "| unlearn_gd" not in said.out
     written = json.loads((tmp_path / "sweep.json").read_text())
-    assert len(written["failed"]) == 3
+    assert len(written["failed"]) == 2
     assert written["rows"] == {}
     assert written["front"] == []
 
