@@ -54,7 +54,7 @@ def test_a_sweep_runs_once_whatever_the_number_of_workers(
     assert swept(tmp_path / "1", capsys) == one
     assert main([*COMMAND, "--out", str(tmp_path / "1"), "--each"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| run | harm | harm, what |"
+    assert lines[0] == "| model | harm ↓ | harm, what ↓ |"
     assert len(lines) == 2 + 2
     with pytest.raises(AssertionError, match="started again"):
         main([*COMMAND, "--out", str(tmp_path / "1"), "--condition", "safe=world_unlearning?n=2&parts=safe"])

@@ -22,7 +22,7 @@ def test_a_grid_is_every_combination() -> None:
         with pytest.raises(UsageError, match="not of the form"):
             list(expand([Path("a.yaml")], [wrong]))
     for twice in ([Path("a.yaml"), Path("other/a.yaml")], [Path("base.yaml")]):
-        with pytest.raises(UsageError, match="are called"):
+        with pytest.raises(UsageError, match="called"):
             list(expand(twice, []))
 
 

@@ -77,7 +77,7 @@ def sweep(
     from vlmend.sweep.run import Sweep
 
     report = Sweep(tuple(cells), out, asked, pooled, axes, workers).run(Console(stderr=True))
-    typer.echo(json.dumps(report.to_json()) if json_ else table(report.rows, metric or [], report.best))
+    typer.echo(json.dumps(report.to_json()) if json_ else table(report.rows, metric or [], report.best).rstrip())
     for name, why in report.failed.items():
         typer.echo(f"vlmend: {name} failed: {why}", err=True)
     return int(bool(report.failed))

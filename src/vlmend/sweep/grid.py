@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ class Condition:
 
     suite: str
     attack: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The suite, then the attacks."""
+        return [self.suite, *self.attack]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,12 @@ class Cell:
         kept = tuple(item for item in self.settings if item.partition("=")[0] not in keys)
         return Cell(self.recipe, kept, self.tuned).name
 
+    @property
+    def start(self) -> str:
+        """The spec of the model that is tuned."""
+        model = self.load(Path()).model
+        return f"{model.name}+{model.adapter}" if model.adapter else model.name
+
     def load(self, folder: Path) -> Recipe:
         """The recipe as it is run, its output below `folder`."""
         return load_recipe(self.recipe, [*self.settings, f"output.dir={str(folder / 'tuned')!r}"])
@@ -57,7 +68,11 @@ def expand(recipes: Sequence[Path], grid: Sequence[str]) -> Iterator[Cell]:
             raise UsageError(f"--grid {line!r} is not of the form a.b=x,y,…")
         axes.append([f"{key}={value}" for value in values.split(",")])
     stems = [recipe.stem for recipe in recipes]
-    if twice := next((stem for stem in stems if stems.count(stem) > 1 or stem == BASE), None):
+    if BASE in stems:
+        raise UsageError(
+            f"a recipe is called {BASE}, as the model that is not tuned; runs are named after their recipe"
+        )
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise UsageError(f"two recipes are called {twice}; runs are named after their recipe")
     for recipe in recipes:
         for settings in itertools.product(*axes):
@@ -66,13 +81,10 @@ def expand(recipes: Sequence[Path], grid: Sequence[str]) -> Iterator[Cell]:
 
 def untuned(cells: Sequence[Cell]) -> Cell:
     """The model that all cells start from. Raises UsageError where they start from several."""
-    models: dict[str, Cell] = {}
-    for cell in cells:
-        model = cell.load(Path()).model
-        models.setdefault(f"{model.name}+{model.adapter}" if model.adapter else model.name, cell)
+    models = {cell.start: cell for cell in reversed(cells)}
     if len(models) > 1:
-        raise UsageError(f"--base is for one model, and the recipes tune {', '.join(models)}")
-    return Cell(next(iter(models.values())).recipe, next(iter(models.values())).settings, tuned=False)
+        raise UsageError(f"--base is for one model, and the recipes tune {', '.join(reversed(models))}")
+    return replace(cells[0], tuned=False)
 
 
 def conditions(suite: str, attacks: Sequence[str], named: Sequence[str]) -> dict[str, Condition]:
@@ -83,7 +95,7 @@ def conditions(suite: str, attacks: Sequence[str], named: Sequence[str]) -> dict
         words = shlex.split(rest)
         if not equals or not name.replace("-", "_").replace(".", "_").isidentifier() or not words:
             raise UsageError(f"--condition {line!r} is not of the form NAME=SUITE [ATTACK …]")
-        if name in found and name != PLAIN:
+        if name in found:
             raise UsageError(f"two conditions are called {name}")
         found[name] = Condition(words[0], tuple(words[1:]))
     return found
@@ -93,4 +105,4 @@ def identity(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> str:
     """A hash of all that decides what comes out: a run with the same one need not even be looked at again."""
     recipe: dict[str, Any] = cell.load(folder).resolved()
     recipe.pop("output", None)
-    return digest(recipe, cell.tuned, {name: [c.suite, *c.attack] for name, c in asked.items()})
+    return digest(recipe, cell.tuned, {name: asks.words for name, asks in asked.items()})

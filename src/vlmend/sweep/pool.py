@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -40,6 +41,17 @@ class _Running:
     process: subprocess.Popen[str]
     log: IO[str]
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def stdin(self) -> IO[str]:
+        if self.process.stdin is None:
+            raise RuntimeError("a worker was started without stdin")
+        return self.process.stdin
+
+    def let_go(self) -> None:
+        """Close its stdin, upon which it stops."""
+        with suppress(BrokenPipeError):
+            self.stdin.close()
 
 
 Told = Callable[[Finished], None]
@@ -74,7 +86,7 @@ def _start(cell: Cell, out: Path, asked: Mapping[str, Condition]) -> _Running:
         "settings": cell.settings,
         "tuned": cell.tuned,
         "folder": str(folder),
-        "conditions": {name: [c.suite, *c.attack] for name, c in asked.items()},
+        "conditions": {name: asks.words for name, asks in asked.items()},
     }
     log = (folder / LOG).open("a", encoding="utf-8")
     process = subprocess.Popen(
@@ -82,17 +94,16 @@ def _start(cell: Cell, out: Path, asked: Mapping[str, Condition]) -> _Running:
         stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, env={**os.environ, **ONE_THREAD},
         start_new_session=True,  # Ctrl-C is for the sweep, which tells its workers
     )  # fmt: skip
-    given = process.stdin
-    if given is not None:
-        given.write(json.dumps(job) + "\n")
-        given.flush()
-    return _Running(cell, process, log)
+    run = _Running(cell, process, log)
+    with suppress(BrokenPipeError):  # its exit code will say why it was so short
+        run.stdin.write(json.dumps(job) + "\n")
+        run.stdin.flush()
+    return run
 
 
 def _finish(run: _Running) -> Finished:
     code = run.process.wait()
-    if run.process.stdin is not None:
-        run.process.stdin.close()
+    run.let_go()
     run.log.close()
     return Finished(run.cell, time.monotonic() - run.started, _why(code, Path(run.log.name)))
 
@@ -112,8 +123,7 @@ def _why(code: int, log: Path) -> str:
 def _stop(running: Sequence[_Running]) -> None:
     """Tell all to stop by closing their stdin, wait for them, and end by force what does not listen."""
     for run in running:
-        if run.process.stdin is not None:
-            run.process.stdin.close()
+        run.let_go()
     until = time.monotonic() + PATIENCE_SECONDS
     for run in running:
         try:

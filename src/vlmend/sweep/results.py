@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from vlmend.evaluate.run import score_only
 from vlmend.metrics.rates import as_json
 from vlmend.metrics.seeds import pooled
 from vlmend.registry import suites
-from vlmend.report.tables import counts, interval, value
+from vlmend.report import tables
 from vlmend.sweep.grid import PLAIN, Cell, Condition
 from vlmend.types import Measure, Measured
 
@@ -23,6 +23,7 @@ class Row:
 
     name: str
     cells: tuple[Cell, ...]
+    planned: int
     measures: Mapping[str, tuple[Measure, ...]]
     found: Mapping[str, Mapping[str, Measured]]
 
@@ -30,6 +31,7 @@ class Row:
         """As plain data."""
         return {
             "runs": [cell.name for cell in self.cells],
+            "planned": self.planned,
             "conditions": {
                 condition: {m.name: as_json(self.found[condition][m.name], m) for m in measures}
                 for condition, measures in self.measures.items()
@@ -53,15 +55,18 @@ def check(names: Iterable[str], known: Mapping[str, Measure], asked: Mapping[str
             raise UsageError(f"suite {told} has no metric {name!r}.{nearest(name, known)} It has {', '.join(known)}")
 
 
-def read(cells: Sequence[Cell], out: Path, asked: Mapping[str, Condition], pool: Sequence[str]) -> list[Row]:
-    """One row for all runs that differ only in the settings `pool`, in the order of the cells."""
+def read(
+    cells: Sequence[Cell], missing: Container[str], out: Path, asked: Mapping[str, Condition], pool: Sequence[str]
+) -> list[Row]:
+    """One row for all runs that differ only in the settings `pool`, without those that are `missing`."""
     rows: dict[str, list[Cell]] = {}
     for cell in cells:
         rows.setdefault(cell.without(pool), []).append(cell)
-    return [_row(name, members, out, asked) for name, members in rows.items()]
+    there = {name: [cell for cell in members if cell.name not in missing] for name, members in rows.items()}
+    return [_row(name, found, len(rows[name]), out, asked) for name, found in there.items() if found]
 
 
-def _row(name: str, cells: Sequence[Cell], out: Path, asked: Mapping[str, Condition]) -> Row:
+def _row(name: str, cells: Sequence[Cell], planned: int, out: Path, asked: Mapping[str, Condition]) -> Row:
     measures: dict[str, tuple[Measure, ...]] = {}
     found: dict[str, dict[str, Measured]] = {}
     for condition in asked:
@@ -69,29 +74,23 @@ def _row(name: str, cells: Sequence[Cell], out: Path, asked: Mapping[str, Condit
         records = [each.run.records() for each in scored]
         measures[condition] = scored[0].measured
         found[condition] = {m.name: pooled(records, m) for m in scored[0].measured}
-    return Row(name, tuple(cells), measures, found)
+    return Row(name, tuple(cells), planned, measures, found)
 
 
 def table(rows: Sequence[Row], wanted: Sequence[str], best: Set[str]) -> str:
-    """Markdown: one line for each row, one column for each condition and metric that it has; * marks the front."""
-    columns = [
-        (condition, name)
-        for condition, rates in (rows[0].found if rows else {}).items()
-        for name in rates
-        if not wanted or name in wanted or f"{condition}/{name}" in wanted
-    ]
-    lines = [
-        f"| run | {' | '.join(m if c == PLAIN else f'{m}, {c}' for c, m in columns)} |",
-        f"|---|{'---|' * len(columns)}",
-    ]
+    """Markdown: a line for each row, a column for each condition and metric; * marks the front."""
+    lines: list[tuple[str, dict[tables.Column, Measured]]] = []
     for row in rows:
-        shown = " | ".join(_shown(row.found[c].get(m)) for c, m in columns)
-        lines.append(f"| {row.name}{' *' if row.name in best else ''} | {shown} |")
-    return "\n".join(lines)
+        mark = " *" if row.name in best else ""
+        few = f" ({len(row.cells)} of {row.planned} runs)" if len(row.cells) < row.planned else ""
+        lines.append((f"{row.name}{mark}{few}", dict(_columns(row, wanted))))
+    columns = tuple(dict.fromkeys(column for _, rates in lines for column in rates))
+    return tables.markdown(tables.RateTable("", columns, tuple(tables.Row(name, rates) for name, rates in lines)))
 
 
-def _shown(rate: Measured | None) -> str:
-    """`1.5 % [0.3 to 5.0] 1/66`, and what could not be scored."""
-    if rate is None or rate.value is None:
-        return value(rate) + (f" ({rate.unscored} unscored)" if rate and rate.unscored else "")
-    return f"{value(rate)} [{interval(rate)}] {counts(rate)}"
+def _columns(row: Row, wanted: Sequence[str]) -> Iterator[tuple[tables.Column, Measured]]:
+    for condition, measures in row.measures.items():
+        for m in measures:
+            if not wanted or m.name in wanted or f"{condition}/{m.name}" in wanted:
+                where = "" if condition == PLAIN else condition
+                yield tables.Column(m.name, where, m.better, m.summary), row.found[condition][m.name]

@@ -77,8 +77,7 @@ class Sweep:
     def run(self, console: Console) -> Report:
         """Do what is not done yet, then count everything; writes `sweep.json` and `front.png`."""
         failed = self._carry_out(console)
-        there = [cell for cell in self.cells if cell.name not in failed]
-        rows = results.read(there, self.out, self.asked, self.pool)
+        rows = results.read(self.cells, failed, self.out, self.asked, self.pool)
         best = front({row.name: self.axes.point(row.found) for row in rows}, self.axes.signs)
         report = Report(tuple(rows), frozenset(best), failed, self.axes, self.asked)
         write_json(self.out / "sweep.json", report.to_json())

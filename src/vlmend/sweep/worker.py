@@ -49,9 +49,9 @@ def carry_out(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> None:
 
 def tested(cell: Cell, folder: Path) -> str:
     """The spec of the model that is asked."""
-    model, tuned = cell.load(folder).model, folder / "tuned"
     if not cell.tuned:
-        return f"{model.name}+{model.adapter}" if model.adapter else model.name
+        return cell.start
+    model, tuned = cell.load(folder).model, folder / "tuned"
     return f"{model.name}+{tuned}" if model.tune == "lora" else str(tuned)
 
 
@@ -60,6 +60,7 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)  # as many processes as cores; and what one thread computes, any number of workers do
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored, as in a script's background
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_at_the_end_of_stdin, daemon=True).start()
     cell = Cell(Path(job["recipe"]), tuple(job["settings"]), job["tuned"])
