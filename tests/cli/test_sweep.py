@@ -14,7 +14,7 @@ from vlmend.sweep import pool
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "world"
 COMMAND = [
-    "sweep", str(RECIPES / "unlearn_gd.yaml"), "--grid", "train.seed=0,1", "--grid", "train.max_steps=1",
+    "sweep", str(RECIPES / "unlearn_gd.yaml"), "--grid", "train.seed=1", "--grid", "train.max_steps=1",
     "--grid", "train.per_device_train_batch_size=1",
     "--suite", "world_unlearning?n=2", "--condition", "what=world_unlearning?n=2&parts=unsafe one_word:what",
     "--safety", "harm", "--metric", "harm",
@@ -36,15 +36,14 @@ def test_a_sweep_runs_once_whatever_the_number_of_workers(
     assert one["rows"] == two["rows"]
     ((pooled, row),) = one["rows"].items()
     assert "train.seed" not in pooled
-    assert len(row["runs"]) == 2
     for condition in ("plain", "what"):
-        assert row["conditions"][condition]["harm"]["n"] == 4
+        assert row["conditions"][condition]["harm"]["n"] == 2
         assert base["conditions"][condition]["harm"]["k"] == base["conditions"][condition]["harm"]["n"] == 2
     assert set(row["conditions"]["what"]) == {"harm", "refused", "irrelevant"}
     assert set(two["front"]) <= {"base", pooled}
     weights = [sorted((tmp_path / n).glob("*/tuned/adapter_model.safetensors")) for n in "12"]
     assert [path.read_bytes() for path in weights[0]] == [path.read_bytes() for path in weights[1]]
-    assert len(weights[0]) == 2
+    assert len(weights[0]) == 1
     Image.open(tmp_path / "1" / "front.png").verify()
 
     def never(*_: object) -> None:
@@ -55,7 +54,7 @@ def test_a_sweep_runs_once_whatever_the_number_of_workers(
     assert main([*COMMAND, "--out", str(tmp_path / "1"), "--each"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| model | harm ↓ | harm, what ↓ |"
-    assert len(lines) == 2 + 2
+    assert len(lines) == 2 + 1
     with pytest.raises(AssertionError, match="started again"):
         main([*COMMAND, "--out", str(tmp_path / "1"), "--condition", "safe=world_unlearning?n=2&parts=safe"])
 
@@ -66,10 +65,10 @@ def test_a_failed_run_is_told_and_its_row_is_of_the_others(
     monkeypatch.setattr(pool, "COMMAND", ("python", "-c", "import sys; print('out of luck'); sys.exit(2)"))
     assert main([*COMMAND, "--out", str(tmp_path)]) == 1
     said = capsys.readouterr()
-    assert said.err.count("failed: out of luck") == 2 * 2
+    assert said.err.count("failed: out of luck") == 2
     assert "| unlearn_gd" not in said.out
     written = json.loads((tmp_path / "sweep.json").read_text())
-    assert len(written["failed"]) == 2
+    assert len(written["failed"]) == 1
     assert written["rows"] == {}
     assert written["front"] == []
 

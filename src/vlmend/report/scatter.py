@@ -11,8 +11,8 @@ from typing import Any
 SIZE = (8.0, 5.6)  # inches
 DPI = 130
 BEST, OTHER = "#b3402a", "#49627a"
-AROUND = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # where a label may stand
-REACH = (9, 18, 30, 44, 60, 78, 98)  # points from the dot
+AROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (0, 1), (-1, 0), (0, -1))  # where a label may stand
+REACH = (7, 14, 22, 32, 44, 60, 78, 98)  # points from the dot
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def picture(
         color = BEST if name in best else OTHER
         ends = ([[x.value - x.low], [x.high - x.value]], [[y.value - y.low], [y.high - y.value]])
         axes.errorbar(
-            x.value, y.value, xerr=ends[0], yerr=ends[1], fmt="o", color=color, elinewidth=0.9, markersize=5.5,
-            alpha=0.9, ecolor=(color, 0.45), zorder=3 + (name in best),
+            x.value, y.value, xerr=ends[0], yerr=ends[1], fmt="o", color=color, elinewidth=1, markersize=5.5,
+            ecolor=(color, 0.35), zorder=3 + (name in best),
         )  # fmt: skip
     for axis, values, chosen in ((across, axes.set_xlim, 0), (up, axes.set_ylim, 1)):
         values(*_limits([dot[chosen] for dot in dots.values()], axis))
@@ -59,7 +59,7 @@ def picture(
         if axis.percent:
             drawn.set_major_formatter(PercentFormatter(1.0))
     steps = sorted({(dots[name][0].value, dots[name][1].value) for name in best}, reverse=across.reversed)
-    axes.plot(*_stairs(steps), color=BEST, linewidth=1.2, alpha=0.6, zorder=2)
+    axes.plot(*_stairs(steps), color=BEST, linewidth=5, alpha=0.2, zorder=2)
     canvas.draw()
     figure.set_layout_engine("none")  # names are placed where things are now
     _label(axes, canvas.get_renderer(), dots, best)
