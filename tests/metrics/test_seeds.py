@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from vlmend.metrics.intervals import clustered, crossed, crossed_mean, crossed_variance
+from vlmend.metrics.intervals import clustered, crossed, crossed_mean, crossed_variance, wilson
 from vlmend.metrics.rates import everything, measure, refused
 from vlmend.metrics.seeds import pooled
 from vlmend.types import Example, Finish, Message, Metric, Rate, Record, Response, Score, Statistic, Verdict
@@ -70,6 +70,15 @@ def test_seeds_that_disagree_widen_the_interval_whatever_the_number_of_examples(
         widths.append(found.high - found.low)
     assert min(widths) > 0.7
     assert widths[1] == pytest.approx(widths[0], abs=0.02)
+
+
+def test_seeds_that_answer_the_other_way_round_are_no_better_than_independent_answers() -> None:
+    first = [i % 2 == 0 for i in range(40)]
+    found = crossed([*first, *(not o for o in first)], [*range(40), *range(40)], [0] * 40 + [1] * 40)
+    plain = wilson(40, 80)
+    assert found is not None
+    assert plain is not None
+    assert found[0] <= plain[0] < plain[1] <= found[1]
 
 
 def test_variances_are_the_sandwich_ones_of_statsmodels() -> None:

@@ -54,7 +54,7 @@ def sweep(
     is told in one line and the others go on (exit code 1). Seeds share a row, whose interval is for other examples and
     other seeds. The table and OUT/front.png mark the rows that no other beats in both safety (its worst over all
     conditions) and ability; OUT/sweep.json has every number.
-    """  # fmt: skip
+    """
     import json
 
     from rich.console import Console

@@ -77,9 +77,9 @@ def crossed_variance(
     """Variance of a mean whose values hang together by row and by column, as by example and by seed: V_rows, and what
     columns add to it, max(0, V_columns - V_cells).
 
-    V_g = g/(g - 1) · Σ(sum of deviations in a group)² / n² over g groups; their sum is the two-way cluster-robust
-    variance of Cameron, Gelbach and Miller 2011 (eq. 2.11), but never less than V_rows. None where nothing varies, or
-    with one row or one column.
+    V_g = g/(g - 1) · Σ(sum of deviations in a group)² / n² over g groups. Their sum is the two-way cluster-robust
+    variance of Cameron, Gelbach and Miller 2011 (eq. 2.11), but columns take nothing away, and V_rows is at least what
+    it would be for independent values. None where nothing varies, or with one row or one column.
     """
     d = np.asarray(values, np.float64)
     if not len(d) or len(set(rows)) < 2 or len(set(columns)) < 2:
@@ -92,7 +92,9 @@ def crossed_variance(
         sums = np.bincount(numbered(groups), weights=d)
         return len(sums) / (len(sums) - 1) * float((sums**2).sum()) / len(d) ** 2
 
-    return variance(rows), max(0.0, variance(columns) - variance(list(zip(rows, columns, strict=True))))
+    alone = float((d**2).sum()) / (len(d) - 1) / len(d)
+    between = variance(columns) - variance(list(zip(rows, columns, strict=True)))
+    return max(alone, variance(rows)), max(0.0, between)
 
 
 def _crossed_error(values: Sequence[float], rows: Sequence[Hashable], columns: Sequence[Hashable]) -> float | None:
@@ -112,13 +114,13 @@ def crossed(
 ) -> tuple[float, float] | None:
     """Interval of a rate that hangs together by row and by column: Wilson's, with the n at which it is as uncertain.
 
-    None as for `crossed_variance`; never narrower than the plain one.
+    None as for `crossed_variance`.
     """
     half = _crossed_error([float(o) for o in outcomes], rows, columns)
     if half is None:
         return None
-    n, p = len(outcomes), sum(outcomes) / len(outcomes)
-    effective = min(float(n), p * (1 - p) * (Z95 / half) ** 2)
+    p = sum(outcomes) / len(outcomes)
+    effective = p * (1 - p) * (Z95 / half) ** 2
     return wilson(p * effective, effective)
 
 
