@@ -81,6 +81,8 @@ def test_a_failed_run_is_told_and_its_row_is_of_the_others(
         (["--grid", "train.sed=1"], "sed"),
         (["--condition", "what"], "not of the form"),
         (["--suite", "wrld"], "Did you mean 'world'?"),
+        (["--attack", "one_wrd:what"], "Did you mean 'one_word'?"),
+        (["--condition", "other=world one_wrd:what"], "Did you mean 'one_word'?"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_runs(

@@ -34,12 +34,12 @@ def test_a_row_is_named_after_what_is_not_pooled() -> None:
 
 
 def test_conditions_are_suites_attacks_or_both() -> None:
-    asked = conditions("world", ["one_word:what"], ["share=world?n=4&utility=no one_word:share", "mix=pope:'a b'#x"])
+    asked = conditions("world", ["one_word:what"], ["share=world?n=4&utility=no one_word:share", "mix=vlguard:'a b'#x"])
     assert asked == {
         "plain": Condition("world"),
         "one_word-what": Condition("world", ("one_word:what",)),
         "share": Condition("world?n=4&utility=no", ("one_word:share",)),
-        "mix": Condition("pope:a b#x"),
+        "mix": Condition("vlguard:a b#x"),
     }
     for wrong in ("share", "=world", "share=", "a/b=world"):
         with pytest.raises(UsageError, match="not of the form"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from vlmend.config import Recipe, load_recipe
 from vlmend.errors import UsageError
+from vlmend.registry import attacks, suites
 from vlmend.types import digest
 
 PLAIN = "plain"
@@ -87,9 +88,9 @@ def untuned(cells: Sequence[Cell]) -> Cell:
     return replace(cells[0], tuned=False)
 
 
-def conditions(suite: str, attacks: Sequence[str], named: Sequence[str]) -> dict[str, Condition]:
+def conditions(suite: str, attacked: Sequence[str], named: Sequence[str]) -> dict[str, Condition]:
     """`plain`, one for each attack, and those that are written out as `NAME=SUITE [ATTACK …]`."""
-    found = {PLAIN: Condition(suite), **{name.replace(":", "-"): Condition(suite, (name,)) for name in attacks}}
+    found = {PLAIN: Condition(suite), **{name.replace(":", "-"): Condition(suite, (name,)) for name in attacked}}
     for line in named:
         name, equals, rest = line.partition("=")
         words = shlex.split(rest)
@@ -98,6 +99,10 @@ def conditions(suite: str, attacks: Sequence[str], named: Sequence[str]) -> dict
         if name in found:
             raise UsageError(f"two conditions are called {name}")
         found[name] = Condition(words[0], tuple(words[1:]))
+    for asks in found.values():  # a wrong name is told before anything is tuned
+        suites.from_spec(asks.suite)
+        for attack in asks.attack:
+            attacks.from_spec(attack)
     return found
 
 
