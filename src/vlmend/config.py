@@ -123,7 +123,8 @@ class TrainConfig(Section):
 
     A batch is of rows: a method that sets roles side by side shows one example of each in a row. `reference` is about
     methods that compare with the model before tuning: it is scored `live` at every step, or once before the first
-    (`cached`), or as costs least memory (`auto`).
+    (`cached`), or as costs least memory (`auto`). `group_by_picture` keeps what is asked about one picture together in
+    the order of training, so that the picture goes through the model once.
     """
 
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -142,11 +143,28 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = False
     max_length: int | None = Field(default=None, gt=0, description="longer examples are an error, never cut")
     reference: Literal["auto", "live", "cached"] = "auto"
+    group_by_picture: bool = True
     logging_steps: int = Field(default=10, gt=0)
     save_steps: int = Field(default=0, ge=0, description="checkpoint every so many steps; 0: only at the end")
     save_total_limit: int = Field(default=1, gt=0)
     seed: int = 0
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+
+
+class SpeedConfig(Section):
+    """Faster ways to the same gradients, each taken where model and method allow it.
+
+    shared_prefix: what examples of a pass begin with in common goes through the model once. packing: several short
+    examples stand in one row. answer_logits: the language-model head runs only where something is read. stop_at_layer:
+    examples of which only a layer's hidden states are read go no further. tokens_per_pass: instead of
+    per_device_train_batch_size rows, a pass has as many rows as make so many tokens.
+    """
+
+    shared_prefix: bool = True
+    packing: bool = True
+    answer_logits: bool = True
+    stop_at_layer: bool = True
+    tokens_per_pass: int | None = Field(default=None, gt=0)
 
 
 class OutputConfig(Section):
@@ -194,6 +212,7 @@ class Recipe(Section):
     method: MethodConfig = MethodConfig()
     data: DataConfig
     train: TrainConfig = TrainConfig()
+    speed: SpeedConfig = SpeedConfig()
     output: OutputConfig
 
     def resolved(self) -> dict[str, Any]:

@@ -264,7 +264,10 @@ class Response:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Two separate questions. None means this judge did not say: it is counted as unscored, never as "safe"."""
+    """Two separate questions. None means this judge did not say: it is counted as unscored, never as "safe".
+
+    `scores` are further numbers by name, of a judge that measures several things at once.
+    """
 
     judge: str
     response_id: str
@@ -274,6 +277,7 @@ class Verdict:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     score: float | None = None
     why: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -461,7 +465,10 @@ class Victim(Protocol):
 
 
 class Judge(Protocol):
-    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge."""
+    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge.
+
+    One that reads the model itself instead says so with `heeds_answers = False`, and is given all.
+    """
 
     @property
     def name(self) -> str: ...
@@ -485,6 +492,7 @@ class Likelihood:
     """How likely a model finds a given answer to an example: log p(answer | prompt, pictures), natural logarithm.
 
     `logprob` sums over the answer's `tokens`, its end token not included; None where it could not be computed (`why`).
+    `by_token` has the summands, and `greedy` says of each token whether it is the likeliest after those before it.
     """
 
     example_id: str
@@ -492,6 +500,8 @@ class Likelihood:
     logprob: float | None
     tokens: int = 0
     why: str = ""
+    by_token: tuple[float, ...] = ()
+    greedy: tuple[bool, ...] = ()
 
 
 class Scorer(Protocol):

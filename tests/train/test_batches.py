@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from vlmend.data.batches import Plan, Stream, split_evenly
+from vlmend.data.batches import Plan, Stream, picture_groups, split_evenly
+from vlmend.types import Example, Image, Message
 
 
 def single(count: int) -> tuple[Stream, ...]:
@@ -84,3 +87,39 @@ def test_what_belongs_together_stays_together_on_any_process() -> None:
         for shown in plan.window(step, process):
             rows = list(zip(*[iter(shown)] * 3, strict=True))
             assert all(one + 100 == other and single >= 50 for one, other, single in rows)
+
+
+def test_questions_about_one_picture_stay_together_in_all_streams() -> None:
+    """Four forgotten and four retained questions about each of six pictures, and two retained without one."""
+    groups = tuple(i // 4 for i in range(24)) * 2 + (6, 7)
+    forget, retain = tuple((i,) for i in range(24)), tuple((i,) for i in range(24, 50))
+    plan = Plan((forget, retain), 4, seed=1, groups=groups)
+    for epoch in range(3):
+        rows = [row for step in range(plan.steps_per_epoch) for row in plan.step(epoch * plan.steps_per_epoch + step)]
+        kept = [row[1] for row in rows]
+        assert sorted(kept) == list(range(24, 50))
+        shown = [groups[i] for i in kept]
+        assert len(list(itertools.groupby(shown))) == 8  # each picture in one run of rows
+    equal = Plan((forget, tuple((i,) for i in range(24, 48))), 4, seed=1, groups=groups)
+    first, second = ([row for step in range(6) for row in equal.step(6 * epoch + step)] for epoch in range(2))
+    for rows in (first, second):
+        assert all(groups[f] == groups[r] for f, r in rows)
+        assert sorted(f for f, _ in rows) == list(range(24))
+    assert first != second
+
+
+def test_where_no_picture_is_shared_nothing_is_grouped() -> None:
+    stream = single(20)
+    assert [Plan(stream, 4, groups=tuple(range(20))).step(i) for i in range(9)] == [
+        Plan(stream, 4).step(i) for i in range(9)
+    ]
+
+
+def test_pictures_are_told_apart_without_being_read() -> None:
+    def shows(*images: Image) -> Example:
+        return Example("x", (Message("user", (*images, "?")),), ("!",))
+
+    path = Path("there-is-no-such.png")
+    made = [Image(make=partial(bytes, b"a")), Image(make=partial(bytes, b"a")), Image(make=partial(bytes, b"b"))]
+    examples = [shows(Image(path)), shows(Image(path)), shows(), shows(), *(shows(image) for image in made)]
+    assert picture_groups(examples) == (0, 0, 1, 2, 3, 3, 4)

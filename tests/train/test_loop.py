@@ -16,7 +16,7 @@ from vlmend.objectives.sft import Sft
 from vlmend.ops.scored import Loss, Needs, Scored, Totals
 from vlmend.train.loop import Tuning, accumulate, encode, take_step
 from vlmend.train.reference import Live, untuned
-from vlmend.train.scoring import Micro, count_totals, score
+from vlmend.train.scoring import Micro, count_totals
 from vlmend.types import Role
 
 FULL = {"tune": "full"}
@@ -36,7 +36,8 @@ def pieces(run: Tuning, sizes: list[int], weights: list[float] | None = None) ->
     window, at = [], 0
     for size in sizes:
         batch = run.codec.encode_training(examples[at : at + size])
-        window.append(Micro(batch, tuple(weights[at : at + size]), batch))
+        alone = Micro(batch, tuple(weights[at : at + size]))
+        window.append(replace(alone, compared=alone))
         at += size
     return window
 
@@ -163,12 +164,12 @@ class Ratio(Sft):
 
 def test_the_reference_is_the_model_before_tuning(make_recipe: MakeRecipe) -> None:
     run = ready(make_recipe(model={"train": ["language_model", "projector"]}))
-    run = replace(run, objective=Ratio(), reference=Live(run.model, {}))
+    run = replace(run, objective=Ratio(), reference=Live(run.before, {}))
     window = pieces(run, [3])
     _, values = gradients(run, window)
     assert values["parts/gap"] == pytest.approx(0, abs=1e-9)
     totals = count_totals(window, run.team)
-    before = score(run.model, window[0].batch, window[0].weights, totals).logps.detach()
+    before = run.forward(window[0], totals).logps.detach()
     with torch.no_grad():
         for p in run.trained.values():
             p.add_(0.3)
@@ -176,7 +177,7 @@ def test_the_reference_is_the_model_before_tuning(make_recipe: MakeRecipe) -> No
     assert values["parts/gap"] > 1e-3
     assert moved.keys() == run.trained.keys()  # turning the adapter off and on left it trainable
     with untuned(run.model, {}) as model:
-        assert torch.allclose(score(model, window[0].batch, window[0].weights, totals).logps, before, atol=1e-6)
+        assert torch.allclose(run.forward(window[0], totals).logps, before, atol=1e-6)
         assert not model.training
     assert run.model.training
 

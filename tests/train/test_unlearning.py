@@ -25,7 +25,7 @@ from vlmend.train import run as running
 from vlmend.train.layers import capture, find_layer
 from vlmend.train.loop import Tuning, accumulate, encode, take_step
 from vlmend.train.reference import Live, key, originals
-from vlmend.train.scoring import Micro, count_totals, looked_at, score
+from vlmend.train.scoring import Forward, Micro, count_totals, looked_at
 from vlmend.types import Role
 
 FULL = {"tune": "full", "train": ["language_model", "projector"]}
@@ -95,7 +95,7 @@ def start(recipe: Recipe) -> Tuning:
     needs = run.objective.needs
     if needs.reference:
         kept = {} if recipe.model.tune == "lora" else originals(run.trained)
-        run.reference = Live(run.model, kept, needs.look)
+        run.reference = Live(run.before, kept)
     return run
 
 
@@ -114,7 +114,7 @@ def answers(run: Tuning, role: Role) -> torch.Tensor:
         return torch.zeros(0)
     batch = run.codec.encode_training(examples)
     with torch.no_grad():
-        scored = score(run.model.eval(), batch, [1.0] * len(examples), count_totals([], run.team))
+        scored = Forward(run.model.eval())(Micro(batch, (1.0,) * len(examples)), count_totals([], run.team))
     run.model.train()
     return scored.answer_logps
 
@@ -126,9 +126,13 @@ def pieces(run: Tuning, groups: list[list[int]]) -> list[Micro]:
     for group in groups:
         examples = [run.examples[i] for i in group]
         batch = run.codec.encode_training(examples)
-        wanted = [example for example in examples if example.role in roles]
-        compared = run.codec.encode_training(wanted) if wanted else None
-        window.append(Micro(batch, tuple(1.0 + 0.5 * (i % 2) for i in group), compared))
+        weights = tuple(1.0 + 0.5 * (i % 2) for i in group)
+        wanted = [place for place, example in enumerate(examples) if example.role in roles]
+        compared = None
+        if wanted:
+            some = run.codec.encode_training([examples[place] for place in wanted])
+            compared = Micro(some, tuple(weights[place] for place in wanted))
+        window.append(Micro(batch, weights, compared=compared))
     return window
 
 
@@ -239,7 +243,7 @@ def test_at_the_start_the_model_is_its_reference_and_stays_it_for_good(
     assert before is not None
     assert after is not None
     assert torch.allclose(before.logps, after.logps, atol=1e-5)
-    moved = score(run.model, window[0].batch, window[0].weights, totals).only(*run.objective.needs.reference)
+    moved = run.forward(window[0], totals).only(*run.objective.needs.reference)
     assert not torch.allclose(moved.logps, after.logps, atol=1e-2)
     assert all(not torch.equal(p, tuned[n]) for n, p in run.trained.items())  # what was put aside is back
     assert run.model.training
@@ -267,7 +271,7 @@ def test_cached_values_are_the_model_s_own(make: Make) -> None:
         if example.role is Role.FORGET:
             batch = run.codec.encode_training([example])
             with torch.no_grad():
-                live[key(example)] = score(run.model.eval(), batch, [1.0], count_totals([], run.team)).logps
+                live[key(example)] = Forward(run.model.eval())(Micro(batch, (1.0,)), count_totals([], run.team)).logps
     tune(recipe)  # auto: cached, because full tuning has no adapter to take off
     kept = [json.loads(line) for line in (recipe.output.dir / "reference-0.jsonl").read_text().splitlines()]
     assert {row["key"] for row in kept} == set(live)
@@ -328,9 +332,12 @@ def test_rmu_pulls_at_the_named_positions_only(make: Make, positions: str) -> No
     pulled = seen[0].grad.abs().sum(-1) > 0
     look = run.objective.needs.look
     assert look is not None
-    assert torch.equal(pulled, looked_at(window[0].batch, look))
+    batch, feed = window[0].batch, window[0].parts[0].feed if window[0].parts else None
+    real, pictures = batch.inputs["attention_mask"].bool(), batch.image_mask
+    if feed is not None:  # the examples were put together: back to their own rows
+        pulled = pulled.flatten()[feed.place] & real
+    assert torch.equal(pulled, looked_at(batch, look))
     assert pulled.any()
-    real, pictures = window[0].batch.inputs["attention_mask"].bool(), window[0].batch.image_mask
     assert bool(pulled[~real].any()) is (positions == "all")
     assert bool(pulled[pictures].any()) is (positions not in ("answer", "text"))
 
@@ -341,7 +348,7 @@ def test_the_states_looked_at_are_those_of_transformers(make: Make) -> None:
     with torch.no_grad():
         theirs = run.model(**batch.inputs, output_hidden_states=True).hidden_states[1]
         look = Look(frozenset(Role), "all", layer=0)
-        ours = score(run.model, batch, [1.0] * len(batch.examples), count_totals([], run.team), look)
+        ours = Forward(run.model, look)(Micro(batch, (1.0,) * len(batch.examples)), count_totals([], run.team))
     assert torch.allclose(ours.states, theirs.flatten(0, 1), atol=1e-6)
 
 

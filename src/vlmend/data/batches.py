@@ -2,8 +2,9 @@
 
 A step takes rows. A row has one entry of each stream, such as a forgotten example (with what belongs to it) and a
 retained one. An epoch is once through the longest stream; the shorter ones come around again, shuffled anew each time,
-so that none ever runs dry. The global order never depends on the number of processes, and any step can be computed
-without the ones before it.
+so that none ever runs dry. Where questions about one picture stay together it is the pictures that are shuffled, the
+same way in all streams. The global order never depends on the number of processes, and any step can be computed without
+the ones before it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, partial
 
 from vlmend.errors import ConfigError
-from vlmend.types import Example, Role
+from vlmend.types import Example, Image, Role
 
 Entry = tuple[int, ...]  # indices of examples that are shown together
 Stream = tuple[Entry, ...]
@@ -24,13 +25,18 @@ Stream = tuple[Entry, ...]
 
 @dataclass(frozen=True)
 class Plan:
-    """How streams become optimizer steps of `rows_per_step` rows."""
+    """How streams become optimizer steps of `rows_per_step` rows.
+
+    groups: of each example by its index, which pictures it shows, as `picture_groups` numbers them; empty to shuffle
+    examples one by one.
+    """
 
     streams: tuple[Stream, ...]
     batch_size: int  # rows of one forward pass of one process
     accumulation: int = 1  # forward passes of one process in one step
     processes: int = 1
     seed: int = 0
+    groups: tuple[int, ...] = ()
 
     @property
     def rows_per_step(self) -> int:
@@ -68,8 +74,35 @@ class Plan:
         row: list[int] = []
         for which, stream in enumerate(self.streams):
             round_, place = divmod(number, len(stream))
-            row.extend(stream[_order(len(stream), f"{self.seed}/{round_}" + f"/{which}" * (which > 0))[place]])
+            row.extend(stream[self._order(which, round_)[place]])
         return tuple(row)
+
+    def _order(self, which: int, round_: int) -> Sequence[int]:
+        """In which order a stream's entries come, the `round_`th time."""
+        known = self._orders
+        if (which, round_) not in known:
+            while len(known) >= 2 * len(self.streams):
+                known.pop(next(iter(known)))
+            known[which, round_] = self._shuffled(which, round_)
+        return known[which, round_]
+
+    @cached_property
+    def _orders(self) -> dict[tuple[int, int], Sequence[int]]:
+        return {}
+
+    def _shuffled(self, which: int, round_: int) -> Sequence[int]:
+        stream = self.streams[which]
+        order = _shuffle(len(stream), f"{self.seed}/{round_}" + f"/{which}" * (which > 0))
+        if not self._grouped:
+            return order
+        ranks = _shuffle(max(self.groups) + 1, f"{self.seed}/{round_}/pictures")
+        return sorted(order, key=lambda entry: ranks[self.groups[stream[entry][0]]])
+
+    @cached_property
+    def _grouped(self) -> bool:
+        """Whether any two entries show the same pictures."""
+        shown = [self.groups[entry[0]] for stream in self.streams for entry in stream] if self.groups else []
+        return len(set(shown)) < len(shown)
 
     def window(self, step: int, process: int) -> list[list[int]]:
         """The forward passes of one process in one step, each as indices of examples, rows one after the other.
@@ -77,17 +110,45 @@ class Plan:
         Every process gets the same number of passes, of sizes that differ by at most one row; a pass is empty only
         when the step has fewer rows than there are processes.
         """
+        return [list(itertools.chain.from_iterable(part)) for part in self._parts(step, process)]
+
+    def share(self, step: int, process: int) -> list[Entry]:
+        """The rows of one process in one step, in order."""
+        return list(itertools.chain.from_iterable(self._parts(step, process)))
+
+    def _parts(self, step: int, process: int) -> list[Sequence[Entry]]:
         rows = self.step(step)
         passes = math.ceil(len(rows) / (self.batch_size * self.processes))
-        parts = split_evenly(rows, passes * self.processes)
-        return [list(itertools.chain.from_iterable(part)) for part in parts[process :: self.processes]]
+        return split_evenly(rows, passes * self.processes)[process :: self.processes]
 
 
-@lru_cache(maxsize=8)
-def _order(count: int, seed: str) -> tuple[int, ...]:
+def _shuffle(count: int, seed: str) -> list[int]:
     order = list(range(count))
     random.Random(seed).shuffle(order)
-    return tuple(order)
+    return order
+
+
+def picture_groups(examples: Sequence[Example]) -> tuple[int, ...]:
+    """A number for each example, the same for those that show the same pictures; those without have each their own.
+
+    Pictures are told apart by file or by how they are made, without reading them.
+    """
+    known: dict[Hashable, int] = {}
+    return tuple(
+        known.setdefault(tuple(map(_origin, e.images)) or ("none", i), len(known)) for i, e in enumerate(examples)
+    )
+
+
+def _origin(image: Image) -> Hashable:
+    make = image.make
+    if not isinstance(make, partial):
+        return image.path or id(make)
+    found = (make.func, make.args, tuple(sorted(make.keywords.items())))
+    try:
+        hash(found)
+    except TypeError:
+        return id(make)
+    return found
 
 
 def split_evenly(items: Sequence[Entry], parts: int) -> list[Sequence[Entry]]:

@@ -132,8 +132,11 @@ class Codec:
 
     def prompt_length(self, example: Example) -> int:
         """About how many tokens the prompt has: characters count a quarter, pictures what the processor says."""
-        words = sum(len(message.text) for message in example.prompt) // 4
-        return words + sum(self._picture_tokens(image) for image in example.images)
+        return sum(len(message.text) for message in example.prompt) // 4 + self.picture_length(example)
+
+    def picture_length(self, example: Example) -> int:
+        """About how many tokens its pictures have."""
+        return sum(self._picture_tokens(image) for image in example.images)
 
     def _picture_tokens(self, image: Image) -> int:
         """Tokens that stand for a picture of this size; a guess where the processor cannot say, or nobody can read."""

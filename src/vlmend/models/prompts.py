@@ -8,6 +8,7 @@ from inspect import signature
 from typing import Any
 
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vlmend.errors import DataError
 from vlmend.models.codec import Batch, Codec
@@ -73,6 +74,23 @@ def answered(model: Any, codec: Codec, example: Example, answer: str) -> tuple[P
     if end == start:
         raise DataError(f"an answer to example {example.id!r} has no tokens")
     return _encoded(model, codec, batch, free=start - 1, end=end), end - start
+
+
+def taught(model: Any, codec: Codec, example: Example, max_length: int | None = None) -> tuple[Prompt, Batch]:
+    """An example with its answer as in tuning: what the model is fed, and a batch of it alone, which has its labels."""
+    batch = codec.encode_training([example], max_length)
+    return _encoded(model, codec, batch), batch
+
+
+def together(batches: Sequence[Batch]) -> Batch:
+    """Batches of one example each as one, padded on the right, without pictures: what is known about its tokens."""
+    rows = [(b.inputs["input_ids"][0], b.inputs["attention_mask"][0], b.labels[0], b.image_mask[0]) for b in batches]
+    ids, real, labels, pictures = (
+        pad_sequence(list(column), batch_first=True, padding_value=blank)
+        for column, blank in zip(zip(*rows, strict=True), (0, 0, IGNORE, False), strict=True)
+    )
+    inputs = {"input_ids": ids, "attention_mask": real}
+    return Batch(inputs, labels, pictures, tuple(e for b in batches for e in b.examples))
 
 
 def _encoded(model: Any, codec: Codec, batch: Batch, free: int | None = None, end: int | None = None) -> Prompt:

@@ -98,7 +98,8 @@ class Decoupled:
         needs = self.base.needs
         leader = next((role for role in (Role.FORGET, Role.SAFETY) if role in needs.roles), None)
         links = {**needs.links, Role.DECOUPLE: leader} if self.matched and leader else needs.links
-        return replace(needs, streams=(*needs.streams, (Role.DECOUPLE,)), links=links)
+        read = None if needs.tokens is None else needs.tokens | {Role.DECOUPLE}
+        return replace(needs, streams=(*needs.streams, (Role.DECOUPLE,)), links=links, tokens=read)
 
     def __call__(self, policy: Scored, reference: Scored | None = None) -> Loss:
         loss = self.base(policy, reference)

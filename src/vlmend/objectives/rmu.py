@@ -43,7 +43,8 @@ class Rmu:
         retained = {Role.RETAIN} if self.alpha_hidden else set[Role]()
         before = retained | ({Role.FORGET} if self.scale == "adaptive" else set())
         look = Look(frozenset({Role.FORGET} | retained), self.positions, layer=self.layer)
-        return Needs(streams, reference=frozenset(before), look=look)
+        read = frozenset({Role.RETAIN} if self.alpha else set[Role]())
+        return Needs(streams, reference=frozenset(before), look=look, tokens=read, states_only=True)
 
     def __call__(self, policy: Scored, reference: Scored | None = None) -> Loss:
         forget, norm = policy.only(Role.FORGET), self.coefficient

@@ -26,10 +26,27 @@ def answer_logps(logits: Tensor, labels: Tensor) -> TokenLogps:
     logits (B, T, V) at position t-1 predict the token at t; labels (B, T) are not shifted by the caller.
     Only the supervised positions are turned to fp32, so the cost is N x V, not B x T x V.
     """
+    rows, positions, targets = supervised(labels)
+    return TokenLogps(logps_of(logits[rows, positions], targets), rows)
+
+
+class Supervised(NamedTuple):
+    """N supervised tokens (`targets`): their rows, and the positions whose logits predict them, each (N,)."""
+
+    rows: Tensor
+    positions: Tensor
+    targets: Tensor
+
+
+def supervised(labels: Tensor) -> Supervised:
+    """Where labels (B, T) are not IGNORE, row by row."""
     rows, positions = torch.nonzero(predicting(labels), as_tuple=True)
-    picked = logits[rows, positions].float()
-    logps = -F.cross_entropy(picked, labels[rows, positions + 1], reduction="none")
-    return TokenLogps(logps, rows)
+    return Supervised(rows, positions, labels[rows, positions + 1])
+
+
+def logps_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,) log p in fp32 of targets (N,) under logits (N, V)."""
+    return -F.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def predicting(labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vlmend.ops.head import Head
 from vlmend.types import Role
 
 Places = Literal["answer", "text", "no_bos", "no_pad", "all"]
@@ -44,6 +45,8 @@ class Needs:
     links: follower to leader; a follower is shown in the row of the leader it shares `meta["pair"]` with. In a `strict`
     link every leader has exactly one follower.
     reference: roles that are scored with the model before tuning as well.
+    tokens: roles whose log-probabilities are read; None for all. Others need not go through the whole model. Of the
+    reference they are read unless `states_only`.
     decouple: the published weight of a Prompt Decouple term beside this objective.
     """
 
@@ -52,6 +55,8 @@ class Needs:
     strict: bool = False
     reference: frozenset[Role] = frozenset()
     look: Look | None = None
+    tokens: frozenset[Role] | None = None
+    states_only: bool = False
     decouple: float = 1.0
 
     @property
@@ -75,18 +80,22 @@ class Totals:
 
 
 class Vocabulary:
-    """Unnormalized log-probabilities of all V tokens at M positions, to be read a few positions at a time."""
+    """Unnormalized log-probabilities of all V tokens at M positions, to be read a few positions at a time.
 
-    def __init__(self, logits: Tensor) -> None:
-        self._logits = logits
+    Held as (M, V) logits, or as the hidden states (M, d) that `head` makes them of.
+    """
+
+    def __init__(self, held: Tensor, head: Head | None = None) -> None:
+        self.held = held
+        self.head = head
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """(at most `size`, V) logits of one position after the other, in the model's own precision."""
-        yield from self._logits.split(size)
+        yield from (piece if self.head is None else self.head.logits(piece) for piece in self.held.split(size))
 
     def at(self, index: Tensor) -> Vocabulary:
         """Those of some of the positions."""
-        return Vocabulary(self._logits[index])
+        return Vocabulary(self.held[index], self.head)
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ class Scored:
 
     `logps` (N,) are natural-log probabilities in fp32, each of the token given all before it and the pictures.
     `weights` (E,) multiply an example's tokens and the example itself in every mean. `within` are the roles that were
-    selected by `only`: all means are over them.
+    selected by `only`: all means are over them. `told` are the roles whose log-probabilities are here; None for all.
     """
 
     logps: Tensor
@@ -117,6 +126,7 @@ class Scored:
     totals: Totals
     spots: Spots | None = None
     within: frozenset[Role] | None = None
+    told: frozenset[Role] | None = None
 
     def only(self, *roles: Role) -> Scored:
         """The examples of these roles alone, in their order, with means over them alone."""
@@ -151,6 +161,7 @@ class Scored:
 
     def sums(self, values: Tensor) -> Tensor:
         """(N,) token values to (E,) sums."""
+        self._check_told()
         return torch.zeros(len(self.roles), dtype=values.dtype, device=values.device).index_add(0, self.owner, values)
 
     @property
@@ -165,6 +176,7 @@ class Scored:
 
     def token_mean(self, values: Tensor) -> Tensor:
         """Weighted mean of (N,) token values over the step's tokens; this call's share of it. 0 when there are none."""
+        self._check_told()
         return self._share(values * self.weights[self.owner], self.totals.tokens)
 
     def example_mean(self, values: Tensor) -> Tensor:
@@ -176,6 +188,10 @@ class Scored:
         if self.spots is None:
             raise RuntimeError("this objective looks at no positions: its needs have no look")
         return self._share(values * self.weights[self.spots.owner], self.totals.spots)
+
+    def _check_told(self) -> None:
+        if self.told is not None and not set(self.roles) <= self.told:
+            raise RuntimeError("this objective reads log-probabilities of roles that its needs do not name in tokens")
 
     def _share(self, weighted: Tensor, unit: Mapping[Role, float]) -> Tensor:
         total = self.totals.of(unit, self.within)

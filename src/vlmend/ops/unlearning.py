@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from vlmend.ops.head import kl
 from vlmend.ops.scored import Vocabulary
 
 CHUNK = 256  # positions whose whole distributions exist in fp32 at the same time
@@ -46,8 +47,12 @@ def simnpo(logps: Tensor, lengths: Tensor, beta: float, delta: float = 0.0) -> T
 def kl_to_reference(policy: Vocabulary, reference: Vocabulary, chunk: int = CHUNK) -> Tensor:
     """(M,) KL(pi_0 || pi) = sum over v of pi_0(v) (log pi_0(v) - log pi(v)), at each position.
 
-    Done a few positions at a time and again in the backward pass, so that no fp32 copy of all distributions is kept.
+    Done a few positions at a time, so that no fp32 copy of all distributions is kept: through a frozen head in one go,
+    otherwise again in the backward pass.
     """
+    head = policy.head
+    if head is not None and head is reference.head and head.frozen:
+        return kl(policy.held, reference.held, head)
     pieces = [checkpoint(_kl, now, before, use_reentrant=False) for now, before in _aligned(policy, reference, chunk)]
     return torch.cat(pieces)
 

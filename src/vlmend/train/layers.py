@@ -48,3 +48,30 @@ def capture(model: nn.Module, layer: int | str | None) -> Generator[list[Tensor]
         yield seen
     finally:
         handle.remove()
+
+
+@contextmanager
+def stopping(model: nn.Module, layer: int | str | None) -> Generator[None]:
+    """The language model without the layers after this one; whole for no layer."""
+    found = None if layer is None else _stack(model, find_layer(model, layer))
+    if found is None:
+        yield
+        return
+    parent, name, layers, count = found
+    setattr(parent, name, layers[:count])
+    try:
+        yield
+    finally:
+        setattr(parent, name, layers)
+
+
+def _stack(model: nn.Module, layer: nn.Module) -> tuple[nn.Module, str, nn.ModuleList, int] | None:
+    """The list of layers that one is of or in: who holds it, under what name, and up to where it is needed."""
+    path = next(name for name, module in model.named_modules() if module is layer).split(".")
+    for end in range(len(path) - 1, 0, -1):
+        *above, name = path[:end]
+        parent = model.get_submodule(".".join(above))
+        layers = getattr(parent, name)
+        if isinstance(layers, nn.ModuleList):
+            return parent, name, layers, int(path[end]) + 1
+    return None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,16 +16,18 @@ from torch.nn import Parameter
 from vlmend.config import TrainConfig
 from vlmend.data.batches import Plan
 from vlmend.errors import ModelError
-from vlmend.models.codec import Batch, Codec
+from vlmend.models.codec import Codec
 from vlmend.objectives import Objective, Stops, innermost
-from vlmend.ops.scored import Loss, Totals
+from vlmend.ops.scored import Look, Loss, Totals
 from vlmend.train.checkpoint import Progress
+from vlmend.train.encoding import Encoder
 from vlmend.train.mask_report import check_mask
 from vlmend.train.parallel import Team, seed_everything
-from vlmend.train.reference import Cached, Reference
+from vlmend.train.reference import Live, Reference
 from vlmend.train.schedule import set_rate
-from vlmend.train.scoring import Micro, count_totals, score
-from vlmend.types import Example
+from vlmend.train.scoring import Forward, Micro, count_totals
+from vlmend.train.speed import Ways
+from vlmend.types import Example, Role
 
 
 @dataclass
@@ -42,8 +45,39 @@ class Tuning:
     trained: Mapping[str, Parameter]
     optimizer: torch.optim.Optimizer
     total: int  # optimizer steps of the whole run
+    ways: Ways = field(default_factory=Ways)
     reference: Reference | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What makes passes of examples. To be asked for once it is known what the reference is."""
+        needs, live = self.objective.needs, isinstance(self.reference, Live)
+        return Encoder(self.model, self.codec, self.ways, needs, self.config.max_length, live)
+
+    @cached_property
+    def forward(self) -> Forward:
+        """What scores passes."""
+        needs = self.objective.needs
+        return forward(self.model, self.ways, self.config, needs.look, needs.tokens)
+
+    @cached_property
+    def before(self) -> Forward:
+        """What scores passes as the reference, once the model is put back to what it was."""
+        needs = self.objective.needs
+        return forward(self.model, self.ways, self.config, needs.look, frozenset() if needs.states_only else None)
+
+
+def forward(
+    model: torch.nn.Module,
+    ways: Ways,
+    config: TrainConfig,
+    look: Look | None = None,
+    told: frozenset[Role] | None = None,
+) -> Forward:
+    """What scores passes of a run, of the model as it is at the time."""
+    told = told if ways.stop else None
+    return Forward(model, look, told, ways.narrow, ways.head, ways.features, config.bf16)
 
 
 @dataclass(frozen=True)
@@ -89,22 +123,21 @@ def encode(run: Tuning, step: int) -> list[Micro]:
     A process without an example of its own gets one of weight 0, so that all make the same calls.
     """
     window: list[Micro] = []
-    for indices in run.plan.window(step, run.team.rank):
+    for indices in _passes(run, step):
         shown = indices or run.plan.step(step)[0]
-        batch = run.codec.encode_training([run.examples[i] for i in shown], run.config.max_length)
-        check_mask(batch)
-        weights = tuple(run.weights[i] if indices else 0.0 for i in shown)
-        window.append(Micro(batch, weights, _compared(run, batch)))
+        weights = [run.weights[i] if indices else 0.0 for i in shown]
+        micro = run.encoder([run.examples[i] for i in shown], weights)
+        check_mask(micro.batch)
+        window.append(micro)
     return window
 
 
-def _compared(run: Tuning, batch: Batch) -> Batch | None:
-    """What the model before tuning is to score at this step: the batch, or its examples of the roles that need it."""
-    roles = run.objective.needs.reference
-    wanted = [example for example in batch.examples if example.role in roles]
-    if not wanted or run.reference is None or isinstance(run.reference, Cached):
-        return None
-    return batch if len(wanted) == len(batch.examples) else run.codec.encode_training(wanted, run.config.max_length)
+def _passes(run: Tuning, step: int) -> list[list[int]]:
+    """Which examples go through the model together."""
+    passes, tokens = run.plan.window(step, run.team.rank), run.ways.tokens_per_pass
+    if tokens is None or not any(passes):
+        return passes
+    return list(run.encoder.within(run.plan.share(step, run.team.rank), run.examples, tokens))
 
 
 def ahead(run: Tuning) -> Iterator[list[Micro]]:
@@ -156,7 +189,7 @@ def compute_loss(run: Tuning, micro: Micro, totals: Totals) -> Loss:
     """Score with the model before tuning where the objective asks for it, then with the model, and reduce."""
     needs = run.objective.needs
     before = run.reference(micro, totals) if run.reference else None
-    policy = score(run.model, micro.batch, micro.weights, totals, needs.look, bf16=run.config.bf16)
+    policy = run.forward(micro, totals)
     if needs.reference and before is None:  # none of these examples is compared
         before = policy.only(*needs.reference)
     return run.objective(policy, before)

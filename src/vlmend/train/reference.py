@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from vlmend.errors import ModelError
-from vlmend.models.codec import Batch, Codec
-from vlmend.ops.scored import Look, Scored, Totals
+from vlmend.ops.scored import Scored, Totals
 from vlmend.store import Journal, read_rows
-from vlmend.train.scoring import Micro, score
+from vlmend.train.encoding import Encoder
+from vlmend.train.scoring import Forward, Micro
 from vlmend.types import Example, Role, conversation_key, digest
 
 
@@ -38,18 +38,14 @@ class Reference(Protocol):
 class Live:
     """A forward pass at every step. `originals` of the trained weights; none where taking an adapter off does it."""
 
-    model: torch.nn.Module
+    forward: Forward
     originals: Mapping[str, Tensor]
-    look: Look | None = None
-    bf16: bool = False
 
     def __call__(self, micro: Micro, totals: Totals) -> Scored | None:
-        batch = micro.compared
-        if batch is None:
+        if micro.compared is None:
             return None
-        weights = _weights(micro, batch)
-        with untuned(self.model, self.originals) as model:
-            return score(model, batch, weights, totals, self.look, bf16=self.bf16)
+        with untuned(self.forward.model, self.originals):
+            return self.forward(micro.compared, totals)
 
 
 @dataclass(frozen=True)
@@ -74,14 +70,6 @@ class Cached:
             torch.tensor([weight for _, weight in kept], dtype=torch.float32, device=device),
             totals,
         )
-
-
-def _weights(micro: Micro, batch: Batch) -> tuple[float, ...]:
-    """The weights of the batch's examples, which are among those of the pass."""
-    if batch is micro.batch:
-        return micro.weights
-    by_id = {example.id: weight for example, weight in zip(micro.batch.examples, micro.weights, strict=True)}
-    return tuple(by_id[example.id] for example in batch.examples)
 
 
 def key(example: Example) -> str:
@@ -122,14 +110,12 @@ def _swapped(model: torch.nn.Module, originals: Mapping[str, Tensor]) -> Generat
 
 @dataclass(frozen=True)
 class Caching:
-    """What it takes to fill a cache: `model` as it is before tuning, in passes of `size` examples."""
+    """What it takes to fill a cache: the model as it is before tuning, in passes of `size` examples."""
 
-    model: torch.nn.Module
-    codec: Codec
+    forward: Forward
+    encoder: Encoder
     device: torch.device
     size: int
-    max_length: int | None = None
-    bf16: bool = False
     nothing: Totals = field(default_factory=lambda: Totals({}, {}))
 
     def fill(self, examples: Sequence[Example], file: Path, identity: str) -> None:
@@ -143,12 +129,13 @@ class Caching:
                     journal.append({"key": key(example), "example": example.id, "model": identity, "logps": logps})
 
     def _logps(self, examples: Sequence[Example]) -> Iterator[list[float]]:
-        batch = self.codec.encode_training(examples, self.max_length).to(self.device)
-        training = self.model.training
-        self.model.eval()
+        micro = self.encoder(examples, [1.0] * len(examples)).to(self.device)
+        model = self.forward.model
+        training = model.training
+        model.eval()
         with torch.no_grad():
-            scored = score(self.model, batch, [1.0] * len(examples), self.nothing, bf16=self.bf16)
-        self.model.train(training)
+            scored = self.forward(micro, self.nothing)
+        model.train(training)
         yield from (scored.logps[scored.owner == row].tolist() for row in range(len(examples)))
 
 

@@ -1,33 +1,55 @@
-"""From a batch to scored tokens: the one place of tuning where the model is called, always with the whole batch."""
+"""From a pass to scored tokens: the one place of tuning where the model is called."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vlmend.models import head as heads
 from vlmend.models.codec import Batch
-from vlmend.ops.logprobs import IGNORE, answer_logps, places, predicting
+from vlmend.models.features import Features
+from vlmend.models.prefix import Feed, plain
+from vlmend.ops.head import Head, token_logps
+from vlmend.ops.logprobs import IGNORE, Supervised, logps_of, places, predicting, supervised
 from vlmend.ops.scored import Look, Scored, Spots, Totals, Vocabulary
-from vlmend.train.layers import capture
+from vlmend.train.layers import capture, stopping
 from vlmend.train.parallel import Team
 from vlmend.types import Role
 
 
 @dataclass(frozen=True)
+class Part:
+    """Examples of a pass, by their rows in the batch, that go through the model together.
+
+    All the way (`deep`), or only as far as the layer that is looked at. Without a feed of their own they are the batch.
+    """
+
+    rows: tuple[int, ...]
+    feed: Feed | None = None
+    deep: bool = True
+
+
+@dataclass(frozen=True)
 class Micro:
-    """One forward pass: a batch and its examples' weights; and those examples that the reference scores at once."""
+    """One forward and backward pass: a batch, its examples' weights, and the parts in which the model is given it.
+
+    `compared` are those of its examples that the reference scores at once.
+    """
 
     batch: Batch
     weights: tuple[float, ...]
-    compared: Batch | None = None
+    parts: tuple[Part, ...] = ()
+    compared: Micro | None = None
 
     def to(self, device: torch.device) -> Micro:
         """The same on another device."""
+        parts = tuple(replace(part, feed=part.feed and part.feed.to(device)) for part in self.parts)
         compared = self.compared and self.compared.to(device)
-        return replace(self, batch=self.batch.to(device), compared=compared)
+        return replace(self, batch=self.batch.to(device), parts=parts, compared=compared)
 
 
 def count_totals(window: Sequence[Micro], team: Team, look: Look | None = None) -> Totals:
@@ -58,27 +80,82 @@ def looked_at(batch: Batch, look: Look) -> Tensor:
     return mask & wanted[:, None]
 
 
-def score(
-    model: torch.nn.Module,
-    batch: Batch,
-    weights: Sequence[float],
-    totals: Totals,
-    look: Look | None = None,
-    *,
-    bf16: bool = False,
-) -> Scored:
-    """Log-probabilities of the supervised tokens of one batch, and what else an objective wants to see."""
-    device = batch.labels.device
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
-    with autocast, capture(model, look.layer if look else None) as seen:
-        logits: Tensor = model(**batch.inputs, use_cache=False).logits
-    logps, owner = answer_logps(logits, batch.labels)
-    spots = _spots(batch, look, logits, seen) if look else None
-    weighted = torch.tensor(weights, dtype=torch.float32, device=device)
-    return Scored(logps, owner, tuple(e.role for e in batch.examples), weighted, totals, spots)
+@dataclass(frozen=True)
+class Forward:
+    """A model that scores passes: log-probabilities of the supervised tokens, and what else an objective looks at.
+
+    told: roles whose log-probabilities are wanted; None for all. narrow: the language-model head runs only where that
+    is read, as a matrix (`head`) where it is one. features: what turns the pictures of shared rows into embeddings.
+    """
+
+    model: torch.nn.Module
+    look: Look | None = None
+    told: frozenset[Role] | None = None
+    narrow: bool = False
+    head: Head | None = None
+    features: Features | None = None
+    bf16: bool = False
+
+    def __call__(self, micro: Micro, totals: Totals) -> Scored:
+        """The scored tokens of all examples of a pass."""
+        device = micro.batch.labels.device
+        parts = micro.parts or (Part(tuple(range(len(micro.batch.examples)))),)
+        found = [self._part(micro.batch, part) for part in parts]
+        return Scored(
+            torch.cat([logps for logps, _, _ in found]),
+            torch.cat([owner for _, owner, _ in found]),
+            tuple(example.role for example in micro.batch.examples),
+            torch.tensor(micro.weights, dtype=torch.float32, device=device),
+            totals,
+            _joined([spots for _, _, spots in found]) if self.look else None,
+            told=self.told,
+        )
+
+    def _part(self, batch: Batch, part: Part) -> tuple[Tensor, Tensor, Spots]:
+        """Log-probabilities, the example each belongs to, and what was looked at."""
+        feed, rows = part.feed or plain(batch), torch.tensor(part.rows, device=batch.labels.device)
+        labels = batch.labels[rows]
+        told = supervised(labels if part.deep else torch.full_like(labels, IGNORE))
+        seen = looked_at(batch, self.look)[rows] if self.look else torch.zeros_like(labels, dtype=torch.bool)
+        spot_rows, spot_positions = torch.nonzero(seen, as_tuple=True)
+        spots = feed.place[spot_rows, spot_positions]
+        logps, vocabulary, states = self._run(feed, told, spots, deep=part.deep)
+        return logps, rows[told.rows], Spots(rows[spot_rows], states, vocabulary)
+
+    def _run(
+        self, feed: Feed, told: Supervised, spots: Tensor, *, deep: bool
+    ) -> tuple[Tensor, Vocabulary | None, Tensor | None]:
+        """One call of the model: log-probabilities (N,), and distributions and hidden states at the spots (M,)."""
+        look, places = self.look, feed.place[told.rows, told.positions]
+        wide, layer = look is not None and look.vocabulary, look.layer if look else None
+        narrow = self.narrow or not deep
+        head = self.head if narrow else None
+        wanted = torch.cat([places, spots] if wide else [places])
+        read, where = wanted.unique(return_inverse=True) if narrow else (wanted, wanted)
+        autocast = torch.autocast(places.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+        with autocast, capture(self.model, layer) as seen, stopping(self.model, None if deep else layer):
+            if narrow:
+                with heads.at(self.model, read, run=head is None) as chosen:
+                    logits = self._logits(feed)[0]
+                held = logits if head is None else chosen.states
+            else:
+                held = self._logits(feed).flatten(0, 1)
+            aimed = held[where[: len(places)]]
+            logps = token_logps(aimed, head, told.targets) if head else logps_of(aimed, told.targets)
+        states = seen[0].flatten(0, 1)[spots].float() if seen else None
+        return logps, Vocabulary(held[where[len(places) :]], head) if wide else None, states
+
+    def _logits(self, feed: Feed) -> Tensor:
+        inputs: dict[str, Any] = {**feed.inputs, "attention_mask": feed.visible(self.model)}
+        if feed.shown:
+            if self.features is None:
+                raise RuntimeError("a pass with pictures apart, and nothing to look at them with")
+            inputs["mm_encoder_outputs"] = {"image": self.features(feed.shown)}
+        return self.model(**inputs, use_cache=False).logits
 
 
-def _spots(batch: Batch, look: Look, logits: Tensor, seen: Sequence[Tensor]) -> Spots:
-    rows, columns = torch.nonzero(looked_at(batch, look), as_tuple=True)
-    states = seen[0][rows, columns].float() if seen else None
-    return Spots(rows, states, Vocabulary(logits[rows, columns]) if look.vocabulary else None)
+def _joined(found: Sequence[Spots]) -> Spots:
+    """What was looked at in all parts; distributions only ever come from one."""
+    states = [s.states for s in found if s.states is not None]
+    vocabulary = next((s.vocabulary for s in found if s.vocabulary is not None), None)
+    return Spots(torch.cat([s.owner for s in found]), torch.cat(states) if states else None, vocabulary)
