@@ -18,23 +18,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import shapes
 import torch
 import transformers
 from PIL import Image as Pillow
+from shapes import Shape, Tower
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from vlmend.models.codec import Codec
 from vlmend.models.generate import Engine
@@ -43,16 +37,9 @@ from vlmend.models.parts import count
 from vlmend.types import Decoding, Example, Image, Message
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<image>")
-TEMPLATE = (
-    "{% for message in messages %}{{ message['role'].upper() + ': ' }}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
-    "{{ ' ' if message['role'] == 'user' else '</s>' }}{% endfor %}"
-    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
-)
-# hidden, intermediate, layers, heads, and for the language model its vocabulary; then the same of the vision tower
 SIZES = {
-    "small": ((256, 688, 4, 4, 4096), (128, 256, 4, 4)),
-    "7b": ((4096, 11008, 32, 32, 32064), (1024, 4096, 24, 16)),
+    "small": Shape(256, 688, 4, 4, Tower(128, 256, 4, 4), vocabulary=4096),
+    "7b": shapes.SIZES["7b"],
 }
 QUESTIONS = (
     "What is shown?", "Is anyone in danger?", "How many people are there?", "Describe the scene in detail.",
@@ -69,41 +56,19 @@ class Way:
     seconds: list[float]
 
 
-def processor(pixels: int) -> LlavaProcessor:
-    """Square pictures in patches of 14 pixels, and a tokenizer of bytes."""
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A token for each byte."""
     vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(list(SPECIALS))
-    words = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    images = CLIPImageProcessor(size={"shortest_edge": pixels}, crop_size={"height": pixels, "width": pixels})
-    return LlavaProcessor(
-        images, words, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    )  # fmt: skip
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
-def model(size: str, pixels: int, device: str, words: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+def model(shape: Shape, device: str, words: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     """LLaVA-1.5's architecture with random weights, which never ends an answer by itself."""
-    (hidden, inner, layers, heads, vocabulary), (seen, seen_inner, seen_layers, seen_heads) = SIZES[size]
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=seen, intermediate_size=seen_inner, num_hidden_layers=seen_layers,
-            num_attention_heads=seen_heads, image_size=pixels, patch_size=14,
-        ).to_dict(),
-        text_config=LlamaConfig(
-            vocab_size=vocabulary, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
-            num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=4096,
-        ).to_dict(),
-        image_token_id=words.convert_tokens_to_ids("<image>"), vision_feature_select_strategy="default",
-        vision_feature_layer=-2,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float32 if device == "cpu" else torch.bfloat16)
-    with torch.device(device):
-        made = LlavaForConditionalGeneration(config).eval().requires_grad_(False)
-    torch.set_default_dtype(torch.float32)
+    made = shapes.model(shape, device, words).requires_grad_(False)
     for module in made.modules():  # spread the logits, so that rounding does not decide between two tokens
         if isinstance(module, torch.nn.Embedding | torch.nn.Linear):
             module.weight.mul_(3)
@@ -212,8 +177,8 @@ def main() -> None:
     parser.add_argument("--case", action="append", help="PICTURESxQUESTIONSxSAMPLES, e.g. 4x8x1; repeat for more")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    words = processor(given.pixels)
-    made = model(given.size, given.pixels, given.device, words.tokenizer)
+    words = shapes.processor(given.pixels, tokenizer())
+    made = model(replace(SIZES[given.size], pixels=given.pixels), given.device, words.tokenizer)
     loaded = Loaded(made, Codec(words, made.config, made.generation_config), "", "", count(made))
     loaded.codec.eos_ids = frozenset({-1})
     made.generation_config.eos_token_id = None

@@ -27,6 +27,7 @@ def measure(name: str, steps: int, rows: int, device: str) -> dict[str, float | 
     from vlmend.train import run as running
     from vlmend.train.loop import encode, take_step
     from vlmend.train.parallel import Team
+    from vlmend.train.reference import Live
 
     torch.set_num_threads(1)
     # sft pools its roles, so it needs as many rows more to see as many examples in a pass
@@ -44,7 +45,7 @@ def measure(name: str, steps: int, rows: int, device: str) -> dict[str, float | 
     prepared = running._prepare(recipe, Team.gather(device=device))
     run = running._tuning(prepared)
     if prepared.objective.needs.reference:
-        run.reference = running.Live(run.before, {})
+        run.reference = Live(run.before, {})
     run.model.train()
     windows = [encode(run, step) for step in range(steps + 1)]
     examples = sum(len(micro.batch.examples) for micro in windows[0])

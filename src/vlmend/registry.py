@@ -139,10 +139,12 @@ class Registry:
     def from_spec(self, text: str) -> Any:
         """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`.
 
-        A plugin that `takes_spec` is built around another one: its first field is all that follows its name.
+        A plugin that `takes_spec` is built around another one: its first field is all that follows its name, or what
+        stands there in parentheses, behind which it has options of its own.
         """
-        if self.takes_spec(text):
-            name, _, inner = text.partition(":")
+        name, _, inner = text.partition(":")
+        wraps = self.takes_spec(text)
+        if wraps and not inner.startswith("("):
             return self.build(name, {fields(self.find(name))[0].name: inner})
         spec = Spec.parse(text)
         known = [f.name for f in fields(self.find(spec.name)) if f.init]
@@ -150,7 +152,7 @@ class Registry:
         if spec.argument:
             if not known:
                 raise UsageError(f"{self.kind} {spec.name!r} takes no argument, got {spec.argument!r}")
-            settings[known[0]] = spec.argument
+            settings[known[0]] = spec.argument.removeprefix("(").removesuffix(")") if wraps else spec.argument
         if spec.split:
             if "split" not in known:
                 raise UsageError(f"{self.kind} {spec.name!r} has no splits, got #{spec.split}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -264,7 +265,10 @@ class Response:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Two separate questions. None means this judge did not say: it is counted as unscored, never as "safe"."""
+    """Two separate questions. None means this judge did not say: it is counted as unscored, never as "safe".
+
+    `scores` are further numbers by name, of a judge that measures several things at once.
+    """
 
     judge: str
     response_id: str
@@ -274,6 +278,7 @@ class Verdict:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     score: float | None = None
     why: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -328,7 +333,8 @@ class Mean:
 
     `scale` is the smallest and the largest value there can be; unscored records are not part of n. `worst` and `best`
     put them at the top and at the bottom of it, as for a Rate; only where the number is a mean (`additive`) can one
-    know what they would have made of it. `clusters` is the number of units that were resampled.
+    know what they would have made of it, and only on a scale with an end. `clusters` is the number of units that were
+    resampled.
     """
 
     value: float | None
@@ -354,6 +360,8 @@ class Mean:
         if not self.unscored:
             return self.value
         total = self.n + self.unscored
+        if not math.isfinite(edge):
+            return None
         return ((self.value or 0.0) * self.n + edge * self.unscored) / total if self.additive else None
 
 
@@ -461,7 +469,10 @@ class Victim(Protocol):
 
 
 class Judge(Protocol):
-    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge."""
+    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge.
+
+    One that reads the model itself instead says so with `heeds_answers = False`, and is given all.
+    """
 
     @property
     def name(self) -> str: ...
@@ -485,6 +496,7 @@ class Likelihood:
     """How likely a model finds a given answer to an example: log p(answer | prompt, pictures), natural logarithm.
 
     `logprob` sums over the answer's `tokens`, its end token not included; None where it could not be computed (`why`).
+    `by_token` has the summands, and `greedy` says of each token whether it is the likeliest after those before it.
     """
 
     example_id: str
@@ -492,6 +504,8 @@ class Likelihood:
     logprob: float | None
     tokens: int = 0
     why: str = ""
+    by_token: tuple[float, ...] = ()
+    greedy: tuple[bool, ...] = ()
 
 
 class Scorer(Protocol):

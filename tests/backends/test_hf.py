@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 
 from tests.models import tiny
 from vlmend.backends.hf import Hf
+from vlmend.data import load
 from vlmend.errors import VlmendError
 from vlmend.models.decode import Wanted
 from vlmend.models.generate import Answer, Engine
@@ -168,3 +169,20 @@ def test_ready_is_a_model_that_is_loaded(folder: Path) -> None:
     assert not backend.ready
     assert backend.fingerprint
     assert backend.ready
+
+
+def test_what_a_model_says_it_finds_likeliest_token_by_token() -> None:
+    """Greedy answers are greedy at every token, up to the first that is changed; and the summands make the sum."""
+    backend = Hf("world")
+    [example] = load("world:suite#test?n=3").examples[:1]
+    [said] = backend.generate([example], Decoding(max_new_tokens=40))
+    words = said.text.split()
+    other = " ".join([*words[:3], "seven", *words[4:]])
+    asked = {found.answer: found for found in backend.likelihoods([(example, (said.text, other))])}
+    own, changed = asked[said.text], asked[other]
+    assert all(own.greedy)
+    assert len(own.by_token) == own.tokens == said.tokens - 1  # its end token is not part of it
+    assert own.logprob == pytest.approx(sum(own.by_token))
+    first = changed.greedy.index(False)
+    assert changed.greedy[:first] == own.greedy[:first]
+    assert changed.by_token[:first] == pytest.approx(own.by_token[:first], abs=1e-4)

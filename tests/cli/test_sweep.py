@@ -1,53 +1,93 @@
-"""Sweeps: what is in the grid, what is on the front, and that nothing is done twice."""
+"""Sweeps as a user runs them: nothing is done twice, and the number of workers changes no number."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from vlmend.cli import main
-from vlmend.cli.sweep import expand, front
-from vlmend.errors import UsageError
+from vlmend.sweep import pool
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "world"
+COMMAND = [
+    "sweep", str(RECIPES / "unlearn_gd.yaml"), "--grid", "train.seed=1", "--grid", "train.max_steps=1",
+    "--grid", "train.per_device_train_batch_size=1",
+    "--suite", "world_unlearning?n=2", "--condition", "what=world_unlearning?n=2&parts=unsafe one_word:what",
+    "--safety", "harm", "--metric", "harm",
+]  # fmt: skip
 
 
-def test_a_grid_is_every_combination() -> None:
-    cells = list(expand([Path("a.yaml"), Path("b.yaml")], ["x=1,2", "y.z=true,false"]))
-    assert len(cells) == 8
-    assert cells[1].name == "a,x=1,y.z=false"
-    assert [cell.name for cell in expand([Path("a.yaml")], [])] == ["a"]
-    for wrong in ("x", "=1", "x=", "x=1,,2"):
-        with pytest.raises(UsageError, match="not of the form"):
-            list(expand([Path("a.yaml")], [wrong]))
-    with pytest.raises(UsageError, match="two recipes"):
-        list(expand([Path("a.yaml"), Path("other/a.yaml")], []))
+def swept(out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    assert main([*COMMAND, "--out", str(out), "--json", *more]) == 0
+    return json.loads(capsys.readouterr().out)
 
 
-def test_the_front_is_what_nothing_beats_in_both() -> None:
-    points = {"safe": (1.0, 0.0), "able": (0.0, 1.0), "both": (0.6, 0.6), "beaten": (0.5, 0.6), "unknown": None}
-    assert front(points) == {"safe", "able", "both"}
-    assert front({"one": (0.5, 0.5), "same": (0.5, 0.5)}) == {"one", "same"}
-    assert front({"unknown": None}) == set()
+@pytest.mark.slow
+def test_a_sweep_runs_once_whatever_the_number_of_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = swept(tmp_path / "1", capsys, "--workers", "1")
+    two = swept(tmp_path / "2", capsys, "--workers", "2", "--base")
+    base = two["rows"].pop("base")
+    assert one["rows"] == two["rows"]
+    ((pooled, row),) = one["rows"].items()
+    assert "train.seed" not in pooled
+    for condition in ("plain", "what"):
+        assert row["conditions"][condition]["harm"]["n"] == 2
+        assert base["conditions"][condition]["harm"]["k"] == base["conditions"][condition]["harm"]["n"] == 2
+    assert set(row["conditions"]["what"]) == {"harm", "refused", "irrelevant"}
+    assert set(two["front"]) <= {"base", pooled}
+    weights = [sorted((tmp_path / n).glob("*/tuned/adapter_model.safetensors")) for n in "12"]
+    assert [path.read_bytes() for path in weights[0]] == [path.read_bytes() for path in weights[1]]
+    assert len(weights[0]) == 1
+    Image.open(tmp_path / "1" / "front.png").verify()
+
+    def never(*_: object) -> None:
+        raise AssertionError("a finished run was started again")
+
+    monkeypatch.setattr(pool, "_start", never)
+    assert swept(tmp_path / "1", capsys) == one
+    assert main([*COMMAND, "--out", str(tmp_path / "1"), "--each"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| model | harm ↓ | harm, what ↓ |"
+    assert len(lines) == 2 + 1
+    with pytest.raises(AssertionError, match="started again"):
+        main([*COMMAND, "--out", str(tmp_path / "1"), "--condition", "safe=world_unlearning?n=2&parts=safe"])
 
 
-def test_a_sweep_runs_once_and_says_where_it_leads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["sweep", str(RECIPES / "unlearn_gd.yaml"), "--grid", "train.seed=0,1", "--out", str(tmp_path)]
-    command += ["--grid", "train.max_steps=1", "--grid", "train.per_device_train_batch_size=1"]
-    command += ["--suite", "world?n=2", "--attack", "one_word:what", "--metric", "asr"]
-    assert main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert len(found["runs"]) == 2
-    run = next(iter(found["runs"].values()))
-    assert set(run) == {"plain", "one_word-what"}
-    assert run["plain"]["asr"]["n"] == 3
-    assert set(found["front"]) <= set(found["runs"])
-    weights = sorted(tmp_path.glob("*/tuned/adapter_model.safetensors"))
-    before = [path.stat().st_mtime_ns for path in weights]
-    assert main(command) == 0
-    assert [path.stat().st_mtime_ns for path in weights] == before
-    assert "| run | asr | asr, one_word-what |" in capsys.readouterr().out
-    assert main([*command, "--safety", "asrr"]) == 2
-    assert "Did you mean 'asr'?" in capsys.readouterr().err
+def test_a_failed_run_is_told_and_its_row_is_of_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "COMMAND", ("python", "-c", "import sys; print('out of luck'); sys.exit(2)"))
+    assert main([*COMMAND, "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.err.count("failed: out of luck") == 2
+    assert "| unlearn_gd" not in said.out
+    written = json.loads((tmp_path / "sweep.json").read_text())
+    assert len(written["failed"]) == 1
+    assert written["rows"] == {}
+    assert written["front"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (["--safety", "harmm"], "Did you mean 'harm'?"),
+        (["--metric", "plan/harm"], "Did you mean 'plain'?"),
+        (["--grid", "train.sed=1"], "sed"),
+        (["--condition", "what"], "not of the form"),
+        (["--suite", "wrld"], "Did you mean 'world'?"),
+        (["--attack", "one_wrd:what"], "Did you mean 'one_word'?"),
+        (["--condition", "other=world one_wrd:what"], "Did you mean 'one_word'?"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_runs(
+    wrong: list[str], hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMMAND, "--out", str(tmp_path / "sweep"), *wrong]) == 2
+    assert hint in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()

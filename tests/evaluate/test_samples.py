@@ -15,7 +15,8 @@ from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.compare import compare
 from vlmend.evaluate.generate import awaited, generate
-from vlmend.evaluate.run import EvalConfig, EvalResult, evaluate
+from vlmend.evaluate.run import EvalConfig, evaluate
+from vlmend.evaluate.score import EvalResult
 from vlmend.store import Asked, Run, response_to_json
 from vlmend.types import Decoding, Example, Finish, Message, Response
 

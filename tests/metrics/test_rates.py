@@ -1,9 +1,13 @@
 """A rate's population, numerator and doubt are three things, and none leaks into another."""
 
+import json
+import math
+from dataclasses import replace
+
 import pytest
 
 from vlmend.metrics import rates
-from vlmend.types import Example, Expected, Finish, Message, Metric, Rate, Record, Response, Verdict
+from vlmend.types import Example, Expected, Finish, Mean, Message, Metric, Rate, Record, Response, Score, Verdict
 
 
 def record(name: str, refused: bool | None = None, *, subset: str = "unsafe", text: str = "x", **more: str) -> Record:
@@ -74,3 +78,14 @@ def test_outcomes_and_populations() -> None:
     assert not rates.expected(Expected.REFUSE, Expected.REASON)(example)
     assert rates.both(rates.tagged("task", "where"), rates.subset("s"))(example)
     assert not rates.tagged("task", "count")(example)
+
+
+def test_a_number_without_bounds_is_kept_and_read_back() -> None:
+    """A mean of margins has no worst case where something is unscored, and no infinity is written anywhere."""
+    lost = Mean(value=-2.5, n=3, unscored=1, low=-4.0, high=-1.0, scale=(-math.inf, math.inf))
+    assert lost.worst is None
+    assert lost.best is None
+    assert replace(lost, unscored=0).worst == -2.5
+    measure = Score("score.margin", "mean", rates.everything, lambda record: 0.0, scale=(-math.inf, math.inf))
+    row = json.loads(json.dumps(rates.as_json(lost, measure), allow_nan=False))
+    assert rates.rate_from_json(row) == lost

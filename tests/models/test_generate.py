@@ -327,5 +327,6 @@ def test_likelihoods_equal_a_plain_forward(
             found = scores[example.id, answer]
             assert found.tokens == count
             assert found.logprob == pytest.approx(float(own.sum()), abs=2e-4)
+            assert found.by_token == pytest.approx(own[:-1].tolist() if len(own) > count else own.tolist(), abs=2e-4)
         assert scores[example.id, ""].logprob is None
         assert scores[example.id, ""].why

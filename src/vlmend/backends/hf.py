@@ -118,7 +118,9 @@ class Hf:
     def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
         """One per example and answer, batch by batch; the prompt is fed once for all answers to it."""
         for found in self._engine.likelihoods(asked):
-            yield Likelihood(found.example.id, found.answer, found.logprob, found.tokens, found.why)
+            yield Likelihood(
+                found.example.id, found.answer, found.logprob, found.tokens, found.why, found.by_token, found.greedy
+            )
 
     def _response(self, answer: Answer, decoding: Decoding) -> Response:
         example, sample = answer.wanted

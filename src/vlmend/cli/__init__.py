@@ -30,7 +30,7 @@ class InOrder(TyperGroup):
 
 ORDER = (
     *("demo", "list", "data", "audit", "build", "tune", "sweep"),
-    *("eval", "generate", "judge", "score", "compare", "mirage"),
+    *("eval", "generate", "judge", "score", "compare", "mirage", "tamper"),
     *("report", "serve", "power", "bench"),
 )
 
@@ -55,7 +55,22 @@ def _root(
 
 def build() -> typer.Typer:
     """The application with all its commands."""
-    from vlmend.cli import audit, compare, data, demo, eval, judge, list, mirage, power, report, serve, sweep, tune
+    from vlmend.cli import (
+        audit,
+        compare,
+        data,
+        demo,
+        eval,
+        judge,
+        list,
+        mirage,
+        power,
+        report,
+        serve,
+        sweep,
+        tamper,
+        tune,
+    )
 
     app = typer.Typer(
         name="vlmend", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -75,6 +90,7 @@ def build() -> typer.Typer:
     app.command("compare", short_help="What changed from one run to another.")(compare.compare)
     app.command("power", short_help="How many examples a difference takes.")(power.power)
     app.command("mirage", short_help="Say what a model's safety hangs on.")(mirage.mirage)
+    app.command("tamper", short_help="Say how fast the forgotten returns.")(tamper.tamper)
     app.command("report", short_help="Write one page about runs.")(report.report)
     app.command("serve", short_help="Serve a model with vLLM or transformers.")(serve.serve)
     return app

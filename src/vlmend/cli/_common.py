@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from vlmend.evaluate.run import EvalConfig, EvalResult
+    from vlmend.evaluate.run import EvalConfig
+    from vlmend.evaluate.score import EvalResult
+    from vlmend.types import Measured
 
 
 class MissingImages(StrEnum):
@@ -153,6 +156,16 @@ def check_unscored(results: Iterable[EvalResult], limit: float) -> None:
 def percent(value: float | None) -> str:
     """A rate for people; a dash where nothing is known."""
     return "–" if value is None else f"{100 * value:.1f}"
+
+
+def stacked(rate: Measured | None) -> str:
+    """A rate, its interval and its counts, one below the other; how many clusters there are is left to pages."""
+    from vlmend.report import tables
+
+    if rate is None:
+        return tables.NOTHING
+    lines = tables.value(rate), tables.interval(rate), tables.counts(replace(rate, clusters=0))
+    return "\n".join(filter(None, lines))
 
 
 def console() -> Console:

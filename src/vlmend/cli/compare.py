@@ -89,7 +89,7 @@ def _tests(out: Console, comparison: Comparison) -> None:
         "unscored",
     )  # fmt: skip
     for c in comparison.changes:
-        plain = not isinstance(c, Change) and c.scale[1] > 1
+        plain = not isinstance(c, Change) and (c.scale[0] < -1 or c.scale[1] > 1)
         number = _plain if plain else percent
         interval = "–" if c.low is None else f"{number(c.low)} to {number(c.high)}"
         if isinstance(c, Change):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +20,13 @@ from vlmend.cli._common import (
     Precision,
     console,
     print_json,
+    stacked,
     table,
 )
 
 if TYPE_CHECKING:
     from vlmend.evaluate.mirage.card import Mirage
     from vlmend.report.mirage import CardRow, Told
-    from vlmend.types import Measured
 
 Models = Annotated[
     list[str],
@@ -157,18 +156,8 @@ def show_cards(rows: Sequence[CardRow], told: Told) -> None:
     made = card_table(rows, told)
     shown = table("mirage card", "measure", *(row.name for row in made.rows))
     for column in made.columns:
-        shown.add_row(Text(column.title), *(Text(_cell(row.rates.get(column))) for row in made.rows))
+        shown.add_row(Text(column.title), *(Text(stacked(row.rates.get(column))) for row in made.rows))
     out = console()
     out.print(shown)
     for row in rows:
         out.print(Text(f"{row.model}: {row.reading}", style="bold"))
-
-
-def _cell(rate: Measured | None) -> str:
-    """The rate, its interval and its counts, one below the other; the page says how many clusters there are."""
-    from vlmend.report import tables
-
-    if rate is None:
-        return tables.NOTHING
-    lines = tables.value(rate), tables.interval(rate), tables.counts(replace(rate, clusters=0))
-    return "\n".join(filter(None, lines))

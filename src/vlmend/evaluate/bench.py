@@ -16,7 +16,7 @@ from vlmend.judging.desk import Desk, Sees, Tested
 from vlmend.judging.naming import about
 from vlmend.money import Budget, Purse, Usage, load_prices
 from vlmend.store import Row, Run
-from vlmend.types import Judge, Measure, Record
+from vlmend.types import Backend, Judge, Measure, Record
 
 HEARD = 256  # records that a measure is watched on
 
@@ -66,11 +66,15 @@ class Bench:
         desk = replace(self.desk, tested=whom)
         return [each.at(desk) for each in self.judges]
 
-    def judge(self, run: Run, stages: Stages) -> Judged:
-        """Judge a stored run, say what stayed unscored, and note in its manifest who judged and what it took."""
+    def judge(self, run: Run, stages: Stages, backend: Backend | None = None) -> Judged:
+        """Judge a stored run, say what stayed unscored, and note in its manifest who judged and what it took.
+
+        `backend` is the model that answered, where it is loaded: some judges read it.
+        """
         known = run.settings()
         desk = self.desk
-        judges = self.seated(under_test(str(known.get("model", "")), str(known.get("fingerprint", ""))))
+        whom = under_test(str(known.get("model", "")), str(known.get("fingerprint", "")))
+        judges = self.seated(replace(whom, backend=backend))
         dry, before = desk.purse.dry, replace(desk.purse, spent=dict(desk.purse.spent))
         if not dry:
             run.note({"judges": [j.name for j in judges], "judged_by": {j.name: dict(about(j)) for j in judges}})

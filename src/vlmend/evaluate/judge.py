@@ -63,10 +63,14 @@ def verdicts(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
 
 
 def stream(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
-    """The same as they come in, each with its pair's place."""
+    """The same as they come in, each with its pair's place.
+
+    A judge that does not heed answers, but reads what the model knows, is given those that say nothing as well.
+    """
     said: list[int] = []
+    heeds = getattr(judge, "heeds_answers", True)
     for place, (_, response) in enumerate(pairs):
-        if response.said:
+        if response.said or not heeds:
             said.append(place)
         else:
             yield place, unscored(judge.name, response, _silence(response))

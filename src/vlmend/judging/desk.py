@@ -25,11 +25,12 @@ J = TypeVar("J")
 
 @dataclass(frozen=True)
 class Tested:
-    """Whom a judge must not be: the model under test, and the rewards it was tuned with."""
+    """Whom a judge must not ask for an opinion: the model under test, and the rewards it was tuned with."""
 
     model: str = ""
     fingerprint: str = ""
     rewards: tuple[str, ...] = ()
+    backend: Backend | None = None  # the model itself, where it is loaded
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,19 @@ class Desk:
             found = self.backends[model] = backend_for(model)
         if self.tested.fingerprint and found.fingerprint == self.tested.fingerprint:
             raise UsageError(_self(judge, model))
+        return found
+
+    def read(self, judge: str) -> Backend:
+        """The model under test, for a judge that reads what it knows instead of judging what it said.
+
+        Raises UsageError where its name now stands for another model.
+        """
+        whom = self.tested
+        found = whom.backend or self.backends.get(whom.model)
+        if found is None:
+            found = self.backends[whom.model] = backend_for(whom.model)
+        if whom.fingerprint and found.fingerprint != whom.fingerprint:
+            raise UsageError(f"judge {judge} reads the model that answered, and {whom.model} is no longer the same")
         return found
 
 

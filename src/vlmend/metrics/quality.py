@@ -176,7 +176,7 @@ def measures(applies: Applies = everything, suffix: str = "") -> tuple[Metric | 
     """Empty answers, answers cut at the limit, repetition and length, for any records."""
 
     def repeated(record: Record) -> float | None:
-        return repetition(record.response.text) if record.response.said else None
+        return repetition(record.response.text) or 0.0 if record.response.said else None  # too short repeats nothing
 
     return (
         Metric(f"empty{suffix}", "answers without a word", applies, empty),

@@ -5,6 +5,7 @@ What cannot be scored is counted apart and never slips into a numerator or a den
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -105,6 +106,9 @@ def by(group: Callable[[Example], str], records: Iterable[Record], metric: Measu
     return {name: measure(groups[name], metric) for name in sorted(groups)}
 
 
+ENDLESS = (-math.inf, math.inf)
+
+
 def worst_case(measured: Measured, metric: Measure) -> float | None:
     """The number if every unscored record had gone the bad way; None where that cannot be known."""
     return measured.worst if metric.better == "low" else measured.best
@@ -113,7 +117,7 @@ def worst_case(measured: Measured, metric: Measure) -> float | None:
 def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
     """The rate as plain data: `{k, n, unscored, value, low, high, worst}`, and `clusters` where the interval is theirs.
 
-    A mean has no k, but `scale` and `additive`.
+    A mean has no k, but `scale` (null at an end that it does not have) and `additive`.
     """
     row: dict[str, Any] = {"k": measured.k} if isinstance(measured, Rate) else {}
     row |= {
@@ -127,7 +131,8 @@ def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
     if measured.clusters:
         row["clusters"] = measured.clusters
     if isinstance(measured, Mean):
-        row |= {"scale": list(measured.scale), "additive": measured.additive}
+        scale = [edge if math.isfinite(edge) else None for edge in measured.scale]
+        row |= {"scale": scale, "additive": measured.additive}
     return row
 
 
@@ -137,7 +142,7 @@ def rate_from_json(row: Mapping[str, Any]) -> Measured:
     clusters: int = row.get("clusters", 0)
     if "k" in row:
         return Rate(k=row["k"], **common, clusters=clusters)
-    low, high = row["scale"]
+    low, high = (endless if edge is None else edge for edge, endless in zip(row["scale"], ENDLESS, strict=True))
     return Mean(value=row["value"], **common, clusters=clusters, scale=(low, high), additive=row["additive"])
 
 

@@ -45,6 +45,8 @@ class Score(NamedTuple):
     logprob: float | None
     tokens: int = 0
     why: str = ""
+    by_token: tuple[float, ...] = ()
+    greedy: tuple[bool, ...] = ()
 
 
 class Engine:
@@ -230,7 +232,7 @@ class Engine:
             groups = [[line.prompt for line in group] for group in grouped(lines)]
             _, logits = prefill(self.model, self.features, groups, self.codec.pad_id, share=self.share, keep=keep)
         return [
-            Score(example, answer, _logprob(row[-tokens - 1 : -1], found.ids[-tokens:]), tokens)
+            _score(example, answer, row[-tokens - 1 : -1], found.ids[-tokens:])
             for (example, answer, found, tokens), row in zip(asked, logits, strict=True)
         ]
 
@@ -248,10 +250,14 @@ class Engine:
             say(what)
 
 
-def _logprob(logits: Tensor, ids: Tensor) -> float:
-    """Sum of the log-probabilities of ids (T,) under logits (T, V)."""
-    logps = logits.float().log_softmax(dim=-1).gather(1, ids.to(logits.device)[:, None])
-    return float(logps.double().sum())
+def _score(example: Example, answer: str, logits: Tensor, ids: Tensor) -> Score:
+    """Log-probabilities of an answer's ids (T,) under logits (T, V)."""
+    ids = ids.to(logits.device)
+    logps = logits.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].double()
+    greedy = logits.float().argmax(dim=-1) == ids
+    return Score(
+        example, answer, float(logps.sum()), len(ids), by_token=tuple(logps.tolist()), greedy=tuple(greedy.tolist())
+    )
 
 
 class _Drawn:

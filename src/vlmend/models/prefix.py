@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmend.models.attention import by_runs
 from vlmend.models.codec import Batch
 from vlmend.models.prompts import Prompt, bare
 
@@ -29,7 +30,8 @@ class Feed:
     """E examples as R rows of W tokens.
 
     place (E, T): where in the flattened rows token t of example e stands, 0 where it is padding.
-    until (R, W): token i of a row is seen by tokens i to until[i] - 1; None where attention is plainly causal.
+    until (R, W): token i of a row is seen by tokens i to until[i] - 1, and by none but itself where it is padding: 0.
+    None where attention is plainly causal.
     shown: the prompts whose pictures stand in the rows, in order; none where pictures are among the inputs.
     """
 
@@ -75,14 +77,15 @@ def visible(until: Tensor, attention: str, dtype: torch.dtype) -> Any:
 
         def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             del head
-            return (key <= query) & (query < until[row, key])
+            return (key <= query) & ((query < until[row, key]) | (query == key))
 
         return create_block_mask(seen, until.shape[0], None, width, width, device=str(until.device))
     at = torch.arange(width, device=until.device)
-    mask = ((at[None, :] <= at[:, None]) & (at[None, :, None] < until[:, None, :]))[:, None]
+    below = (at[None, :] <= at[:, None]) & (at[None, :, None] < until[:, None, :])
+    mask = (below | (at[None, :] == at[:, None]))[:, None]
     if attention == "eager":  # which adds
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
-    return mask
+    return by_runs(mask, until) if until.device.type == "cpu" else mask
 
 
 def feed(prompts: Sequence[Prompt], pad_id: int, *, share: bool = True, pack: bool = True) -> Feed:
@@ -178,7 +181,7 @@ def _rows(prompts: Sequence[Prompt], rows: Sequence[Sequence[Tree]], width: int,
     axes = prompts[0].positions.shape[0]
     ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
     positions = torch.zeros(axes, len(rows), width, dtype=torch.long)
-    until = torch.arange(1, width + 1).repeat(len(rows), 1)  # padding sees itself and is seen by nobody
+    until = torch.zeros(len(rows), width, dtype=torch.long)
     place = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
     shown: list[Prompt] = []
     for row, trees in enumerate(rows):

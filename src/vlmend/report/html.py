@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmend.errors import DataError
-from vlmend.report import plots, tables, wordmap
+from vlmend.report import curves, plots, tables, wordmap
 from vlmend.types import Image, Measured
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ FILTERS: dict[str, Any] = {
     "share": tables.percent,
     "badness": badness,
     "bar_groups": plots.bar_groups,
+    "plot": curves.plot,
     "wordmap": wordmap.layout,
     "by_measure": tables.by_measure,
     "picture": picture,

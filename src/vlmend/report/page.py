@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vlmend.report.curves import Steps
 from vlmend.report.gallery import Item
 from vlmend.report.tables import Better, RateTable
 from vlmend.report.wordmap import Point
@@ -67,6 +68,16 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """Rates along a scale, each series a line with the intervals of its points."""
+
+    title: str
+    note: str
+    series: Mapping[str, Steps]
+    kind: ClassVar[str] = "curves"
+
+
+@dataclass(frozen=True)
 class Gallery:
     """Examples with the answers of several models."""
 
@@ -106,7 +117,7 @@ class Provenance:
     kind: ClassVar[str] = "provenance"
 
 
-Section = Banner | Prose | Findings | Rates | Bars | Gallery | Grid | Words | Provenance
+Section = Banner | Prose | Findings | Rates | Bars | Curves | Gallery | Grid | Words | Provenance
 
 
 def build(title: str, sections: Sequence[Section], out: Path, *, lead: str = "") -> Path:

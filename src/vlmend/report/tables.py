@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -74,9 +75,9 @@ def number(value: float | None, rate: Measured) -> str:
 
 
 def position(value: float | None, rate: Measured) -> float:
-    """Where a value lies on the rate's scale, from 0 to 100; 0 when there is none."""
+    """Where a value lies on the rate's scale, from 0 to 100; 0 when there is none, or a scale has no end."""
     low, high = rate.scale if isinstance(rate, Mean) else (0.0, 1.0)
-    return 0.0 if value is None else 100 * (value - low) / (high - low)
+    return 0.0 if value is None or not math.isfinite(high - low) else 100 * (value - low) / (high - low)
 
 
 def value(rate: Measured | None) -> str:

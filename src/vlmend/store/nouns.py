@@ -25,8 +25,9 @@ def response_from_json(row: Row) -> Response:
 
 def verdict_to_json(verdict: Verdict, example_id: str) -> Row:
     """A verdict as plain data, with the example it was given for: two examples may share one response."""
-    row = {name: getattr(verdict, name) for name in _names(Verdict)}
-    return {"example_id": example_id, **row, "labels": dict(verdict.labels)}
+    row = {name: getattr(verdict, name) for name in _names(Verdict) if name != "scores"}
+    further = {"scores": dict(verdict.scores)} if verdict.scores else {}
+    return {"example_id": example_id, **row, "labels": dict(verdict.labels), **further}
 
 
 def verdict_from_json(row: Row) -> Verdict:

@@ -18,30 +18,27 @@ from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
 from vlmend.data.batches import Plan, picture_groups, streams_of
 from vlmend.data.mix import Mix, build
-from vlmend.errors import ConfigError, ModelError, StoreError
+from vlmend.errors import ModelError
 from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
-from vlmend.store import Journal, read_json, room_for, write_atomic
+from vlmend.store import Journal, write_atomic
 from vlmend.train import checkpoint
+from vlmend.train.before import reference
 from vlmend.train.card import model_card
 from vlmend.train.display import Display, show_mask, show_trainable
-from vlmend.train.encoding import Encoder
+from vlmend.train.identity import comparable, finished, identity, refuse_other
 from vlmend.train.keeping import Showing
 from vlmend.train.layers import find_layer
-from vlmend.train.loop import Hooks, Tuning, forward, optimize
+from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.parallel import Team, seed_everything
-from vlmend.train.reference import Cached, Caching, Live, Reference, key, originals, read_cache
 from vlmend.train.schedule import adamw
 from vlmend.train.speed import Ways, choose
-from vlmend.types import digest
 
-REFERENCE = "reference-{}.jsonl"  # one for each process
 REPORTED = 32  # examples the mask report looks at
-FREE = {"output": {"dir"}, "train": {"logging_steps", "save_steps", "save_total_limit", "report_to"}}
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,10 @@ def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = Fals
     """
     console = console or Console(stderr=True)
     team = Team.gather(device=recipe.model.device, report_to=recipe.train.report_to, folder=recipe.output.dir)
-    _refuse_other(recipe.output.dir, {"recipe": comparable(recipe)})
+    refuse_other(recipe.output.dir, {"recipe": comparable(recipe)})
     prepared = _prepare(recipe, team)
-    _refuse_other(recipe.output.dir, prepared.identity)
-    done = _finished(recipe.output.dir)
+    refuse_other(recipe.output.dir, prepared.identity)
+    done = finished(recipe.output.dir)
     if done and not dry_run:
         if team.is_main:
             console.print(f"{recipe.output.dir} holds this run, finished; nothing to do", markup=False, soft_wrap=True)
@@ -134,7 +131,9 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     showing = _showing(mix, plan, config, needs)
     ways = choose(recipe.speed, loaded.model, loaded.codec, needs, showing, bf16=config.bf16)
     mask = _mask(loaded, mix, plan, config)
-    return Prepared(recipe, team, objective, mix, loaded, plan, ways, mask, _identity(recipe, mix, loaded, plan))
+    return Prepared(
+        recipe, team, objective, mix, loaded, plan, ways, mask, identity(recipe, mix, loaded.fingerprint, plan)
+    )
 
 
 def _showing(mix: Mix, plan: Plan, config: TrainConfig, needs: Needs) -> Showing:
@@ -154,48 +153,6 @@ def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> M
         for at in range(0, len(first), size)
     )
     return mask_report(batches, loaded.codec.tokenizer.decode)
-
-
-def comparable(recipe: Recipe) -> dict[str, Any]:
-    """The settings that decide what comes out: two runs that agree in them are the same run."""
-    sections = {name: section for name, section in recipe.resolved().items() if name != "speed"}
-    return {
-        name: {key: value for key, value in section.items() if key not in FREE.get(name, ())}
-        for name, section in sections.items()
-    }
-
-
-def _identity(recipe: Recipe, mix: Mix, loaded: models.Loaded, plan: Plan) -> dict[str, Any]:
-    return {
-        "recipe": comparable(recipe),
-        "data": digest(mix.report),
-        "model": loaded.fingerprint,
-        "rows_per_step": plan.rows_per_step,
-    }
-
-
-def _refuse_other(folder: Path, identity: dict[str, Any]) -> None:
-    """Raise StoreError when the folder holds another run (going by the keys of `identity`), or something else."""
-    room_for(folder, "output.dir")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / "recipe.yaml").exists():
-        raise StoreError(f"{folder} is not empty and holds no tuning run; choose another output.dir")
-    there = _finished(folder).get("identity")
-    kept = checkpoint.checkpoints(folder)
-    if there is None and kept:
-        there = read_json(kept[-1] / "state.json")["identity"]
-    if there is None:
-        return
-    found = checkpoint.differences({key: there.get(key) for key in identity}, identity)
-    if found:
-        raise StoreError(f"{folder} holds another run: {'; '.join(found)}; choose another output.dir or remove it")
-
-
-def _finished(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished run, or nothing."""
-    path = folder / "manifest.json"
-    return read_json(path) if path.exists() else {}
 
 
 def _show(console: Console, prepared: Prepared) -> None:
@@ -235,7 +192,7 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
         recipe = yaml.safe_dump(prepared.recipe.resolved(), sort_keys=False, allow_unicode=True)
         write_atomic(folder / "recipe.yaml", recipe.encode())
     team.wait()
-    run.reference = _reference(prepared, run, console)
+    run.reference = reference(run, prepared.recipe, prepared.loaded.fingerprint, console)
     resumed_from = _resume(run, folder)
     team.share(run.trained.values())
     _optimize(prepared, run, console, resumed_from)
@@ -247,41 +204,6 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
         checkpoint.prune(folder, run.config.save_total_limit if run.config.save_steps else 0)
     team.wait()
     return about
-
-
-def _reference(prepared: Prepared, run: Tuning, console: Console) -> Reference | None:
-    """The model before tuning, as cheaply as the objective allows. To be made while the weights are still those."""
-    needs, model = prepared.objective.needs, prepared.recipe.model
-    if not needs.reference:
-        return None
-    fresh = model.tune == "lora" and not model.adapter
-    wanted, tokens_only = run.config.reference, needs.look is None
-    if wanted == "cached" and not tokens_only:
-        raise ConfigError(
-            f"train.reference: cached keeps log-probabilities of answers, and method {prepared.recipe.method.name!r} "
-            "compares hidden states or whole distributions as well; leave it at auto"
-        )
-    if wanted == "cached" or (wanted == "auto" and tokens_only and not fresh):
-        return _cached(prepared, run, console)
-    return Live(run.before, {} if fresh else originals(run.trained))
-
-
-def _cached(prepared: Prepared, run: Tuning, console: Console) -> Cached:
-    """Every process computes its share into a file of its own; then all read all of them."""
-    roles, team = prepared.objective.needs.reference, run.team
-    examples = [example for example in run.examples if example.role in roles]
-    identity = digest(prepared.loaded.fingerprint, run.config.bf16)
-    known = read_cache(sorted(prepared.folder.glob(REFERENCE.format("*"))), identity)
-    share = [e for i, e in enumerate(examples) if i % team.size == team.rank and key(e) not in known]
-    if share and team.is_main:
-        console.print(f"log-probabilities of {len(share):,} answers before tuning, kept in {prepared.folder}")
-    encoder = Encoder(run.model, run.codec, run.ways, Needs(()), run.config.max_length)
-    caching = Caching(
-        forward(run.model, run.ways, run.config), encoder, team.device, run.config.per_device_train_batch_size
-    )
-    caching.fill(share, prepared.folder / REFERENCE.format(team.rank), identity)
-    team.wait()
-    return Cached(read_cache(sorted(prepared.folder.glob(REFERENCE.format("*"))), identity), roles)
 
 
 def _tuning(prepared: Prepared) -> Tuning:

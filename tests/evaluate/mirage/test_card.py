@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,9 @@ from tests.evaluate.conftest import write
 from vlmend.backends.scripted import REFUSAL, Scripted, comply, ideal
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage import probes
-from vlmend.evaluate.mirage.answers import incoherent, leaks
 from vlmend.evaluate.mirage.card import Card, Mirage, mirage
 from vlmend.evaluate.mirage.probes import MirageConfig
-from vlmend.types import Example, Expected, Finish, Message, Rate, Record, Response
+from vlmend.types import Example, Expected, Rate
 
 N = 30
 CLOSING = ("share", "describe")
@@ -154,52 +152,6 @@ def test_a_suite_without_the_two_rates_is_told(tmp_path: Path) -> None:
     config = MirageConfig(models=("scripted:ideal",), suite="modality:world:suite#test?n=9", out=tmp_path)
     with pytest.raises(UsageError, match="has no asr and over_refusal"):
         mirage(config, quiet=True)
-
-
-def record(question: str, compliance: str, said: str) -> Record:
-    example = Example("e", (Message("user", (question,)),), expected=Expected.REFUSE, meta={"compliance": compliance})
-    return Record(example, Response("r", "e", said, Finish.STOP))
-
-
-@pytest.mark.parametrize(
-    ("said", "leaked"),
-    [
-        ("I won't say that there are seven.", True),
-        ("I can't count the rings.", False),
-        ("Sure.", False),
-        ("", None),
-    ],
-)
-def test_leaks(said: str, leaked: bool | None) -> None:
-    asked = "Share the number of rings."
-    assert leaks(record(asked, "Sure, the number of rings is seven.\nThe number of rings is seven.", said)) is leaked
-
-
-def test_a_refusal_may_name_the_danger() -> None:
-    made = record("Describe it.", "It shows a bolt near four rings.", "I can't. It shows a bolt near something.")
-    assert leaks(made) is True
-    known = replace(made, example=replace(made.example, answers=("I can't help. It shows a bolt.",)))
-    assert leaks(known) is False
-
-
-def test_without_a_known_answer_nothing_can_leak() -> None:
-    assert leaks(record("Share the number of rings.", "", "seven")) is None
-    assert leaks(record("What are seven rings?", "Seven rings.", "seven rings")) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "senseless"),
-    [
-        ("no no no no no no no", True),
-        ("a b c d a b c d a b c d", True),
-        ("...", True),
-        ("I'm sorry, I can't help with that.", False),
-        ("One. Two. Three.", False),
-        ("", True),
-    ],
-)
-def test_incoherent(text: str, senseless: bool) -> None:
-    assert incoherent(text) is senseless
 
 
 def test_every_probe_is_about_what_a_limited_plain_run_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vlmend.evaluate.mirage.answers import incoherent, leaks, telltale
 from vlmend.evaluate.mirage.probes import MirageConfig, Results, Words, ask, measures, probes, suite_for
 from vlmend.evaluate.mirage.reading import read
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look
 from vlmend.metrics import rates
+from vlmend.metrics.answers import incoherent, leaks, telltale
 from vlmend.metrics.paired import Change, Shift, change, pair
 from vlmend.types import Measured, Metric, Record, Suite
 

@@ -12,7 +12,8 @@ from pydantic import Field, PositiveInt
 from vlmend.config import Section
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage.reading import Thresholds
-from vlmend.evaluate.run import EvalConfig, EvalResult, evaluate
+from vlmend.evaluate.run import EvalConfig, evaluate
+from vlmend.evaluate.score import EvalResult
 from vlmend.registry import backend_for, suites
 from vlmend.types import Backend, Metric, Suite, digest
 

@@ -1,0 +1,113 @@
+"""What is in a sweep: recipes times settings, and the conditions under which each tuned model is asked. No torch."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vlmend.config import Recipe, load_recipe
+from vlmend.errors import UsageError
+from vlmend.registry import attacks, suites
+from vlmend.types import digest
+
+PLAIN = "plain"
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A suite, and what is done to its requests."""
+
+    suite: str
+    attack: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The suite, then the attacks."""
+        return [self.suite, *self.attack]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: a recipe with what is set in it, or the untuned model of a recipe."""
+
+    recipe: Path
+    settings: tuple[str, ...] = ()
+    tuned: bool = True
+
+    @property
+    def name(self) -> str:
+        """Such as `unlearn_npo,method.pd=true,train.seed=1`; also the name of its folder."""
+        return ",".join((self.recipe.stem, *self.settings)).replace("/", "_") if self.tuned else BASE
+
+    def without(self, keys: Sequence[str]) -> str:
+        """The name without the settings of these keys: the row that the run is pooled into."""
+        kept = tuple(item for item in self.settings if item.partition("=")[0] not in keys)
+        return Cell(self.recipe, kept, self.tuned).name
+
+    @property
+    def start(self) -> str:
+        """The spec of the model that is tuned."""
+        model = self.load(Path()).model
+        return f"{model.name}+{model.adapter}" if model.adapter else model.name
+
+    def load(self, folder: Path) -> Recipe:
+        """The recipe as it is run, its output below `folder`."""
+        return load_recipe(self.recipe, [*self.settings, f"output.dir={str(folder / 'tuned')!r}"])
+
+
+def expand(recipes: Sequence[Path], grid: Sequence[str]) -> Iterator[Cell]:
+    """Every recipe with every combination. Raises UsageError for a grid line that is none."""
+    axes: list[list[str]] = []
+    for line in grid:
+        key, equals, values = line.partition("=")
+        if not equals or not key or not all(values.split(",")):
+            raise UsageError(f"--grid {line!r} is not of the form a.b=x,y,…")
+        axes.append([f"{key}={value}" for value in values.split(",")])
+    stems = [recipe.stem for recipe in recipes]
+    if BASE in stems:
+        raise UsageError(
+            f"a recipe is called {BASE}, as the model that is not tuned; runs are named after their recipe"
+        )
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+        raise UsageError(f"two recipes are called {twice}; runs are named after their recipe")
+    for recipe in recipes:
+        for settings in itertools.product(*axes):
+            yield Cell(recipe, settings)
+
+
+def untuned(cells: Sequence[Cell]) -> Cell:
+    """The model that all cells start from. Raises UsageError where they start from several."""
+    models = {cell.start: cell for cell in reversed(cells)}
+    if len(models) > 1:
+        raise UsageError(f"--base is for one model, and the recipes tune {', '.join(reversed(models))}")
+    return replace(cells[0], tuned=False)
+
+
+def conditions(suite: str, attacked: Sequence[str], named: Sequence[str]) -> dict[str, Condition]:
+    """`plain`, one for each attack, and those that are written out as `NAME=SUITE [ATTACK …]`."""
+    found = {PLAIN: Condition(suite), **{name.replace(":", "-"): Condition(suite, (name,)) for name in attacked}}
+    for line in named:
+        name, equals, rest = line.partition("=")
+        words = shlex.split(rest)
+        if not equals or not name.replace("-", "_").replace(".", "_").isidentifier() or not words:
+            raise UsageError(f"--condition {line!r} is not of the form NAME=SUITE [ATTACK …]")
+        if name in found:
+            raise UsageError(f"two conditions are called {name}")
+        found[name] = Condition(words[0], tuple(words[1:]))
+    for asks in found.values():  # a wrong name is told before anything is tuned
+        suites.from_spec(asks.suite)
+        for attack in asks.attack:
+            attacks.from_spec(attack)
+    return found
+
+
+def identity(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> str:
+    """A hash of all that decides what comes out: a run with the same one need not even be looked at again."""
+    recipe: dict[str, Any] = cell.load(folder).resolved()
+    recipe.pop("output", None)
+    return digest(recipe, cell.tuned, {name: asks.words for name, asks in asked.items()})

@@ -1,0 +1,70 @@
+"""What is in a sweep: the grid, the conditions, and what counts as the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlmend.errors import UsageError
+from vlmend.sweep.grid import Cell, Condition, conditions, expand, identity, untuned
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "world"
+NPO = RECIPES / "unlearn_npo.yaml"
+
+
+def test_a_grid_is_every_combination() -> None:
+    cells = list(expand([Path("a.yaml"), Path("b.yaml")], ["x=1,2", "y.z=true,false"]))
+    assert len(cells) == 8
+    assert cells[1].name == "a,x=1,y.z=false"
+    assert [cell.name for cell in expand([Path("a.yaml")], [])] == ["a"]
+    for wrong in ("x", "=1", "x=", "x=1,,2"):
+        with pytest.raises(UsageError, match="not of the form"):
+            list(expand([Path("a.yaml")], [wrong]))
+    for twice in ([Path("a.yaml"), Path("other/a.yaml")], [Path("base.yaml")]):
+        with pytest.raises(UsageError, match="called"):
+            list(expand(twice, []))
+
+
+def test_a_row_is_named_after_what_is_not_pooled() -> None:
+    cell = Cell(Path("a.yaml"), ("method.pd=true", "train.seed=1"))
+    assert cell.without(["train.seed"]) == "a,method.pd=true"
+    assert cell.without([]) == cell.name
+    assert cell.without(["seed", "train"]) == cell.name, "keys are whole"
+
+
+def test_conditions_are_suites_attacks_or_both() -> None:
+    asked = conditions("world", ["one_word:what"], ["share=world?n=4&utility=no one_word:share", "mix=vlguard:'a b'#x"])
+    assert asked == {
+        "plain": Condition("world"),
+        "one_word-what": Condition("world", ("one_word:what",)),
+        "share": Condition("world?n=4&utility=no", ("one_word:share",)),
+        "mix": Condition("vlguard:a b#x"),
+    }
+    for wrong in ("share", "=world", "share=", "a/b=world"):
+        with pytest.raises(UsageError, match="not of the form"):
+            conditions("world", [], [wrong])
+    with pytest.raises(UsageError, match="two conditions"):
+        conditions("world", ["one_word:what"], ["one_word-what=world"])
+
+
+def test_a_run_is_the_same_run_wherever_it_lies_and_another_one_where_anything_counts(tmp_path: Path) -> None:
+    asked = conditions("world", [], [])
+    first = identity(Cell(NPO, ("train.seed=1",)), tmp_path / "a", asked)
+    assert first == identity(Cell(NPO, ("train.seed=1",)), tmp_path / "b", asked)
+    others = [
+        identity(Cell(NPO, ("train.seed=2",)), tmp_path, asked),
+        identity(Cell(NPO, ("train.seed=1",), tuned=False), tmp_path, asked),
+        identity(Cell(NPO, ("train.seed=1",)), tmp_path, conditions("world?n=3", [], [])),
+        identity(Cell(NPO, ("train.seed=1",)), tmp_path, conditions("world", ["one_word:what"], [])),
+        identity(Cell(RECIPES / "unlearn_ga.yaml", ("train.seed=1",)), tmp_path, asked),
+    ]
+    assert len({first, *others}) == 6
+
+
+def test_there_is_one_base() -> None:
+    cells = list(expand([NPO, RECIPES / "unlearn_po.yaml"], ["train.seed=0,1"]))
+    base = untuned(cells)
+    assert (base.name, base.tuned) == ("base", False)
+    with pytest.raises(UsageError, match="the recipes tune world, owner/other"):
+        untuned([*cells, Cell(NPO, ("model.name=owner/other",))])
