@@ -37,11 +37,12 @@ def stepped(objective: Objective, toy: Toy, before: Toy | None = None, rate: flo
     return Toy(logits.requires_grad_(), toy.roles)
 
 
-def check_split(objective: Objective, toy: Toy) -> None:
-    """Passes of some rows each add up to one pass of all, whatever the order."""
+def check_split(objective: Objective, toy: Toy, together: int = 1) -> None:
+    """Passes of some rows each add up to one pass of all, whatever the order; so many rows in turn stay together."""
     before, count = moved(toy), len(toy.roles)
     whole = loss_of(objective, toy, before)
-    for cut in ([[0], list(range(1, count))], [[row] for row in reversed(range(count))]):
+    pieces = [list(range(start, start + together)) for start in range(0, count, together)]
+    for cut in ([pieces[0], list(range(together, count))], pieces[::-1]):
         parts = [loss_of(objective, toy, before, rows) for rows in cut]
         assert torch.allclose(torch.stack([part.total for part in parts]).sum(), whole.total, atol=1e-5)
         sums = torch.stack([gradient(objective, toy, before, rows) for rows in cut]).sum(0)

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -24,21 +24,17 @@ from vlmend.types import Example, Pair, conversation_key
 Tree = Any
 Edit = Callable[[Tree], object]
 
-# What reads all of a sample; a source that is not named here reads all of it by its folder alone.
+# What reads all of a sample, where that is not its folder and every split that the source's field `split` spells out.
 SPECS = {
     "beavertails_v": ["#train", "#evaluation"],
-    "figstep": ["#safebench", "#tiny"],
     "hf": ["#train", "#test"],
     "jsonl": ["/rows.jsonl"],
     "mis": ["#train", "#easy", "#hard", "#real"],
     "mm_safetybench": ["#SD_TYPO", "#SD", "#TYPO", "#Text_only", "#SD?tiny=true"],
-    "mossbench": ["#oversensitivity", "#contrast"],
-    "mssbench": ["#chat", "#embodied"],
     "pope": ["#adversarial", "#popular", "#random"],
     "safeeraser": [f"#{split}?roles=forget,retain,decouple,refusal&refusals=published" for split in ("train", "val")],
     "safety_mirage": ["#train?instruct={folder}/instruct/llava_v1_5_mix665k.json"],
     "scienceqa": ["#train", "#val", "#test"],
-    "siuo": ["#gen", "#mcqa"],
     "spa_vl": ["#train", "#validation"],
     "unsafe_concepts": ["#all?safe={folder}/safe", "#train?ask=perception", "#test?ask=text"],
     "vlguard": ["#train", "#test"],
@@ -65,7 +61,8 @@ NAMES = [name for name in sources.names() if hasattr(sources.find(name), "sample
 
 
 def specs(name: str, folder: Path) -> list[str]:
-    return [f"{name}:{folder}{rest.format(folder=folder)}" for rest in SPECS.get(name, [""])]
+    splits = [f"#{split}" for split in get_args(get_type_hints(sources.find(name)).get("split"))]
+    return [f"{name}:{folder}{rest.format(folder=folder)}" for rest in SPECS.get(name, splits or [""])]
 
 
 def layouts(folder: Path, unread: set[str]) -> list[Path]:
