@@ -1,0 +1,210 @@
+"""What a model is asked: pictures, turns, examples and preferences, and the hash that everything is joined by."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vlmend.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+class Expected(StrEnum):
+    """What a well-behaved model does with an example."""
+
+    ANSWER = "answer"
+    REFUSE = "refuse"
+    REASON = "reason"  # name the danger and decline or redirect, as in MIRage
+
+
+class Role(StrEnum):
+    """What an example is for when it is trained on."""
+
+    SAFETY = "safety"
+    UTILITY = "utility"
+    FORGET = "forget"
+    RETAIN = "retain"
+    DECOUPLE = "decouple"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture: a file, or a function that makes the file's bytes on demand. Identified by the hash of its bytes."""
+
+    path: Path | None = None
+    make: Callable[[], bytes] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.make is None):
+            raise ValueError("an Image has either a path or a function that makes it")
+
+    def read(self) -> bytes:
+        """The bytes of the file. Raises DataError when it is missing or empty."""
+        if self.make is not None:
+            return self.make()
+        assert self.path is not None
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise DataError(f"image {self.path} cannot be read: {error.strerror}") from error
+        if not data:
+            raise DataError(f"image {self.path} is empty (0 bytes)")
+        return data
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the bytes, in hex."""
+        return hashlib.sha256(self.read()).hexdigest()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height by the file's header, before any rotation. Raises DataError when the bytes are no image."""
+        from PIL import Image as Pillow
+
+        with self._readable(), Pillow.open(self.path or io.BytesIO(self.read())) as picture:
+            return picture.size
+
+    def open(self) -> Picture:
+        """The decoded picture in RGB, EXIF rotation applied. Raises DataError when the bytes are no image."""
+        from PIL import Image as Pillow
+        from PIL import ImageOps
+
+        with self._readable():
+            return ImageOps.exif_transpose(Pillow.open(io.BytesIO(self.read()))).convert("RGB")
+
+    @contextmanager
+    def _readable(self) -> Generator[None]:
+        """Turns what Pillow says of bytes that are no image into a DataError."""
+        from PIL import Image as Pillow
+        from PIL import UnidentifiedImageError
+
+        try:
+            yield
+        except DataError:
+            raise
+        except (UnidentifiedImageError, Pillow.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"image {self.path or self.sha256[:12]} is not a readable picture ({error})") from error
+
+
+Part = str | Image
+
+Speaker = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: text and images in the order they are shown."""
+
+    role: Speaker
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined by a newline."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images, in order."""
+        return tuple(part for part in self.parts if isinstance(part, Image))
+
+    def with_text(self, text: str) -> Message:
+        """The same turn with its text replaced: the first text part takes it, further ones go."""
+        parts: list[Part] = []
+        placed = False
+        for part in self.parts:
+            if isinstance(part, Image):
+                parts.append(part)
+            elif not placed:
+                parts.append(text)
+                placed = True
+        return Message(self.role, tuple(parts) if placed else (*parts, text))
+
+
+@dataclass(frozen=True)
+class Example:
+    """Something to ask a model, and what is known about the right reaction.
+
+    `prompt` ends with a user turn. `answers` are reference answers, the first of which is the target in tuning.
+    Examples that share a picture (or another reason not to be independent) share a `cluster`.
+    """
+
+    id: str
+    prompt: tuple[Message, ...]
+    answers: tuple[str, ...] = ()
+    expected: Expected = Expected.ANSWER
+    subset: str = ""
+    category: str = ""
+    subcategory: str = ""
+    cluster: str = ""
+    role: Role = Role.SAFETY
+    source: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Every image of the prompt, in order."""
+        return tuple(image for message in self.prompt for image in message.images)
+
+    @property
+    def question(self) -> str:
+        """Text of the last user turn."""
+        return self.prompt[-1].text
+
+    @property
+    def origin(self) -> str:
+        """Id of the example this is a variant of, as some attacks make them; its own id where it is none."""
+        return self.meta.get("variant_of", self.id)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference: one prompt, a chosen and a rejected answer; `rejected_images` when the rejected side saw others.
+
+    Pairs that share a picture (or another reason not to be independent) share a `cluster`.
+    """
+
+    id: str
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    rejected_images: tuple[Image, ...] | None = None
+    subset: str = ""
+    category: str = ""
+    subcategory: str = ""
+    cluster: str = ""
+    role: Role = Role.SAFETY
+    source: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Every image of the prompt, in order, then those that only the rejected side saw."""
+        shown = tuple(image for message in self.prompt for image in message.images)
+        return shown + (self.rejected_images or ())
+
+    @property
+    def question(self) -> str:
+        """Text of the last user turn."""
+        return self.prompt[-1].text
+
+
+def digest(*parts: object) -> str:
+    """A stable hash (32 hex digits) of JSON-serialisable parts: the identity everything is joined by."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def conversation_key(messages: Iterable[Message]) -> list[list[str | list[str]]]:
+    """A conversation as hashable JSON: texts as they are, images by content hash."""
+    return [[m.role, *([p.sha256, "image"] if isinstance(p, Image) else p for p in m.parts)] for m in messages]

@@ -1,0 +1,109 @@
+"""What plugs in: the protocols of sources, attacks, victims, judges, backends, scorers and suites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+from vlmend.types.answers import Decoding, Likelihood, Response, Verdict
+from vlmend.types.examples import Example, Pair
+from vlmend.types.measures import Measure
+
+
+class Source(Protocol):
+    """A data set. Iterating reads it; images are named, not opened."""
+
+    def __iter__(self) -> Iterator[Example]: ...
+
+
+class PairSource(Protocol):
+    """A data set of preferences. Iterating reads it; images are named, not opened."""
+
+    def __iter__(self) -> Iterator[Pair]: ...
+
+
+Touched = Literal["text", "pictures", "places", "history"]
+
+
+class Attack(Protocol):
+    """In goes an example, out comes what is asked instead: an example, or several variants. It cannot see the judge.
+
+    `changes` names all it may touch: the last turn's "text", what the "pictures" show, their number and "places", the
+    "history" before the last turn. Whoever runs the attack holds it to that. An attack that must know the other
+    examples has a method `among(examples)`, one that must see into the model `against(victim, folder)`; each returns
+    the attack to use.
+    """
+
+    @property
+    def changes(self) -> frozenset[Touched]: ...
+
+    def __call__(self, example: Example) -> Example | Sequence[Example]: ...
+
+
+class Victim(Protocol):
+    """A model an attack may see into."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def loss(self, example: Example, target: str) -> float:
+        """-log p(target | prompt, pictures) per token of the target."""
+        ...
+
+    def gradients(self, example: Example, target: str) -> tuple[float, list[Any]]:
+        """The loss, and its gradient by the pixels of every picture, (height, width, 3), per step of 1 in 255."""
+        ...
+
+
+class Judge(Protocol):
+    """Batch first: one verdict per pair, in order. Only responses that said something reach a judge.
+
+    One that reads the model itself instead says so with `heeds_answers = False`, and is given all.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, pairs: Sequence[tuple[Example, Response]]) -> list[Verdict]: ...
+
+
+class Backend(Protocol):
+    """Something that answers. `fingerprint` identifies weights, processor and template; it is part of response ids."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
+        """One response per example and number in `decoding.samples`, in any order, each as soon as it is there."""
+        ...
+
+
+class Scorer(Protocol):
+    """A backend that can also say how likely given answers are: multiple choice, yes/no margins, forgetting."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        """One per example and answer, in any order, each as soon as it is there."""
+        ...
+
+
+class Suite(Protocol):
+    """A protocol: which examples, how to decode, who judges, what is counted."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def sources(self) -> Sequence[str]:
+        """Source specs, such as `vlguard:DIR#test`."""
+        ...
+
+    @property
+    def judges(self) -> Sequence[str]: ...
+    @property
+    def metrics(self) -> Sequence[Measure]: ...
+    @property
+    def decoding(self) -> Decoding: ...
