@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlmend.errors import DataError
-from vlmend.manifest import environment, file_hash, revision, tree_hash, write_manifest
+from vlmend.manifest import environment, file_hash, revision, write_manifest
 
 
 def test_environment_is_plain_data() -> None:
@@ -56,16 +56,6 @@ def test_blob_name_of_a_cache_is_taken_for_its_hash(tmp_path: Path) -> None:
     plain = tmp_path / "link"
     plain.symlink_to(link)
     assert file_hash(plain) == hashlib.sha256(b"other").hexdigest()
-
-
-def test_tree_hash_sees_names_and_bytes(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a").write_text("1")
-    first = tree_hash(tmp_path)
-    (tmp_path / "sub" / "a").rename(tmp_path / "sub" / "b")
-    second = tree_hash(tmp_path)
-    (tmp_path / "sub" / "b").write_text("2")
-    assert len({first, second, tree_hash(tmp_path)}) == 3
 
 
 def test_write_manifest(tmp_path: Path) -> None:

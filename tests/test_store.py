@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +21,10 @@ from vlmend.store import (
     example_to_json,
     find_runs,
     read_rows,
-    record_from_json,
-    record_to_json,
+    response_from_json,
+    response_to_json,
+    verdict_from_json,
+    verdict_to_json,
     write_atomic,
 )
 from vlmend.types import Example, Expected, Finish, Image, Message, Record, Response, Role, Verdict
@@ -174,18 +178,22 @@ def _record(tmp_path: Path) -> Record:
     return Record(example, response, verdicts)
 
 
+def _on_disk(row: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(row))
+
+
 def test_record_round_trip_is_lossless(tmp_path: Path) -> None:
     record = _record(tmp_path)
     run = Run(tmp_path / "run")
     run.write_asked([Asked(record.example, "r1")])
-    row = json.loads(json.dumps(record_to_json(record)))
-    again = record_from_json(row, run.images)
-    assert record_to_json(again) == {**row, "example": example_to_json(again.example)}
-    assert again.response == record.response
-    assert again.verdicts == record.verdicts
-    assert [i.sha256 for i in again.example.images] == [i.sha256 for i in record.example.images]
-    assert again.example.images[0] == record.example.images[0]
-    assert again.example.images[1].read() == drawn()
+    example = example_from_json(_on_disk(example_to_json(record.example)), run.images)
+    assert replace(example, prompt=record.example.prompt) == record.example
+    assert response_from_json(_on_disk(response_to_json(record.response))) == record.response
+    for verdict in record.verdicts:
+        assert verdict_from_json(_on_disk(verdict_to_json(verdict, record.example.id))) == verdict
+    assert [i.sha256 for i in example.images] == [i.sha256 for i in record.example.images]
+    assert example.images[0] == record.example.images[0]
+    assert example.images[1].read() == drawn()
     plain = example_from_json(example_to_json(Example("t", (Message("user", ("hi",)),), meta={"k": "v"})))
     assert plain == Example("t", (Message("user", ("hi",)),), meta={"k": "v"})
 

@@ -97,11 +97,3 @@ def file_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def tree_hash(folder: Path, pattern: str = "**/*") -> str:
-    """One hash for all files of a folder that match: their names relative to it and their bytes."""
-    total = hashlib.sha256()
-    for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
-        total.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
-    return total.hexdigest()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.data.files import REAL, records, safe, unsafe, write_vlguard
 from vlmend.data import load, read
-from vlmend.data.export import llava, vlguard_as_coded
+from vlmend.data.export import vlguard_as_coded, write
 from vlmend.data.summary import first_words, summarize
 from vlmend.errors import DataError
 from vlmend.types import Expected, Role
@@ -164,7 +164,7 @@ def test_an_unknown_split_says_what_exists(tmp_path: Path) -> None:
 
 def test_llava_rows_name_pictures_from_a_root(tmp_path: Path) -> None:
     example = load(f"vlguard:{write_vlguard(tmp_path)}#train").examples[0]
-    (row,) = llava([example], tmp_path)
+    (row,) = json.loads(write(iter([example]), "llava", tmp_path / "rows.json").file.read_text())
     assert row["image"] == "train/HOD/img_0.png"
     assert row["conversations"][0] == {"from": "human", "value": "<image>\nShare r0."}
     assert row["conversations"][1] == {"from": "gpt", "value": "I'm sorry, I cannot assist."}

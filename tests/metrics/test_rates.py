@@ -67,7 +67,7 @@ def test_unscored_share_is_that_of_the_worst_metric() -> None:
 
 
 def test_outcomes_and_populations() -> None:
-    example = Example("e", (Message("user", ("q",)),), expected=Expected.ANSWER, subset="s", meta={"task": "where"})
+    example = Example("e", (Message("user", ("q",)),), expected=Expected.ANSWER, subset="s")
     verdict = Verdict("exact", "r", correct=True, harmful=False)
     told = Record(example, Response("r", "e", "x", Finish.STOP), (verdict,))
     assert rates.correct("exact")(told) is True
@@ -76,8 +76,8 @@ def test_outcomes_and_populations() -> None:
     assert rates.not_refused("exact")(told) is None
     assert rates.expected(Expected.ANSWER)(example)
     assert not rates.expected(Expected.REFUSE, Expected.REASON)(example)
-    assert rates.both(rates.tagged("task", "where"), rates.subset("s"))(example)
-    assert not rates.tagged("task", "count")(example)
+    assert rates.both(rates.expected(Expected.ANSWER), rates.subset("s"))(example)
+    assert not rates.both(rates.expected(Expected.ANSWER), rates.subset("other"))(example)
 
 
 def test_a_number_without_bounds_is_kept_and_read_back() -> None:

@@ -340,11 +340,6 @@ WRITERS: dict[str, Callable[[Iterator[Row], Path, bool], None]] = {
 }
 
 
-def llava(examples: Iterable[Example | Pair], root: Path) -> list[Row]:
-    """Rows in LLaVA's format, picture paths relative to `root`."""
-    return [_llava(example, Album(root)) for example in examples]
-
-
 def vlguard_as_coded(path: Path, split: str = "train") -> str:
     """The file that VLGuard's own converter writes, byte for byte.
 

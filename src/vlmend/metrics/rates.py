@@ -257,12 +257,6 @@ def expected(*values: Expected) -> Applies:
     return lambda example: example.expected in wanted
 
 
-def tagged(key: str, *values: str) -> Applies:
-    """Examples whose `meta[key]` is one of these."""
-    wanted = frozenset(values)
-    return lambda example: example.meta.get(key) in wanted
-
-
 def both(first: Applies, second: Applies) -> Applies:
     """Examples in both populations."""
     return lambda example: first(example) and second(example)

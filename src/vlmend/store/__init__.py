@@ -25,8 +25,6 @@ from vlmend.store.files import (
 from vlmend.store.nouns import (
     example_from_json,
     example_to_json,
-    record_from_json,
-    record_to_json,
     response_from_json,
     response_to_json,
     verdict_from_json,
@@ -46,8 +44,6 @@ __all__ = [
     "find_runs",
     "read_json",
     "read_rows",
-    "record_from_json",
-    "record_to_json",
     "response_from_json",
     "response_to_json",
     "room_for",

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmend.errors import DataError
 from vlmend.store.files import Row
-from vlmend.types import Example, Expected, Finish, Image, Message, Part, Record, Response, Role, Verdict
+from vlmend.types import Example, Expected, Finish, Image, Message, Part, Response, Role, Verdict
 
 
 def response_to_json(response: Response) -> Row:
@@ -55,24 +55,6 @@ def example_from_json(row: Row, images: Path | None = None) -> Example:
         "role": Role(row["role"]),
     }
     return Example(**settings)
-
-
-def record_to_json(record: Record) -> Row:
-    """A record as plain data."""
-    return {
-        "example": example_to_json(record.example),
-        "response": response_to_json(record.response),
-        "verdicts": [verdict_to_json(v, record.example.id) for v in record.verdicts],
-    }
-
-
-def record_from_json(row: Row, images: Path | None = None) -> Record:
-    """Inverse of `record_to_json`."""
-    return Record(
-        example_from_json(row["example"], images),
-        response_from_json(row["response"]),
-        tuple(verdict_from_json(v) for v in row["verdicts"]),
-    )
 
 
 def _known(row: Row, noun: type[Any]) -> Row:
