@@ -10,16 +10,22 @@ import pytest
 import torch
 
 from vlmend.errors import DataError
+from vlmend.evaluate.attack import attacked
+from vlmend.metrics.rates import score
 from vlmend.ops.scored import Scored, Totals
-from vlmend.types import Example, Finish, Message, Response, Role
+from vlmend.registry import judges
+from vlmend.types import Example, Finish, Message, Record, Response, Role
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+BLOCKS = {  # the name of the file that stands above it, and the text
+    name: block
+    for name, block in re.findall(r"^`src/vlmend/([\w/<>]+)\.py`.*?```python\n(.*?)```", TEXT, flags=re.S | re.M)
+}
 
 
-def plugin(index: int) -> Any:
-    scope: dict[str, Any] = {"__name__": f"example_{index}"}
-    exec(compile(BLOCKS[index], f"CONTRIBUTING.md, block {index}", "exec", dont_inherit=True), scope)
+def plugin(name: str) -> Any:
+    scope: dict[str, Any] = {"__name__": name.replace("/", ".")}
+    exec(compile(BLOCKS[name], f"CONTRIBUTING.md, {name}", "exec", dont_inherit=True), scope)
     return scope["plugin"]
 
 
@@ -27,15 +33,15 @@ def test_the_objective_with_gamma_zero_is_cross_entropy() -> None:
     logps = torch.tensor([-0.1, -2.0, -0.7])
     totals = Totals(tokens={Role.SAFETY: 3.0}, examples={Role.SAFETY: 1.0})
     scored = Scored(logps, torch.zeros(3, dtype=torch.long), (Role.SAFETY,), torch.ones(1), totals)
-    assert plugin(0)(gamma=0.0)(scored).total.item() == pytest.approx(-logps.mean().item())
-    assert plugin(0)(gamma=2.0)(scored).total < plugin(0)(gamma=0.0)(scored).total
+    assert plugin("objectives/focal")(gamma=0.0)(scored).total.item() == pytest.approx(-logps.mean().item())
+    assert plugin("objectives/focal")(gamma=2.0)(scored).total < plugin("objectives/focal")(gamma=0.0)(scored).total
 
 
 def test_the_source_reads_and_complains(tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        list(plugin(1)(tmp_path))
+        list(plugin("data/sources/captions")(tmp_path))
     (tmp_path / "captions.txt").write_text("a.png\tA ring.\nb.png\tA disc.\n")
-    first, second = plugin(1)(tmp_path)
+    first, second = plugin("data/sources/captions")(tmp_path)
     assert first.answers == ("A ring.",)
     assert second.images[0].path == tmp_path / "b.png"
 
@@ -43,8 +49,23 @@ def test_the_source_reads_and_complains(tmp_path: Path) -> None:
 def test_the_judge_says_nothing_of_nothing() -> None:
     example = Example("e", (Message("user", ("q",)),))
     said = [Response(str(i), "e", text, Finish.STOP) for i, text in enumerate(("Against the rules.", "It is red.", ""))]
-    verdicts = plugin(2)()([(example, response) for response in said])
+    verdicts = plugin("judges/short")()([(example, response) for response in said])
     assert [verdict.refused for verdict in verdicts] == [True, False, None]
+
+
+def test_the_attack_shouts_and_keeps_to_what_it_says() -> None:
+    example = Example("e", (Message("user", ("Hello",)), Message("assistant", ("Hi.",)), Message("user", ("Why?",))))
+    (shouted,) = attacked([plugin("attacks/shout")(marks=2)], [example])
+    assert [message.text for message in shouted.prompt] == ["Hello", "Hi.", "WHY?!!"]
+
+
+def test_the_suite_counts_by_the_judges_it_names(tmp_path: Path) -> None:
+    suite = plugin("suites/captions")(tmp_path)
+    example = Example("e", (Message("user", ("q",)),), ("A ring.",))
+    response = Response("r", "e", "A ring.", Finish.STOP)
+    verdicts = [judges.from_spec(name)([(example, response)])[0] for name in suite.judges]
+    found = score([Record(example, response, tuple(verdicts))], suite.metrics)
+    assert {name: measured.value for name, measured in found.items()} == {"exact": 1.0, "over_refusal": 0.0}
 
 
 def test_the_family_gives_a_template_that_tunes_and_answers_alike() -> None:
@@ -53,8 +74,9 @@ def test_the_family_gives_a_template_that_tunes_and_answers_alike() -> None:
     from vlmend.ops.logprobs import IGNORE
 
     model, processor = tiny.llava(template=None)
-    index = next(i for i, block in enumerate(BLOCKS) if block.startswith('"""Plain'))
-    codec = Codec(plugin(index)().adapt(processor, model.config), model.config, model.generation_config)
+    codec = Codec(
+        plugin("models/families/<model_type>")().adapt(processor, model.config), model.config, model.generation_config
+    )
     asked = Example("e", (Message("user", ("q",)),), ("a",))
     assert (
         codec.tokenizer.decode(codec.encode_prompts([asked]).inputs["input_ids"][0]) == "USER: q<|im_end|>ASSISTANT: "
