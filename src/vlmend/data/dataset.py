@@ -111,8 +111,7 @@ def read_any(spec: str) -> Iterator[Example | Pair]:
 
     Raises DataError where an id comes up a second time, and at the end when there was nothing.
     """
-    source, cut = _open(spec)
-    return _unique(spec, source if cut is None else cut(source))
+    return _unique(spec, read_raw(spec))
 
 
 def read_raw(spec: str) -> Iterator[Example | Pair]:
@@ -134,8 +133,7 @@ def _unique(spec: str, items: Iterable[Example | Pair]) -> Iterator[Example | Pa
 
 def _only(spec: str, kind: type[T]) -> Iterator[T]:
     """What the source yields, which has to be of the kind."""
-    source, cut = _open(spec)
-    for item in source if cut is None else cut(source):
+    for item in read_raw(spec):
         if not isinstance(item, kind):
             raise DataError(f"{spec} holds {_plural(type(item))}; {_plural(kind)} are needed here")
         yield item

@@ -23,7 +23,6 @@ from vlmend.evaluate.score import EvalResult, score
 from vlmend.evaluate.under_test import under_test
 from vlmend.judging.desk import Desk
 from vlmend.manifest import environment
-from vlmend.metrics import rates
 from vlmend.money import Purse
 from vlmend.registry import attacks, backend_for, suites
 from vlmend.store import Asked, Run
@@ -86,7 +85,7 @@ def evaluate(
         judged = bench.judge(run, stages, backend)
         if not generated.new and not judged.new:
             stages.say(f"nothing new: all {generated.kept} responses and their verdicts were there")
-        result = score(run, suite, generated)
+        result = score(run, run.records(), suite, generated)
         _complain(result, stages)
         return result
 
@@ -156,9 +155,10 @@ def score_only(folder: Path) -> EvalResult:
     """The third stage alone: rates of a stored run from its verdicts."""
     run = Run.open(folder)
     suite = suite_of(run)
-    if absent := missing_judges(run.records(), suite.judges):
+    records = run.records()
+    if absent := missing_judges(records, suite.judges):
         raise StoreError(f"{folder} has no verdicts of {', '.join(absent)}; run vlmend judge first")
-    return score(run, suite, Generated(0, len(run.responses()), 0))
+    return score(run, records, suite, Generated(0, len(run.responses()), 0))
 
 
 def suite_of(run: Run) -> Suite:
@@ -298,11 +298,13 @@ def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend) -> dic
 
 def _complain(result: EvalResult, stages: Stages) -> None:
     """Say which records could not be scored, and why the first of them."""
-    lost = rates.unscored_records(result.run.records(), result.measured)
-    if not lost:
+    if not result.lost:
         return
-    whys = [v.why for v in lost[0].verdicts if v.why] or [lost[0].response.why or "no verdict"]
-    stages.say(f"{len(lost)} records could not be scored, first {lost[0].example.id}: {whys[0]}", style="bold yellow")
+    first = result.lost[0]
+    whys = [v.why for v in first.verdicts if v.why] or [first.response.why or "no verdict"]
+    stages.say(
+        f"{len(result.lost)} records could not be scored, first {first.example.id}: {whys[0]}", style="bold yellow"
+    )
 
 
 def _folders(specs: Sequence[str]) -> list[str]:

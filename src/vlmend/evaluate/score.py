@@ -25,6 +25,7 @@ class EvalResult:
     measured: tuple[Measure, ...]
     metrics: Mapping[str, Measured]
     unscored: float  # the largest share of any metric's population that could not be scored
+    lost: tuple[Record, ...] = ()  # records that some metric asks about and cannot score
 
     def to_json(self) -> dict[str, Any]:
         """As `vlmend eval --json` prints it."""
@@ -41,9 +42,8 @@ class EvalResult:
         }
 
 
-def score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
-    """Measure the stored records of a run, and store the numbers with it."""
-    records = run.records()
+def score(run: Run, records: Sequence[Record], suite: Suite, generated: Generated) -> EvalResult:
+    """Measure the records of a run, and store the numbers with it."""
     metrics = (*suite.metrics, *_any_of(records, suite), *_beyond(records, suite))
     found = rates.score(records, metrics)
     run.write_metrics(
@@ -64,7 +64,8 @@ def score(run: Run, suite: Suite, generated: Generated) -> EvalResult:
             "subcategories": _groups(records, metrics, "subcategory"),
         }
     )
-    return EvalResult(run, generated, metrics, found, rates.unscored_share(records, metrics))
+    lost = tuple(rates.unscored_records(records, metrics))
+    return EvalResult(run, generated, metrics, found, rates.unscored_share(records, metrics), lost)
 
 
 def _any_of(records: Sequence[Record], suite: Suite) -> list[Metric]:

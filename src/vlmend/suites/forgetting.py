@@ -31,7 +31,7 @@ class ForgettingSuite:
 
     takes_spec: ClassVar[bool] = True
     name = "forgetting"
-    protocol = "vlmend"
+    protocol = "default"
     judges = (REFUSAL, EXACT, MEMORY)
     decoding = Decoding(max_new_tokens=256)
 

@@ -33,7 +33,7 @@ class ModalitySuite:
 
     takes_spec: ClassVar[bool] = True
     name = "modality"
-    protocol = "vlmend"
+    protocol = "default"
     judges = (JUDGE,)
     decoding = Decoding(max_new_tokens=256)
 

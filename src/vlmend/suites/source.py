@@ -21,7 +21,7 @@ class SourceSuite:
 
     takes_spec: ClassVar[bool] = True
     name = "source"
-    protocol = "vlmend"
+    protocol = "default"
     judges = (JUDGE,)
     decoding = Decoding(max_new_tokens=256)
 

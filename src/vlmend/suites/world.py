@@ -26,7 +26,7 @@ class WorldSuite:
     utility: bool = True
 
     name = "world"
-    protocol = "vlmend"
+    protocol = "default"
     judges = ("refusal", "exact")
     decoding = Decoding(max_new_tokens=96)
 

@@ -36,7 +36,7 @@ class WorldUnlearning:
     parts: Annotated[tuple[Part, ...], BeforeValidator(_listed)] = PARTS
 
     name = "world_unlearning"
-    protocol = "vlmend"
+    protocol = "default"
     judges = ("refusal", "exact")
     decoding = Decoding(max_new_tokens=96)
 
