@@ -5,40 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from vlmend.metrics.answers import incoherent, leaks, telltale
 from vlmend.metrics.memory import auc, remembered
 from vlmend.metrics.quality import measures, rouge
 from vlmend.metrics.rates import Applies, both, correct, harmful, not_refused, refused
 from vlmend.registry import Spec, sources
-from vlmend.types import Decoding, Example, Measure, Metric, Record, Role, Score, Statistic
+from vlmend.suites import AroundSource
+from vlmend.types import Example, Measure, Metric, Record, Role, Score, Statistic
 
 REFUSAL, EXACT, MEMORY = "refusal", "exact", "memory"
 HOLDOUT = "holdout"  # the subset that the source of that name gives
 
 
 @dataclass(frozen=True)
-class ForgettingSuite:
+class ForgettingSuite(AroundSource):
     """`forgetting:SPEC` over any source with the roles forget, retain and decouple; what it lacks is not measured.
 
     `forgetting:(SPEC)?holdout=(SPEC)` also asks about examples to forget that no model was trained on, and says how
     well likelihood tells the two apart. What is read from likelihoods needs a local model, and is unscored elsewhere.
     """
 
-    spec: str
     holdout: str = ""
 
-    takes_spec: ClassVar[bool] = True
     name = "forgetting"
-    protocol = "default"
     judges = (REFUSAL, EXACT, MEMORY)
-    decoding = Decoding(max_new_tokens=256)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "holdout", self.holdout.removeprefix("(").removesuffix(")"))
-        for spec in filter(None, (self.spec, self.holdout)):
-            sources.find(Spec.parse(spec).name)  # a wrong name is told before anything is loaded
+        if self.holdout:
+            sources.find(Spec.parse(self.holdout).name)
 
     @property
     def sources(self) -> Sequence[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from vlmend.metrics.rates import everything, refused, subset
-from vlmend.registry import Spec, sources
-from vlmend.types import Decoding, Metric, Record, Statistic
+from vlmend.suites import AroundSource
+from vlmend.types import Metric, Record, Statistic
 
 JUDGE = "refusal"
 CELLS = {
@@ -20,7 +19,7 @@ CELLS = {
 
 
 @dataclass(frozen=True)
-class ModalitySuite:
+class ModalitySuite(AroundSource):
     """Refusals in the four cells of the source `crossed:SPEC`, and the share of them each side accounts for.
 
     With r the refusal rate of a cell: by_question = ((both + question) - (picture + neither)) / 2,
@@ -29,16 +28,8 @@ class ModalitySuite:
     what neither side does alone. Only pairs of which all four answers were scored count, and whole pairs are resampled.
     """
 
-    spec: str
-
-    takes_spec: ClassVar[bool] = True
     name = "modality"
-    protocol = "default"
     judges = (JUDGE,)
-    decoding = Decoding(max_new_tokens=256)
-
-    def __post_init__(self) -> None:
-        sources.find(Spec.parse(self.spec).name)  # a wrong name is told before anything is loaded
 
     @property
     def sources(self) -> Sequence[str]:

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from vlmend.metrics.rates import expected, not_refused, refused
-from vlmend.registry import Spec, sources
-from vlmend.types import Decoding, Expected, Metric
+from vlmend.suites import AroundSource
+from vlmend.types import Expected, Metric
 
 JUDGE = "refusal"
 
 
 @dataclass(frozen=True)
-class SourceSuite:
+class SourceSuite(AroundSource):
     """For your own data, and sets without a protocol of their own: greedy, at most 256 tokens, opening-word judge."""
 
-    spec: str
-
-    takes_spec: ClassVar[bool] = True
     name = "source"
-    protocol = "default"
     judges = (JUDGE,)
-    decoding = Decoding(max_new_tokens=256)
-
-    def __post_init__(self) -> None:
-        sources.find(Spec.parse(self.spec).name)  # a wrong name is told before anything is loaded
 
     @property
     def sources(self) -> Sequence[str]:
