@@ -263,6 +263,14 @@ def test_a_cached_reference_is_the_live_one(make: Make, name: str, model: dict[s
     assert max(float((one[n] - two[n]).abs().max()) for n in one) < 1e-4
 
 
+@pytest.mark.parametrize(("steps", "cached"), [(1, False), (4, True)])
+def test_what_is_compared_again_in_later_epochs_is_computed_once(make: Make, steps: int, cached: bool) -> None:
+    """Five forgotten examples, three rows a step: two steps are an epoch."""
+    recipe = make("npo", train={"max_steps": steps})
+    tune(recipe)
+    assert bool(list(recipe.output.dir.glob("reference-*.jsonl"))) is cached
+
+
 def test_cached_values_are_the_model_s_own(make: Make) -> None:
     recipe = make("npo", model=FULL)
     run = ready(recipe)
