@@ -24,7 +24,7 @@ from vlmend.ops.unlearning import control_vector
 from vlmend.train import run as running
 from vlmend.train.layers import capture, find_layer
 from vlmend.train.loop import Tuning, accumulate, encode, take_step
-from vlmend.train.reference import Live, key, originals
+from vlmend.train.reference import Live, key, originals, untuned
 from vlmend.train.scoring import Forward, Micro, count_totals, looked_at
 from vlmend.types import Role
 
@@ -212,6 +212,25 @@ def test_kl_holds_what_is_retained_better_than_plain_ascent(make: Make) -> None:
         losses.append((answers(run, Role.FORGET) - forgotten).mean().item())
     assert losses[0] < -0.2
     assert drifts[1] < 0.5 * drifts[0]
+
+
+def test_the_divergence_is_taken_where_answer_tokens_are_foretold(make: Make) -> None:
+    """Against transformers' logits of each example alone: what predicts a token stands one place before it."""
+    run = start(make("kl", model=BESIDE))
+    shift(run)
+    [micro] = encode(run, 0)
+    _, values = gradients(run, [micro])
+    found: list[torch.Tensor] = []
+    for example in micro.batch.examples:
+        if example.role is Role.RETAIN:
+            batch = run.codec.encode_training([example])
+            with torch.no_grad():
+                now = run.model(**batch.inputs).logits[0].double().log_softmax(-1)
+            with untuned(run.model, {}) as model:
+                was = model(**batch.inputs).logits[0].double().log_softmax(-1)
+            told = [t - 1 for t, label in enumerate(batch.labels[0].tolist()) if label != -100]
+            found.append((was.exp() * (was - now)).sum(-1)[told])
+    assert values["parts/retain"] == pytest.approx(torch.cat(found).mean().item(), rel=1e-4)
 
 
 def test_po_makes_the_refusal_likely(make: Make) -> None:
