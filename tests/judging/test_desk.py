@@ -40,6 +40,16 @@ def test_another_model_or_decoding_is_another_question(tmp_path: Path) -> None:
     assert len(model.asked) == 3
 
 
+def test_the_same_words_about_another_picture_are_another_question(tmp_path: Path) -> None:
+    """And the same bytes, wherever they come from, are the same one."""
+    model = Model(str.upper)
+    for content in (b"a", b"b", b"a"):
+        prompt = (Message("user", (Image(make=lambda content=content: content), "Is it safe?")),)
+        [(_, reply)] = ask(Asked(desk(model, tmp_path), "j", MODEL, Decoding()), [Question(prompt)])
+        assert reply.text == "IS IT SAFE?"
+    assert [example.images[0].read() for example in model.asked] == [b"a", b"b"]
+
+
 def test_what_failed_is_asked_again_and_what_was_said_is_not(tmp_path: Path) -> None:
     def moody(text: str) -> str:
         if text == "b" and not healed:
