@@ -102,7 +102,7 @@ def test_killed_restarted_resumed(tmp_path: Path, capfd: pytest.CaptureFixture[s
         capfd.readouterr()
         assert main([*words, "--model", spec, "--out", str(served)]) == 2
         watcher.join()
-        assert "no connection" in capfd.readouterr().err
+        assert "no server answers there" in capfd.readouterr().err
     finally:
         first.kill()
     kept = list(read_rows(journal))

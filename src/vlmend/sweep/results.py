@@ -77,15 +77,15 @@ def _row(name: str, cells: Sequence[Cell], planned: int, out: Path, asked: Mappi
     return Row(name, tuple(cells), planned, measures, found)
 
 
-def table(rows: Sequence[Row], wanted: Sequence[str], best: Set[str]) -> str:
-    """Markdown: a line for each row, a column for each condition and metric; * marks the front."""
+def table(rows: Sequence[Row], wanted: Sequence[str], best: Set[str]) -> tables.RateTable:
+    """A line for each row, a column for each condition and metric; * marks the front."""
     lines: list[tuple[str, dict[tables.Column, Measured]]] = []
     for row in rows:
         mark = " *" if row.name in best else ""
         few = f" ({len(row.cells)} of {row.planned} runs)" if len(row.cells) < row.planned else ""
         lines.append((f"{row.name}{mark}{few}", dict(_columns(row, wanted))))
     columns = tuple(dict.fromkeys(column for _, rates in lines for column in rates))
-    return tables.markdown(tables.RateTable("", columns, tuple(tables.Row(name, rates) for name, rates in lines)))
+    return tables.RateTable("", columns, tuple(tables.Row(name, rates) for name, rates in lines))
 
 
 def _columns(row: Row, wanted: Sequence[str]) -> Iterator[tuple[tables.Column, Measured]]:
