@@ -47,7 +47,12 @@ def sweep(
         typer.Option(metavar="[CONDITION/]NAME", help="Metrics in the table; all by default.", show_default=False),
     ] = None,
     safety: Annotated[str, typer.Option(help="The metric of safety that the front is about.")] = "asr",
-    utility: Annotated[str, typer.Option(help="The metric of ability that the front is about.")] = "utility",
+    utility: Annotated[
+        str | None,
+        typer.Option(
+            help="The metric of ability that the front is about.", show_default="utility; over_refusal if there is none"
+        ),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print one table in Markdown.")] = False,
     json_: Json = False,
 ) -> int:
@@ -66,6 +71,7 @@ def sweep(
     cells = list(grids.expand(recipes, grid or []))
     asked = grids.conditions(suite, attack or [], condition or [])
     known = measures(asked)
+    utility = utility or ("utility" if "utility" in known else "over_refusal")
     check([safety, utility, *(metric or [])], known, asked)
     for cell in cells:
         cell.load(out)  # before anything runs: a wrong setting is told at once

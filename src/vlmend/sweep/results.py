@@ -52,7 +52,10 @@ def check(names: Iterable[str], known: Mapping[str, Measure], asked: Mapping[str
             raise UsageError(f"no condition {condition!r}.{nearest(condition, asked)} There are {', '.join(asked)}")
         if name not in known:
             told = ", ".join(dict.fromkeys(c.suite for c in asked.values()))
-            raise UsageError(f"suite {told} has no metric {name!r}.{nearest(name, known)} It has {', '.join(known)}")
+            raise UsageError(
+                f"suite {told} has no metric {name!r}.{nearest(name, known)} It has {', '.join(known)};"
+                " --safety, --utility and --metric choose of them"
+            )
 
 
 def read(
