@@ -210,6 +210,8 @@ def show_rates(found: RateTable) -> None:
         for row in part.rows:
             made.add_row(Text(row.name), *(Text(stacked(row.rates.get(column))) for column in part.columns))
         out.print(made)
+    if found.note:
+        out.print(Text(found.note))
 
 
 def _table(result: EvalResult) -> None:

@@ -49,7 +49,7 @@ class Told:
         """The suite's name and protocol; of the suite that is a bare source, which one."""
         name, protocol = self.setting("suite") or "records", self.setting("protocol")
         if name == "source":
-            name = " + ".join(self.manifest["settings"]["sources"])
+            name = " + ".join(self.manifest["settings"].get("sources", [name]))
         return name if protocol in ("", "default") else f"{name}, protocol {protocol}"
 
     @property

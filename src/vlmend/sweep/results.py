@@ -17,6 +17,9 @@ from vlmend.sweep.grid import PLAIN, Cell, Condition
 from vlmend.types import Measure, Measured
 
 
+NOTE = "* no other row beats it in both safety and ability; front.png draws them."
+
+
 @dataclass(frozen=True)
 class Row:
     """Runs that differ in nothing but what is pooled, and their measures by condition and name."""
@@ -88,7 +91,7 @@ def table(rows: Sequence[Row], wanted: Sequence[str], best: Set[str]) -> tables.
         few = f" ({len(row.cells)} of {row.planned} runs)" if len(row.cells) < row.planned else ""
         lines.append((f"{row.name}{mark}{few}", dict(_columns(row, wanted))))
     columns = tuple(dict.fromkeys(column for _, rates in lines for column in rates))
-    return tables.RateTable("", columns, tuple(tables.Row(name, rates) for name, rates in lines))
+    return tables.RateTable("", columns, tuple(tables.Row(name, rates) for name, rates in lines), NOTE)
 
 
 def _columns(row: Row, wanted: Sequence[str]) -> Iterator[tuple[tables.Column, Measured]]:
