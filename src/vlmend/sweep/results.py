@@ -16,7 +16,6 @@ from vlmend.report import tables
 from vlmend.sweep.grid import PLAIN, Cell, Condition
 from vlmend.types import Measure, Measured
 
-
 NOTE = "* no other row beats it in both safety and ability; front.png draws them."
 
 
