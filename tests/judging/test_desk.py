@@ -212,3 +212,15 @@ def test_price_files(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"p\.yaml"):
             load_prices(file)
     assert load_prices().of("openai:gpt-4o-2024-08-06@https://x/v1")
+
+
+def test_what_runs_here_is_on_no_bill() -> None:
+    purse, usage = Purse(), Usage(3, 100, 20)
+    purse.pay("world", usage)
+    assert purse.lines() == ["nothing to pay: no server is asked"]
+    purse.pay("openai:tiny@https://y.example/v1", usage)
+    [line] = purse.lines()
+    assert line.startswith("openai:tiny")
+    dry = Purse(dry=True)
+    dry.expect("world", usage, usage)
+    assert dry.lines() == ["about world: 3 calls, 100 tokens in, 20 out; it runs here and costs nothing"]
