@@ -166,7 +166,7 @@ def by_measure(table: RateTable) -> list[tuple[str, list[Column]]]:
 
 def markdown(table: RateTable) -> str:
     """A GitHub-flavored Markdown table."""
-    head = ["model", *(f"{_escape(column.title)} {_arrow(column.better)}" for column in table.columns)]
+    head = ["model", *(f"{_escape(column.title)} {arrow(column.better)}" for column in table.columns)]
     lines = [_line(head), _line(["---", *("---:" for _ in table.columns)])]
     for row in table.rows:
         lines.append(_line([_escape(row.name), *(_cell(row.rates.get(column)) for column in table.columns)]))
@@ -186,5 +186,6 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _arrow(better: Better) -> str:
+def arrow(better: Better) -> str:
+    """Which way is better."""
     return "↓" if better == "low" else "↑"
