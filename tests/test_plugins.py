@@ -11,6 +11,7 @@ from vlmend.registry import KINDS, Registry, Spec
 
 # What a plugin is built from where its fields do not say it: names, or one of several things that it cannot do without.
 SPECS = {
+    ("attacks", "one_word"): "one_word:what",
     ("backends", "hf"): "hf:world",
     ("judges", "cascade"): "cascade:refusal,exact",
     ("judges", "panel"): "panel:refusal,exact",
