@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmend.terminal import table
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from vlmend.evaluate.run import EvalConfig
     from vlmend.evaluate.score import EvalResult
@@ -179,21 +180,6 @@ def console(*, stderr: bool = False) -> Console:
 
     found = Console(stderr=stderr)
     return found if found.is_terminal else Console(stderr=stderr, width=120)
-
-
-def table(title: str, first: str, *numbers: str) -> Table:
-    """A plain table whose first column is kept whole and whose others are numbers."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(
-        title=Text(title), title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE_HEAD
-    )
-    made.add_column(first, no_wrap=True)
-    for name in numbers:
-        made.add_column(name, justify="right")
-    return made
 
 
 def show_rates(found: RateTable) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmend.cli._common import Json, console, percent, print_json, table
+from vlmend.cli._common import Json, console, percent, print_json
+from vlmend.terminal import table
 
 if TYPE_CHECKING:
     from vlmend.audit.audit import Audit, Measured

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from vlmend.cli._common import Json, console, percent, print_json, table
+from vlmend.cli._common import Json, console, percent, print_json
+from vlmend.terminal import table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,8 +21,8 @@ from vlmend.cli._common import (
     console,
     print_json,
     stacked,
-    table,
 )
+from vlmend.terminal import table
 
 if TYPE_CHECKING:
     from vlmend.evaluate.mirage.card import Mirage

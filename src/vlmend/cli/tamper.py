@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmend.cli._common import BatchSize, Device, Json, MaxNewTokens, console, print_json, stacked, table
+from vlmend.cli._common import BatchSize, Device, Json, MaxNewTokens, console, print_json, stacked
+from vlmend.terminal import table
 
 if TYPE_CHECKING:
     from vlmend.evaluate.tamper.run import Tampered

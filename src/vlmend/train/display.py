@@ -9,31 +9,27 @@ from typing import Any, Self
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from vlmend.models.parts import Trainable
+from vlmend.terminal import table
 from vlmend.train.mask_report import MaskReport
 
 
 def show_mask(console: Console, report: MaskReport) -> None:
     """The mask report as a small table."""
-    table = Table("tokens", "count", "share", "supervised", title=f"mask of the first {report.examples} examples")
+    made = table(f"mask of the first {report.examples} examples", "tokens", "count", "share", "supervised")
     for kind, count, supervised in report.rows():
-        table.add_row(kind, f"{count:,}", f"{100 * count / max(1, report.tokens):.1f} %", f"{supervised:,}")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    console.print(table)
+        made.add_row(kind, f"{count:,}", f"{100 * count / max(1, report.tokens):.1f} %", f"{supervised:,}")
+    console.print(made)
     console.print(f"first supervised span: {escape(repr(report.first_answer[:200]))}", highlight=False)
 
 
 def show_trainable(console: Console, trainable: Trainable) -> None:
     """What trains, with counts by part of the model."""
-    table = Table("part", "trained", "parameters", title="what trains")
+    made = table("what trains", "part", "trained", "parameters")
     for part, trained, total in trainable.rows():
-        table.add_row(part, f"{trained:,}", f"{total:,}")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    console.print(table)
+        made.add_row(part, f"{trained:,}", f"{total:,}")
+    console.print(made)
 
 
 class Display:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Showing:
     examples: Sequence[Example] = ()
     times: float = 1.0
 
-    @property
+    @cached_property
     def pictures(self) -> int:
         """How many different pictures (or groups of them that are shown together) there are."""
         return len(set(picture_groups(self.examples)))

@@ -76,7 +76,6 @@ def forward(
     told: frozenset[Role] | None = None,
 ) -> Forward:
     """What scores passes of a run, of the model as it is at the time."""
-    told = told if ways.stop else None
     return Forward(model, look, told, ways.narrow, ways.head, ways.features, config.bf16)
 
 

@@ -166,7 +166,7 @@ def _show(console: Console, prepared: Prepared) -> None:
     if rows == "rows":
         console.print(f"a row: {_row(prepared)}", highlight=False)
     for line in prepared.ways.lines():
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for role, count in prepared.mix.report["left_out"].items():
         console.print(f"{count:,} {role} examples left out: {prepared.recipe.method.name} does not use that role")
 

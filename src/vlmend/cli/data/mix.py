@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmend.cli._common import Json, console, print_json, table
+from vlmend.cli._common import Json, console, print_json
+from vlmend.terminal import table
 
 
 def mix(

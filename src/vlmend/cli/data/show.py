@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmend.cli._common import Json, console, print_json, table
+from vlmend.cli._common import Json, console, print_json
 from vlmend.cli.data._common import Map, mapped
+from vlmend.terminal import table
 
 if TYPE_CHECKING:
     from vlmend.types import Example, Pair
