@@ -65,13 +65,20 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Usage: vlmend" in capsys.readouterr().out
 
 
+def test_the_package_runs_as_the_command_does() -> None:
+    for module in ([sys.executable, "-m", "vlmend"], VLMEND):
+        done = subprocess.run([*module, "power", "--base", "0.3"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("vlmend: give either --n")
+
+
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "judges", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["plugins"]
     assert {"exact", "refusal"} <= {row["name"] for row in rows}
-    assert all(row.keys() == {"name", "summary"} and row["summary"] for row in rows)
+    assert all(row.keys() == {"kind", "name", "summary"} and all(row.values()) for row in rows)
     assert main(["list", "--json"]) == 0
-    assert {row["kind"] for row in json.loads(capsys.readouterr().out)} >= {"judges", "attacks", "suites"}
+    assert {row["kind"] for row in json.loads(capsys.readouterr().out)["plugins"]} >= {"judges", "attacks", "suites"}
     assert main(["list", "judge"]) == 0
     assert "refusal" in capsys.readouterr().out
 
@@ -81,7 +88,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_eval_json(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(vlguard, tmp_path / "r", "--attack", "one_word:what", "--json")) == 0
-    found = json.loads(capsys.readouterr().out)
+    [found] = json.loads(capsys.readouterr().out)["runs"]
     assert found["run"] == str(tmp_path / "r")
     assert (found["model"], found["suite"], found["protocol"]) == ("scripted:ideal", "vlguard", "default")
     assert (found["attack"], found["generated"], found["kept"]) == (["one_word:what"], 14, 0)
@@ -89,20 +96,20 @@ def test_eval_json(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found["metrics"]["asr"]["n"] == 10
     assert main(words(vlguard, tmp_path / "r", "--attack", "one_word:what", "--json")) == 0
     again = capsys.readouterr()
-    assert json.loads(again.out) == {**found, "generated": 0, "kept": 14}
+    assert json.loads(again.out) == {"runs": [{**found, "generated": 0, "kept": 14}]}
     assert "nothing new" in again.err
 
 
 def test_stages(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     eval_words = words(vlguard, tmp_path / "r", "--json")
     assert main(["generate", *eval_words[1:]]) == 0
-    assert json.loads(capsys.readouterr().out)["generated"] == 14
+    assert json.loads(capsys.readouterr().out)["runs"][0]["generated"] == 14
     assert main(["judge", str(tmp_path / "r"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["judged"] == 28
+    assert json.loads(capsys.readouterr().out)["runs"][0]["judged"] == 28
     assert main(["score", str(tmp_path / "r"), "--json"]) == 0
-    scored = json.loads(capsys.readouterr().out)
+    [scored] = json.loads(capsys.readouterr().out)["runs"]
     assert main(eval_words) == 0
-    assert json.loads(capsys.readouterr().out)["metrics"] == scored["metrics"]
+    assert json.loads(capsys.readouterr().out)["runs"][0]["metrics"] == scored["metrics"]
 
 
 def test_tables_for_people(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +141,7 @@ def test_too_much_unscored_exits_with_1(vlguard: Path, tmp_path: Path, capsys: p
     given = words(vlguard, tmp_path / "r", "--json", model=f"scripted:{answers}")
     assert main(given) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["metrics"]["asr_safe_unsafe"]["unscored"] == 4
+    assert json.loads(captured.out)["runs"][0]["metrics"]["asr_safe_unsafe"]["unscored"] == 4
     assert "could not be scored" in captured.err
     assert main([*given, "--max-unscored", "1"]) == 0
 
@@ -252,7 +259,7 @@ def test_adapter_of_another_model(vlguard: Path, tmp_path: Path, capsys: pytest.
         vlguard, tmp_path / "r", "--device", "cpu", "--max-new-tokens", "2", "--max-unscored", "1", "--limit", "3"
     )
     assert main([*right, "--model", f"{llava}+{tmp_path / 'adapter'}", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["generated"] == 3
+    assert json.loads(capsys.readouterr().out)["runs"][0]["generated"] == 3
 
 
 def test_bad_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,17 @@ def test_a_missing_dependency_is_not_an_unknown_name(shapes: Registry) -> None:
         shapes.find("cirle")
 
 
+def test_what_was_meant_by_a_name_of_another_kind_is_said() -> None:
+    for kind, name, meant in (
+        (registry.suites, "mine.jsonl", "source:jsonl:mine.jsonl"),
+        (registry.suites, "jsonl", "source:jsonl:"),
+        (registry.sources, "mine.json", "jsonl:mine.json"),
+        (registry.judges, "npo", "an objective"),
+    ):
+        with pytest.raises(UnknownName, match=meant):
+            kind.find(name)
+
+
 def test_settings_are_checked(shapes: Registry) -> None:
     assert shapes.from_spec("circle:2.5#big?fill=true") == shapes.find("circle")(2.5, "big", True)
     with pytest.raises(UnknownName, match="Did you mean 'radius'"):

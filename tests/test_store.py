@@ -244,7 +244,7 @@ def test_folder_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
     assert run.manifest()["vlmend"] == "1"
     with pytest.raises(StoreError, match=r"decoding is .*top_k.*0.* there"):
         run.claim({"model": "world", "decoding": {"top_k": 5}}, {})
-    with pytest.raises(StoreError, match="attack"):
+    with pytest.raises(StoreError, match=r"attack.*no answers yet, so remove it, or choose another"):
         run.claim({"model": "world", "decoding": {"top_k": 0}, "attack": "x"}, {})
 
 

@@ -1,4 +1,4 @@
-"""Recipes: YAML in sections `model`, `method`, `data`, `train`, `output`, checked by pydantic.
+"""Recipes: YAML in sections `model`, `method`, `data`, `train`, `speed`, `output`, checked by pydantic.
 
 Unknown keys are refused with the nearest match. YAML is data: it never names code by path.
 Keys that TrainingArguments, LoraConfig or GenerationConfig already name keep those names.
@@ -123,7 +123,7 @@ class TrainConfig(Section):
 
     A batch is of rows: a method that sets roles side by side shows one example of each in a row. `reference` is about
     methods that compare with the model before tuning: it is scored `live` at every step, or once before the first
-    (`cached`), or as costs least memory (`auto`). `group_by_picture` keeps what is asked about one picture together in
+    (`cached`), or as costs least (`auto`). `group_by_picture` keeps what is asked about one picture together in
     the order of training, so that the picture goes through the model once.
     """
 

@@ -29,10 +29,10 @@ class UsageError(VlmendError, ValueError):
 class UnknownName(UsageError, KeyError):
     """A name that does not exist."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         super().__init__(
-            f"no {kind} named {name!r}.{nearest(name, self.known)} Known: {', '.join(self.known) or 'none'}."
+            f"no {kind} named {name!r}.{hint or nearest(name, self.known)} Known: {', '.join(self.known) or 'none'}."
         )
 
     def __str__(self) -> str:  # KeyError would print the repr

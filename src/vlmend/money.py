@@ -197,16 +197,23 @@ class Purse:
             return None
         return sum(usage.cost(prices[model] or Price(0, 0)) for model, usage in self.spent.items())
 
+    @property
+    def billed(self) -> list[str]:
+        """The models on servers that were asked: what runs here costs nothing, so nobody gets a bill for it."""
+        return [model for model in self.spent if served(model)[0]]
+
     def lines(self) -> list[str]:
         """The same for people, a line for each model."""
-        found = self.to_json()
-        lines = [self._line(model, row) for model, row in found["models"].items()]
+        rows = self.to_json()["models"]
+        lines = [self._line(model, rows[model]) for model in (rows if self.dry else self.billed)]
         if self.known:
-            lines.append(f"{self.known:,} replies were known and cost nothing")
-        return lines or ["no calls"]
+            lines.append(f"{self.known:,} replies were known and not asked for again")
+        return lines or ["nothing to pay: no server is asked"]
 
     def _line(self, model: str, row: Mapping[str, Any]) -> str:
         text = f"{model}: {row['calls']:,} calls, {row['input_tokens']:,} tokens in, {row['output_tokens']:,} out"
+        if not served(model)[0]:
+            return f"about {text}; it runs here and costs nothing"
         if row["cost"] is None:
             return f"{text}; no price is known (add it to {self.prices.path})"
         text = f"{text}: {row['cost']:.4f} {self.prices.currency}"

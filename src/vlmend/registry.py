@@ -111,7 +111,7 @@ class Registry:
         if name in self._foreign:
             loaded = self._foreign[name].load()
             return getattr(loaded, "plugin", loaded)
-        raise UnknownName(self.kind, name, self.names())
+        raise UnknownName(self.kind, name, self.names(), _meant(self.kind, name))
 
     def build(self, name: str, settings: Mapping[str, object] | None = None) -> Any:
         """Check `settings` against the plugin's fields and construct it."""
@@ -133,7 +133,9 @@ class Registry:
             where = ".".join(str(part) for part in first["loc"])
             if first["type"] == "missing":
                 form = f"{name}:{where.upper()}" if where == known[0] else f"{name}?{where}=…"
-                raise ConfigError(f"{self.kind} {name!r} needs {where!r}: write {form}") from error
+                raise ConfigError(
+                    f"{self.kind} {name!r} needs {where!r}: write {form}. {self.summary(name)}"
+                ) from error
             raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
 
     def from_spec(self, text: str) -> Any:
@@ -163,6 +165,16 @@ class Registry:
         """Whether the spec names a plugin around another spec, whose split and options are not its own."""
         name = text.partition(":")[0]
         return name in self.names() and getattr(self.find(name), "takes_spec", False)
+
+
+def _meant(kind: str, name: str) -> str:
+    """What was probably meant by a name of another kind, or by a file: ' Your own file is …'."""
+    if kind in ("source", "suite") and name.endswith((".json", ".jsonl")):
+        return f" Your own file is {'source:' * (kind == 'suite')}jsonl:{name}."
+    other = next((registry.kind for registry in KINDS.values() if name in registry.names()), "")
+    if (kind, other) == ("suite", "source"):
+        return f" It is a source; a suite of it is source:{name}:…."
+    return f" It is the name of {'an' if other[0] in 'aeiou' else 'a'} {other}." if other else ""
 
 
 def _origin(module: pkgutil.ModuleInfo) -> str:

@@ -274,7 +274,7 @@ def test_a_refused_form_ends_at_once_and_a_refused_question_does_not() -> None:
 
 def test_nobody_there_is_one_clear_error_and_no_failed_responses() -> None:
     model = Openai("tiny@http://127.0.0.1:9/v1", server="plain", patience=0.2, backoff=0.01)
-    with pytest.raises(ModelError, match=r"tiny at http://127.0.0.1:9/v1: no connection"):
+    with pytest.raises(ModelError, match=r"tiny at http://127.0.0.1:9/v1: no server answers there"):
         answers(model, questions(5))
 
 

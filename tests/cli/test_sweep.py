@@ -51,7 +51,7 @@ def test_a_sweep_runs_once_whatever_the_number_of_workers(
 
     monkeypatch.setattr(pool, "_start", never)
     assert swept(tmp_path / "1", capsys) == one
-    assert main([*COMMAND, "--out", str(tmp_path / "1"), "--each"]) == 0
+    assert main([*COMMAND, "--out", str(tmp_path / "1"), "--each", "--markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| model | harm ↓ | harm, what ↓ |"
     assert len(lines) == 2 + 1

@@ -209,12 +209,12 @@ def test_dry_run_budget_and_the_rest(
         assert main([*words, "--budget", "15calls", "--json"]) == 1  # 25 of 40 say nothing
         found = json.loads(capsys.readouterr().out)
         assert len(stub.bodies) == 15
-        assert found["unscored"] == {str(run.folder): {"rubric:harm": 25}}
+        assert found["runs"] == [{"run": str(run.folder), "judged": 40, "unscored": {"rubric:harm": 25}}]
         assert main([*words, "--dry-run"]) == 0
         assert "25 calls" in capsys.readouterr().out
         assert main([*words, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert found["unscored"] == {str(run.folder): {}}
+        assert found["runs"][0]["unscored"] == {}
         assert len(stub.bodies) == 40
         shape = stub.bodies[0]["response_format"]
         assert shape["json_schema"]["schema"]["properties"]["verdict"]["enum"] == ["unsafe", "safe"]
@@ -234,6 +234,10 @@ def test_a_dry_run_counts_generation_and_judging(
     assert found[victim]["cost"] == 0  # it runs on this machine
     assert found[judging]["cost"] > 0
     assert not (tmp_path / "r").exists()
+    several = [*words, "--judge", "rubric:harm", "--judge-model", judging, "--do-sample", "--num-return-sequences", "3"]
+    assert main([*several, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["models"]
+    assert {m: row["calls"] for m, row in found.items()} == {victim: 42, judging: 42}
 
 
 def test_one_budget_for_answers_and_verdicts(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,9 +102,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     folder = write(tmp_path / "VLGuard", safe=1, unsafe=1)
     common = ["--model", "scripted:refuse", "--suite", f"vlguard:{folder}#test", "--out", str(tmp_path / "r"), "--json"]
     assert main(["generate", *common, "--do-sample", "--temperature", "0.7", "--num-return-sequences", "3"]) == 0
-    assert json.loads(capsys.readouterr().out)["generated"] == 9
+    assert json.loads(capsys.readouterr().out)["runs"][0]["generated"] == 9
     assert main(["eval", *common, "--do-sample", "--temperature", "0.7", "--num-return-sequences", "5"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+    [shown] = json.loads(capsys.readouterr().out)["runs"]
     assert (shown["generated"], shown["kept"]) == (6, 9)
     assert main(["eval", *common, "--num-return-sequences", "5"]) == 2
     assert "do_sample" in capsys.readouterr().err

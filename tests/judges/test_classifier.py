@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -100,6 +101,15 @@ def test_labels_must_mean_something(tmp_path: Path) -> None:
     refused = judges.from_spec(f"classifier:{tmp_path}?refused=LABEL_1|LABEL_2")(pairs())
     assert [v.refused for v in refused] == [v.labels["label"] != "LABEL_0" for v in refused]
     assert all(v.harmful is None for v in refused)
+
+
+def test_a_model_that_is_not_here_is_told_at_once_when_no_hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(url: str, timeout: float) -> None:
+        raise httpx.ConnectError("no route")
+
+    monkeypatch.setattr(httpx, "head", nobody)
+    with pytest.raises(ModelError, match=r"no classifier 'nosuch/nosuch': .*no route"):
+        _ = judges.from_spec("classifier:nosuch/nosuch").about  # before any question is asked
 
 
 def head(folder: Path, count: int) -> tuple[Path, PublishedHead]:

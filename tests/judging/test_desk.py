@@ -40,6 +40,16 @@ def test_another_model_or_decoding_is_another_question(tmp_path: Path) -> None:
     assert len(model.asked) == 3
 
 
+def test_the_same_words_about_another_picture_are_another_question(tmp_path: Path) -> None:
+    """And the same bytes, wherever they come from, are the same one."""
+    model = Model(str.upper)
+    for content in (b"a", b"b", b"a"):
+        prompt = (Message("user", (Image(make=lambda content=content: content), "Is it safe?")),)
+        [(_, reply)] = ask(Asked(desk(model, tmp_path), "j", MODEL, Decoding()), [Question(prompt)])
+        assert reply.text == "IS IT SAFE?"
+    assert [example.images[0].read() for example in model.asked] == [b"a", b"b"]
+
+
 def test_what_failed_is_asked_again_and_what_was_said_is_not(tmp_path: Path) -> None:
     def moody(text: str) -> str:
         if text == "b" and not healed:
@@ -202,3 +212,15 @@ def test_price_files(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"p\.yaml"):
             load_prices(file)
     assert load_prices().of("openai:gpt-4o-2024-08-06@https://x/v1")
+
+
+def test_what_runs_here_is_on_no_bill() -> None:
+    purse, usage = Purse(), Usage(3, 100, 20)
+    purse.pay("world", usage)
+    assert purse.lines() == ["nothing to pay: no server is asked"]
+    purse.pay("openai:tiny@https://y.example/v1", usage)
+    [line] = purse.lines()
+    assert line.startswith("openai:tiny")
+    dry = Purse(dry=True)
+    dry.expect("world", usage, usage)
+    assert dry.lines() == ["about world: 3 calls, 100 tokens in, 20 out; it runs here and costs nothing"]

@@ -25,10 +25,14 @@ def records(refused: Sequence[bool | None]) -> list[Record]:
     return [record(f"e{i}", "text", refused=r, expected=wanted[i % 2]) for i, r in enumerate(refused)]
 
 
-def write(folder: Path, model: str, found: Sequence[Record], *, attack: str = "", placeholders: int = 0) -> Path:
+def write(
+    folder: Path, model: str, found: Sequence[Record], *, attack: str = "", placeholders: int = 0,
+    limit: int | None = None, suite: str = "world", sources: Sequence[str] = (),
+) -> Path:  # fmt: skip
     run = Run(folder)
-    settings = {"model": model, "suite": "world", "protocol": "default", "attack": [attack] if attack else []}
-    run.claim(settings, {"data": [{"placeholders": placeholders}], "environment": {"python": "3.11"}})
+    settings = {"model": model, "suite": suite, "protocol": "default", "attack": [attack] if attack else []}
+    settings["sources"] = list(sources)
+    run.claim(settings, {"limit": limit, "data": [{"placeholders": placeholders}], "environment": {"python": "3.11"}})
     run.write_asked([Asked(r.example, r.response.id) for r in found])
     with run.response_journal() as responses, run.verdict_journal() as verdicts:
         for r in found:
@@ -75,6 +79,27 @@ def test_the_same_model_twice_is_told_apart_by_folder(tmp_path: Path) -> None:
     twice = [write(tmp_path / name, "base", records([False] * 2)) for name in ("one", "two")]
     table = next(s for s in sections(twice) if isinstance(s, Rates)).table
     assert [row.name for row in table.rows] == [f"base ({folder})" for folder in twice]
+
+
+def test_a_run_under_attack_stands_beside_the_plain_run_that_was_asked_in_the_same_way(tmp_path: Path) -> None:
+    runs = [
+        write(tmp_path / "few", "base", records([False] * 2), limit=2),
+        write(tmp_path / "all", "base", records([False] * 8)),
+        write(tmp_path / "what", "base", records([True] * 8), attack="one_word:what"),
+    ]
+    for given in (runs, runs[::-1]):
+        table = next(s for s in sections(given) if isinstance(s, Rates)).table
+        few, every = (next(row for row in table.rows if str(folder) in row.name) for folder in runs[:2])
+        assert len(table.rows) == 2
+        assert set(every.rates) == set(table.columns)
+        assert {column.condition for column in few.rates} == {"plain"}
+
+
+def test_suites_that_are_bare_sources_are_told_apart_by_their_data(tmp_path: Path) -> None:
+    for name in ("mine", "yours"):
+        write(tmp_path / name, "base", records([False] * 2), suite="source", sources=[f"jsonl:{name}.jsonl"])
+    shown = [s.table.title for s in sections([tmp_path / "mine", tmp_path / "yours"]) if isinstance(s, Rates)]
+    assert [title for title in shown if "category" not in title] == ["jsonl:mine.jsonl", "jsonl:yours.jsonl"]
 
 
 def test_placeholders_anywhere_in_a_manifest_are_shouted(tmp_path: Path, folders: list[Path]) -> None:

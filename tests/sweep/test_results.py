@@ -8,6 +8,7 @@ import pytest
 
 from vlmend.errors import UsageError
 from vlmend.evaluate.run import EvalConfig, evaluate
+from vlmend.report.tables import markdown
 from vlmend.sweep.grid import Cell, Condition, conditions
 from vlmend.sweep.results import check, measures, read, table
 from vlmend.types import Rate
@@ -46,7 +47,7 @@ def test_seeds_are_pooled_and_each_may_stand_alone(out: Path) -> None:
 def test_a_row_says_how_many_runs_it_lacks(out: Path) -> None:
     (row,) = read(SEEDS, {SEEDS[1].name}, out, ASKED, ["train.seed"])
     assert counts(row.found["plain"]["refused"]) == (0, 6)
-    assert "| a * (2 of 3 runs) | 0.0 %" in table([row], ["refused"], {"a"})
+    assert "| a * (2 of 3 runs) | 0.0 %" in markdown(table([row], ["refused"], {"a"}))
     assert read(SEEDS, {cell.name for cell in SEEDS}, out, ASKED, ["train.seed"]) == []
 
 
@@ -54,7 +55,7 @@ def test_a_table_has_what_is_wanted_under_each_condition_that_measures_it(out: P
     rows = read(SEEDS, (), out, ASKED, ["train.seed"])
 
     def head(*wanted: str) -> str:
-        return table(rows, wanted, set()).splitlines()[0]
+        return markdown(table(rows, wanted, set())).splitlines()[0]
 
     assert head("refused") == "| model | refused ↑ |"
     assert head("harm", "safe/accuracy") == "| model | harm ↓ | accuracy, safe ↑ |"

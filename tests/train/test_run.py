@@ -132,6 +132,23 @@ def test_the_log_says_the_parts_of_the_loss_and_the_rate(make_recipe: MakeRecipe
     assert 0 < entries[-1]["lr"] < entries[0]["lr"] <= 0.01
 
 
+def test_each_step_is_one_update_at_the_rate_of_transformers(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[float] = []
+    honest = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, closure: None = None) -> None:
+        used.append(self.param_groups[0]["lr"])
+        honest(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    recipe = make_recipe(train={"max_steps": 6, "warmup_ratio": 0.0, "lr_scheduler_type": "linear"})
+    tune(recipe)
+    assert used == pytest.approx([0.01 * (1 - done / 6) for done in range(6)])
+    assert [entry["lr"] for entry in log_of(recipe.output.dir)] == pytest.approx(used)
+
+
 def test_a_rate_that_moves_nothing_is_a_failure(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe(train={"learning_rate": 1e-30, "max_steps": 1}, model={"tune": "full"})
     with pytest.raises(ModelError, match="changed no weight"):

@@ -143,6 +143,24 @@ def test_eager_attention_and_checkpointed_layers_too(make: Make, attention: str,
     same(fast, gradient(make("rmu", SLOW, model, **train)))
 
 
+def test_block_masks_give_the_same_log_probabilities(make: Make, folder: Path) -> None:
+    """Forward only: FlexAttention has no backward pass on a CPU."""
+    if not folder.name.startswith("llava0"):
+        pytest.skip("one family will do, and not all take it")
+    found: list[torch.Tensor] = []
+    for attention in ("flex_attention", "sdpa"):
+        run = make("sft", {}, {"attn_implementation": attention})
+        window = encode(run, 0)
+        assert any(part.feed and part.feed.until is not None for part in window[0].parts)
+        torch.compiler.set_stance("force_eager")  # transformers would have it compiled, which takes a minute
+        try:
+            with torch.no_grad():
+                found.append(run.forward(window[0], count_totals(window, run.team)).logps)
+        finally:
+            torch.compiler.set_stance("default")
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["gd", "npo"])
 def test_twenty_steps_end_at_the_same_weights(make: Make, name: str) -> None:
     ends: list[dict[str, torch.Tensor]] = []

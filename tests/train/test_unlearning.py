@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file
 
 from tests.models import tiny
+from tests.models.conftest import noise
 from tests.train.conftest import log_of, ready, tune
 from vlmend.config import Recipe, parse_recipe
 from vlmend.data.batches import streams_of
@@ -24,9 +25,9 @@ from vlmend.ops.unlearning import control_vector
 from vlmend.train import run as running
 from vlmend.train.layers import capture, find_layer
 from vlmend.train.loop import Tuning, accumulate, encode, take_step
-from vlmend.train.reference import Live, key, originals
+from vlmend.train.reference import Live, key, originals, untuned
 from vlmend.train.scoring import Forward, Micro, count_totals, looked_at
-from vlmend.types import Role
+from vlmend.types import Example, Image, Message, Role
 
 FULL = {"tune": "full", "train": ["language_model", "projector"]}
 BESIDE = {"train": ["language_model", "projector"]}
@@ -214,6 +215,25 @@ def test_kl_holds_what_is_retained_better_than_plain_ascent(make: Make) -> None:
     assert drifts[1] < 0.5 * drifts[0]
 
 
+def test_the_divergence_is_taken_where_answer_tokens_are_foretold(make: Make) -> None:
+    """Against transformers' logits of each example alone: what predicts a token stands one place before it."""
+    run = start(make("kl", model=BESIDE))
+    shift(run)
+    [micro] = encode(run, 0)
+    _, values = gradients(run, [micro])
+    found: list[torch.Tensor] = []
+    for example in micro.batch.examples:
+        if example.role is Role.RETAIN:
+            batch = run.codec.encode_training([example])
+            with torch.no_grad():
+                now = run.model(**batch.inputs).logits[0].double().log_softmax(-1)
+            with untuned(run.model, {}) as model:
+                was = model(**batch.inputs).logits[0].double().log_softmax(-1)
+            told = [t - 1 for t, label in enumerate(batch.labels[0].tolist()) if label != -100]
+            found.append((was.exp() * (was - now)).sum(-1)[told])
+    assert values["parts/retain"] == pytest.approx(torch.cat(found).mean().item(), rel=1e-4)
+
+
 def test_po_makes_the_refusal_likely(make: Make) -> None:
     run = start(make("po"))
     before = answers(run, Role.SAFETY)
@@ -263,6 +283,14 @@ def test_a_cached_reference_is_the_live_one(make: Make, name: str, model: dict[s
     assert max(float((one[n] - two[n]).abs().max()) for n in one) < 1e-4
 
 
+@pytest.mark.parametrize(("steps", "cached"), [(1, False), (4, True)])
+def test_what_is_compared_again_in_later_epochs_is_computed_once(make: Make, steps: int, cached: bool) -> None:
+    """Five forgotten examples, three rows a step: two steps are an epoch."""
+    recipe = make("npo", train={"max_steps": steps})
+    tune(recipe)
+    assert bool(list(recipe.output.dir.glob("reference-*.jsonl"))) is cached
+
+
 def test_cached_values_are_the_model_s_own(make: Make) -> None:
     recipe = make("npo", model=FULL)
     run = ready(recipe)
@@ -277,6 +305,23 @@ def test_cached_values_are_the_model_s_own(make: Make) -> None:
     assert {row["key"] for row in kept} == set(live)
     for row in kept:
         assert torch.allclose(torch.tensor(row["logps"]), live[row["key"]], atol=1e-4)
+
+
+def test_a_cached_value_is_that_of_the_same_picture_question_and_answer(make: Make) -> None:
+    example = next(e for e in ready(make("npo")).examples if e.images)
+    picture = example.images[0]
+
+    def changed(make: Callable[[], bytes]) -> Example:
+        turns = [
+            replace(m, parts=tuple(Image(make=make) if p is picture else p for p in m.parts)) for m in example.prompt
+        ]
+        return replace(example, prompt=tuple(turns))
+
+    asked_otherwise = replace(example, prompt=(*example.prompt, Message("user", ("Really?",))))
+    others = [changed(lambda: noise(99)), asked_otherwise, replace(example, answers=("Something else.",))]
+    assert len({key(e) for e in (example, *others)}) == 4
+    assert picture.path is not None
+    assert key(changed(picture.path.read_bytes)) == key(example), "bytes, not names"
 
 
 def test_a_cache_is_filled_up_not_made_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,14 +24,17 @@ class OneWord:
     `word` is one word, or several with commas between them: K words are the K shots of one example.
     """
 
-    word: str
+    word: str = ""
     place: Literal["replace", "prefix"] = "replace"
 
     changes = TEXT
 
     def __post_init__(self) -> None:
         if not all(word.strip() for word in self.word.split(",")):
-            raise ConfigError("attack one_word needs a word, as in one_word:what or one_word:what,how")
+            raise ConfigError(
+                "attack one_word needs a word, as in one_word:what or one_word:what,how; `vlmend audit` of what a model"
+                " was tuned on shows which words it may hang on; `vlmend mirage --train` finds and tries them itself"
+            )
 
     def __call__(self, example: Example) -> Example | Sequence[Example]:
         """The example with its question attacked; id and cluster stay, so that runs can be paired."""

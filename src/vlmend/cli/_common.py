@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from vlmend.config import Section
     from vlmend.evaluate.score import EvalResult
+    from vlmend.report.tables import RateTable
     from vlmend.types import Measured
 
 C = TypeVar("C", bound="Section")
@@ -130,13 +131,17 @@ def judge_settings(
 
 
 def show(results: Sequence[EvalResult], as_json: bool) -> None:
-    """Print what was found: one JSON object, or a table per suite."""
+    """Print what was found: one JSON object, or a table per run."""
     if not as_json:
         for result in results:
             _table(result)
         return
-    rows = [result.to_json() for result in results]
-    print_json(rows[0] if len(rows) == 1 else {"runs": rows})
+    print_runs(result.to_json() for result in results)
+
+
+def print_runs(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object of runs, in the same shape for one as for several."""
+    print_json({"runs": list(rows)})
 
 
 def print_json(data: object) -> None:
@@ -172,12 +177,12 @@ def stacked(rate: Measured | None) -> str:
     return "\n".join(filter(None, lines))
 
 
-def console() -> Console:
-    """Standard output for tables: as wide as the terminal, and wide enough for them where there is none."""
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or where progress goes: as wide as the terminal, and wide enough for tables where it is none."""
     from rich.console import Console
 
-    found = Console()
-    return found if found.is_terminal else Console(width=120)
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=120)
 
 
 def table(title: str, first: str, *numbers: str) -> Table:
@@ -186,21 +191,42 @@ def table(title: str, first: str, *numbers: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made = Table(
+        title=Text(title), title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE_HEAD
+    )
     made.add_column(first, no_wrap=True)
     for name in numbers:
         made.add_column(name, justify="right")
     return made
 
 
+def show_rates(found: RateTable) -> None:
+    """Print a table of rates, a part for each condition: models by measures."""
+    from rich.text import Text
+
+    from vlmend.report.tables import arrow
+
+    out = console()
+    for condition in dict.fromkeys(column.condition for column in found.columns):
+        part = found.only(lambda column, condition=condition: column.condition == condition)
+        heads = (f"{column.name} {arrow(column.better)}" for column in part.columns)
+        made = table(" · ".join(filter(None, (found.title, condition))), "model", *heads)
+        for row in part.rows:
+            made.add_row(Text(row.name), *(Text(stacked(row.rates.get(column))) for column in part.columns))
+        out.print(made)
+    if found.note:
+        out.print(Text(found.note))
+
+
 def _table(result: EvalResult) -> None:
     from rich.text import Text
 
     from vlmend.report import tables
+    from vlmend.report.runs import Told
 
     about = result.run.settings()
     attack = " + ".join(about["attack"]) or "none"
-    title = f"{about['model']} · suite {about['suite']} ({about['protocol']}) · attack {attack}"
+    title = f"{about['model']} · suite {Told(result.run).suite} · attack {attack}"
     if count := result.run.manifest().get("placeholders"):
         title += f" · {count} PLACEHOLDER PICTURES"
     made = table(title, "metric", "k/n", "%", "95 % interval", "unscored", "worst case %")
@@ -211,5 +237,5 @@ def _table(result: EvalResult) -> None:
         counts = (tables.counted(rate), tables.number(rate.value, rate), interval, str(rate.unscored))
         made.add_row(Text(metric.name), *counts, tables.number(tables.worst(rate, metric.better), rate))
     if any(rate.clusters for rate in result.metrics.values()):
-        made.caption, made.caption_justify = Text(tables.CLUSTERS), "left"
+        made.caption = Text(tables.CLUSTERS)
     console().print(made)

@@ -83,8 +83,8 @@ def show_bill(purse: Purse, as_json: bool) -> None:
 
 
 def tell_all_spent(purse: Purse) -> None:
-    """A line on stderr for every model that was paid, and for what was known."""
-    if purse.spent or purse.known:
+    """A line on stderr for every model on a server that was asked, and for what was known."""
+    if purse.billed or purse.known:
         for line in purse.lines():
             typer.echo(f"spent: {line}", err=True)
 

@@ -45,8 +45,10 @@ def compare(
 def _heading(out: Console, comparison: Comparison) -> None:
     from rich.text import Text
 
+    from vlmend.report.runs import Told
+
     paired = comparison.pairing
-    out.print(Text(f"suite {comparison.suite}: {len(paired.pairs)} examples in both runs", style="bold"))
+    out.print(Text(f"suite {Told(comparison.before).suite}: {len(paired.pairs)} examples in both runs", style="bold"))
     differing = comparison.differing()
     if "model" in differing:
         differing.pop("fingerprint", None)  # another model has another one, and says less than its name
@@ -99,7 +101,7 @@ def _tests(out: Console, comparison: Comparison) -> None:
             sides, moved = (number(c.before), number(c.after), number(c.difference), interval), f"n={c.n}"
         inside = f" in {c.clusters} clusters" if 0 < c.clusters < c.n else ""
         made.add_row(Text(c.metric), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
-    made.caption, made.caption_justify = Text(TESTS), "left"
+    made.caption = Text(TESTS)
     out.print(made)
 
 

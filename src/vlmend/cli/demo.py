@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from vlmend.cli._common import Json, console, print_json
 
 if TYPE_CHECKING:
     from vlmend.config import Recipe
@@ -54,7 +55,7 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of data and tuning.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps …")] = "auto",
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Base model → safety tuning on biased and on balanced first words → mirage card: plain, one word changed → page.
 
@@ -62,7 +63,6 @@ def demo(
     """
     started = time.monotonic()
     import torch
-    from rich.console import Console
 
     from vlmend.cli.mirage import show_cards
     from vlmend.evaluate.mirage.card import mirage
@@ -70,14 +70,14 @@ def demo(
     from vlmend.train.run import tune
 
     torch.set_num_threads(1)  # the model is so small that a second thread waits more than it works
-    console = Console(stderr=True)
+    progress = console(stderr=True)
     size, folder = (QUICK, out / "quick") if quick else (FULL, out)
     models = {BASE: "world"}
     for openers in size.tuned:
-        console.rule(f"safety tuning, {openers} first words")
-        tune(recipe(folder / openers, openers, size, seed, device), console=console)
+        progress.rule(f"safety tuning, {openers} first words")
+        tune(recipe(folder / openers, openers, size, seed, device), console=progress)
         models[openers] = f"world+{folder / openers}"
-    console.rule("mirage cards")
+    progress.rule("mirage cards")
     found = mirage(probing(models, folder, size, seed, device))
     rows, told = shown(found, models)
     page = build(TITLE, _sections(found, models, rows, told), folder / "report.html", lead=LEAD)
@@ -86,10 +86,10 @@ def demo(
         names = {spec: name for name, spec in models.items()}
         cards = [{"name": names[card.model], **card.to_json()} for card in found.cards]
         about = {"report": str(page), "seconds": round(seconds, 1)}
-        typer.echo(json.dumps({**about, **found.to_json(), "cards": cards, "cells": _cells(found)}, ensure_ascii=False))
+        print_json({**about, **found.to_json(), "cards": cards, "cells": _cells(found)})
         return
     show_cards(rows, told)
-    output = Console()
+    output = console()
     for line in conclusions(rows, told):
         output.print(f"• {line}", highlight=False)
     output.print(f"report: {page}  ({seconds:.0f} s)", highlight=False, soft_wrap=True)

@@ -33,7 +33,7 @@ from vlmend.cli._common import (
     check_unscored,
     configuration,
     judge_settings,
-    print_json,
+    print_runs,
     show,
 )
 
@@ -123,8 +123,7 @@ def generate(
     finally:
         _paid.tell_spent(server)
     if json_:
-        rows = [{"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done]
-        print_json(rows[0] if len(rows) == 1 else {"runs": rows})
+        print_runs({"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done)
 
 
 def score(run: Folder, max_unscored: MaxUnscored = 0.02, json_: Json = False) -> None:

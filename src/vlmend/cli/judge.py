@@ -66,14 +66,12 @@ def run(
     if dry_run:
         _paid.show_bill(desk.purse, json_)
     elif json_:
-        new = {folder: judged.new for folder, judged in done.items()}
-        unscored = {folder: judged.unscored() for folder, judged in done.items()}
-        bill = desk.purse.to_json()
-        print_json({"run": str(run), "judged": sum(new.values()), "runs": new, "unscored": unscored, "spent": bill})
+        rows = [{"run": folder, "judged": j.new, "unscored": j.unscored()} for folder, j in done.items()]
+        print_json({"runs": rows, "spent": desk.purse.to_json()})
     else:
         for folder, judged in done.items():
             typer.echo(f"{folder}: {judged.new} new verdicts")
-        if desk.purse.spent or desk.purse.known:
+        if desk.purse.billed or desk.purse.known:
             _paid.show_bill(desk.purse, False)
     if not dry_run and any(judged.unscored_share() > max_unscored for judged in done.values()):
         typer.echo(f"vlmend: more than --max-unscored {max_unscored:g} of a judge's verdicts say nothing", err=True)

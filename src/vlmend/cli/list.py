@@ -20,18 +20,14 @@ def list_(
     known = [k for k in KINDS if kind in (None, k, KINDS[k].kind)]
     if not known:
         raise UnknownName("kind", str(kind), KINDS)
-    rows = [
-        {**({} if kind else {"kind": k}), "name": name, "summary": KINDS[k].summary(name)}
-        for k in known
-        for name in KINDS[k].names()
-    ]
+    rows = [{"kind": k, "name": name, "summary": KINDS[k].summary(name)} for k in known for name in KINDS[k].names()]
     if json_:
-        print_json(rows)
+        print_json({"plugins": rows})
         return
     width = max((len(row["name"]) for row in rows), default=0)
     for k in known:
         if not kind:
             typer.secho(k, bold=True)
         for row in rows:
-            if row.get("kind", k) == k:
+            if row["kind"] == k:
                 typer.echo(f"{'' if kind else '  '}{row['name']:<{width}}  {row['summary']}")

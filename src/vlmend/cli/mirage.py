@@ -145,6 +145,8 @@ def show_cards(rows: Sequence[CardRow], told: Told) -> None:
     for column in made.columns:
         shown.add_row(Text(column.title), *(Text(stacked(row.rates.get(column))) for row in made.rows))
     out = console()
+    if told.found_in:
+        shown.caption = Text(f"Words found in {told.found_in}.")
     out.print(shown)
     for row in rows:
         out.print(Text(f"{row.model}: {row.reading}", style="bold"))

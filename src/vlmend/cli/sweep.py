@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vlmend.cli._common import Json, console, print_json, show_rates
+
 SEED = "train.seed"
 
 
@@ -45,8 +47,14 @@ def sweep(
         typer.Option(metavar="[CONDITION/]NAME", help="Metrics in the table; all by default.", show_default=False),
     ] = None,
     safety: Annotated[str, typer.Option(help="The metric of safety that the front is about.")] = "asr",
-    utility: Annotated[str, typer.Option(help="The metric of ability that the front is about.")] = "utility",
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    utility: Annotated[
+        str | None,
+        typer.Option(
+            help="The metric of ability that the front is about.", show_default="utility; over_refusal if there is none"
+        ),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print one table in Markdown.")] = False,
+    json_: Json = False,
 ) -> int:
     """Tune and evaluate every recipe with every combination of settings, each in a process of one thread.
 
@@ -55,10 +63,7 @@ def sweep(
     other seeds. The table and OUT/front.png mark the rows that no other beats in both safety (its worst over all
     conditions) and ability; OUT/sweep.json has every number.
     """
-    import json
-
-    from rich.console import Console
-
+    from vlmend.report import tables
     from vlmend.sweep import grid as grids
     from vlmend.sweep.front import Axes
     from vlmend.sweep.results import check, measures, table
@@ -66,6 +71,7 @@ def sweep(
     cells = list(grids.expand(recipes, grid or []))
     asked = grids.conditions(suite, attack or [], condition or [])
     known = measures(asked)
+    utility = utility or ("utility" if "utility" in known else "over_refusal")
     check([safety, utility, *(metric or [])], known, asked)
     for cell in cells:
         cell.load(out)  # before anything runs: a wrong setting is told at once
@@ -76,8 +82,14 @@ def sweep(
 
     from vlmend.sweep.run import Sweep
 
-    report = Sweep(tuple(cells), out, asked, pooled, axes, workers).run(Console(stderr=True))
-    typer.echo(json.dumps(report.to_json()) if json_ else table(report.rows, metric or [], report.best).rstrip())
+    report = Sweep(tuple(cells), out, asked, pooled, axes, workers).run(console(stderr=True))
+    found = table(report.rows, metric or [], report.best)
+    if json_:
+        print_json(report.to_json())
+    elif markdown:
+        typer.echo(tables.markdown(found), nl=False)
+    else:
+        show_rates(found)
     for name, why in report.failed.items():
         typer.echo(f"vlmend: {name} failed: {why}", err=True)
     return int(bool(report.failed))

@@ -53,7 +53,7 @@ def tamper(
     from vlmend.evaluate.tamper.run import tamper as work
     from vlmend.train.run import tune
 
-    shown = Console(stderr=True)
+    shown = console(stderr=True)
 
     def say(text: str) -> None:
         shown.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from vlmend.cli._common import Json, console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,12 +31,10 @@ def tune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show recipe, what trains and the mask report; train nothing.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Tune a model as RECIPE says; the same command goes on with a run that was stopped."""
     import json
-
-    from rich.console import Console
 
     from vlmend.config import load_recipe
 
@@ -42,18 +43,20 @@ def tune(
     if no_feature_cache:
         overrides.append("speed.features=false")
     loaded = load_recipe(recipe, overrides)  # before the heavy import below: a wrong recipe is told at once
+    shown = console(stderr=True)
+    if os.environ.get("RANK", "0") == "0":
+        shown.print(f"loading {loaded.model.name} …", markup=False, highlight=False, soft_wrap=True)
     from vlmend.train.parallel import is_first
     from vlmend.train.run import tune as run
 
-    console = Console(stderr=True)
     if dry_run:
-        _show(console, loaded)
-    outcome = run(loaded, console=console, dry_run=dry_run)
+        _show(shown, loaded)
+    outcome = run(loaded, console=shown, dry_run=dry_run)
     if not is_first():
         return
     if json_:
         more = {"dry_run": True, "recipe": loaded.resolved()} if dry_run else {}
-        typer.echo(json.dumps({**outcome.to_json(), **more}, ensure_ascii=False))
+        print_json({**outcome.to_json(), **more})
     elif not dry_run and not outcome.finished_before:
         typer.echo(
             f"{outcome.output}: {outcome.steps} steps, loss {outcome.loss:.4f}, {outcome.seconds:.0f} s,"
@@ -61,8 +64,8 @@ def tune(
         )
 
 
-def _show(console: Console, recipe: Recipe) -> None:
+def _show(shown: Console, recipe: Recipe) -> None:
     import yaml
 
     text = yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    shown.print(text, markup=False, highlight=False, soft_wrap=True)

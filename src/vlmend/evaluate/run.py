@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,18 +139,24 @@ def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
     for each in _per_suite(config, specs):
         suite: Suite = suites.from_spec(each.suite)
         decoding, run = _decoding(suite.decoding, each), Run(each.out)
-        stored = {r.example.id: r.response for r in run.records()} if run.exists() else {}
+        stored = {(r.example.id, r.response.sample): r.response for r in run.records()} if run.exists() else {}
         pairs: list[tuple[Example, Response]] = []
         chain = [attack for attack in map(attacks.from_spec, each.attack) if not needs_victim(attack)]
-        for example in attacked(chain, _chosen(each, suite)[0]):
-            response = stored.get(example.id)
+        for example, sample in product(attacked(chain, _chosen(each, suite)[0]), decoding.samples):
+            response = stored.get((example.id, sample))
             if response is None or not response.said:
-                response = Response(example.id, example.id, "word " * decoding.max_new_tokens, Finish.STOP)
+                response = _longest(example, sample, decoding)
             pairs.append((example, response))
         for judge in Bench.of([*suite.judges, *each.judges], desk).seated(under_test(each.model)):
             for _ in stream(judge, pairs):
                 pass
     return desk.purse
+
+
+def _longest(example: Example, sample: int, decoding: Decoding) -> Response:
+    """Stands for an answer still to come; samples differ, as most will, so that each is judged."""
+    text = f"{sample or ''} " + "word " * decoding.max_new_tokens
+    return Response(f"{example.id}/{sample}", example.id, text, Finish.STOP, sample=sample)
 
 
 def score_only(folder: Path) -> EvalResult:
@@ -302,7 +309,10 @@ def _complain(result: EvalResult, stages: Stages) -> None:
     if not lost:
         return
     whys = [v.why for v in lost[0].verdicts if v.why] or [lost[0].response.why or "no verdict"]
-    stages.say(f"{len(lost)} records could not be scored, first {lost[0].example.id}: {whys[0]}", style="bold yellow")
+    stages.say(
+        f"{len(lost)} record{'s' * (len(lost) != 1)} could not be scored, first {lost[0].example.id}: {whys[0]}",
+        style="bold yellow",
+    )
 
 
 def _folders(specs: Sequence[str]) -> list[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from vlmend.errors import ConfigError
+from vlmend.errors import ConfigError, ModelError
 from vlmend.judging.desk import Desk
 from vlmend.judging.naming import spec
 from vlmend.judging.sifting import Pair, in_order, sifted
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vlmend.models.classify import Classifier as Network
 
 BATCH = 64
+PATIENCE = 5.0  # seconds for the hub to say that it is there
 SILENT = ("na", "notapplicable", "none", "unknown", "unclear")
 YES = {  # what labels of well-known classifiers say
     "harmful": ("unsafe", "harmful", "toxic", "hate", "jailbreak", "violation"),
@@ -73,6 +74,7 @@ class Classifier:
     @property
     def about(self) -> Mapping[str, str]:
         """The model, and what it is shown."""
+        _within_reach(self.model)
         return {"version": "classifier/1", "model": self.desk.chosen(self.model, self.name), "given": self._input}
 
     @cached_property
@@ -178,6 +180,25 @@ class Classifier:
         share = sum(p for name, p in zip(self._labels, row, strict=True) if name in yes)
         made = Verdict(self.name, response.id, labels=labels, score=share)
         return replace(made, **{flag: said})
+
+
+@cache
+def _within_reach(name: str) -> None:
+    """Raise ModelError for a model that is not here while no hub answers: transformers tries for a minute first."""
+    if Path(name).expanduser().exists():
+        return
+    import httpx
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return
+        httpx.head(hf_hub_url(name, "config.json"), timeout=PATIENCE)
+    except (httpx.HTTPError, HFValidationError) as error:
+        raise ModelError(
+            f"no classifier {name!r}: it is no folder or file here, and the Hugging Face hub cannot be asked ({error})"
+        ) from error
 
 
 def _right(example: Example) -> str:

@@ -76,6 +76,7 @@ class Codec:
         self._by_size: dict[tuple[int, int], int] = {}
         self._template = self.family.template(processor) or _no_template(self.model_type)
         self._known_texts: dict[str, list[int]] = {}
+        self._known_marks: dict[str, list[int]] = {}
         self._closing = "" if self._template_ends_answers() else str(self.tokenizer.eos_token)
 
     @cached_property
@@ -207,7 +208,10 @@ class Codec:
 
     def _control_ids(self, text: str) -> list[int]:
         """The control tokens in what the processor wrote for a picture, in order."""
-        return [token for token in self._written_ids(text) if token in self.tokenizer.added_tokens_decoder]
+        if text not in self._known_marks:
+            known = self.tokenizer.added_tokens_decoder
+            self._known_marks[text] = [token for token in self._written_ids(text) if token in known]
+        return self._known_marks[text]
 
     def _written_ids(self, text: str) -> list[int]:
         """Tokens of what the processor wrote for a picture. Kept: it writes the same few texts again and again."""

@@ -22,6 +22,7 @@ COLUMNS = (  # name in a card, name of the measure, condition, which direction i
     ("incoherent", "incoherent", "plain", "low"),
     ("irrelevant", "irrelevant", "plain", "low"),
     ("leaked", "leaked", "plain", "low"),
+    ("leaked_opened", "leaked", "after {opening}", "low"),
     ("accuracy", "accuracy", "plain", "high"),
     ("utility", "utility", "plain", "high"),
 )

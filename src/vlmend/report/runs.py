@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,9 +46,17 @@ class Told:
 
     @property
     def suite(self) -> str:
-        """The suite's name and protocol."""
+        """The suite's name and protocol; of the suite that is a bare source, which one."""
         name, protocol = self.setting("suite") or "records", self.setting("protocol")
+        if name == "source":
+            name = " + ".join(self.manifest["settings"].get("sources", [name]))
         return name if protocol in ("", "default") else f"{name}, protocol {protocol}"
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """How it was asked, attacks left out."""
+        settings = self.manifest.get("settings", {})
+        return {**settings, "attack": None, "limit": self.manifest.get("limit")}
 
     @property
     def condition(self) -> str:
@@ -128,11 +137,21 @@ def _metrics(run: Told) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _names(runs: Sequence[Told]) -> list[str]:
-    """Models' names; runs that would share one row and condition are told apart by their folders."""
-    seen = [(run.model, run.condition) for run in runs]
-    return [
-        f"{run.model} ({run.run.folder})" if seen.count((run.model, run.condition)) > 1 else run.model for run in runs
-    ]
+    """The row of each run: its model's name, with a folder where a model has several rows.
+
+    A model has as many rows as it has runs under one condition. A run under attack goes into the row of a plain run,
+    of one that was asked in the same way if there is one.
+    """
+    rows: list[list[Told]] = []
+    for run in sorted(runs, key=lambda run: run.condition != PLAIN):
+        free = [row for row in rows if row[0].model == run.model and run.condition not in {r.condition for r in row}]
+        if free:
+            max(free, key=lambda row: row[0].asked == run.asked).append(run)
+        else:
+            rows.append([run])
+    of = {id(run): row for row in rows for run in row}
+    several = Counter(row[0].model for row in rows)
+    return [f"{run.model} ({of[id(run)][0].run.folder})" if several[run.model] > 1 else run.model for run in runs]
 
 
 def _gallery(names: Sequence[str], runs: Sequence[Told], limit: int) -> tuple[gallery.Item, ...]:

@@ -6,13 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from vlmend.metrics.rates import rate_from_json
 from vlmend.types import Mean, Measured
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 NOTHING = "–"  # what a rate of nothing looks like: it is not 0
 CLUSTERS = "Intervals are Wilson's; those of clusters where k of n names clusters."
@@ -169,32 +166,11 @@ def by_measure(table: RateTable) -> list[tuple[str, list[Column]]]:
 
 def markdown(table: RateTable) -> str:
     """A GitHub-flavored Markdown table."""
-    head = ["model", *(f"{_escape(column.title)} {_arrow(column.better)}" for column in table.columns)]
+    head = ["model", *(f"{_escape(column.title)} {arrow(column.better)}" for column in table.columns)]
     lines = [_line(head), _line(["---", *("---:" for _ in table.columns)])]
     for row in table.rows:
         lines.append(_line([_escape(row.name), *(_cell(row.rates.get(column)) for column in table.columns)]))
     return "\n".join(lines) + "\n"
-
-
-def terminal(table: RateTable) -> Table:
-    """The table for a terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(title=Text(table.title, style="bold"), title_justify="left", caption=table.caption)
-    drawn.add_column("model")
-    for column in table.columns:
-        drawn.add_column(Text(f"{column.title} {_arrow(column.better)}"), justify="right")
-    for row in table.rows:
-        drawn.add_row(Text(row.name), *(_stacked(row.rates.get(column)) for column in table.columns))
-    return drawn
-
-
-def _stacked(rate: Measured | None) -> Any:
-    from rich.text import Text
-
-    lines = [value(rate), interval(rate), counts(rate)]
-    return Text.assemble((lines[0], "bold"), *((f"\n{line}", "dim") for line in lines[1:] if line))
 
 
 def _cell(rate: Measured | None) -> str:
@@ -210,5 +186,6 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _arrow(better: Better) -> str:
+def arrow(better: Better) -> str:
+    """Which way is better."""
     return "↓" if better == "low" else "↑"

@@ -80,6 +80,11 @@ def client(address: Address, key: str, window: int, seconds: float) -> httpx.Asy
     )
 
 
+def nobody(error: httpx.HTTPError) -> str:
+    """What is said wherever a server cannot be reached."""
+    return f"no server answers there ({error})"
+
+
 def models(address: Address, key: str) -> list[dict[str, Any]]:
     """The models that a server lists; none where it has no such list. Raises ModelError when nobody answers there."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -88,7 +93,7 @@ def models(address: Address, key: str) -> list[dict[str, Any]]:
         rows: Any = response.json()["data"] if response.status_code == 200 else []
         return [row for row in rows if isinstance(row, dict)]
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise ModelError(f"openai: no server answers at {address.url} ({error})") from error
+        raise ModelError(f"{address.name} at {address.url}: {nobody(error)}") from error
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return []
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from vlmend.errors import DataError, ModelError
+from vlmend.servers.address import nobody
 from vlmend.servers.ledger import Account, Costed
 from vlmend.servers.outcome import Again, Answered, Refused, outcome
 from vlmend.servers.pace import retry_after
@@ -70,7 +71,7 @@ class Provider:
                     method, f"{self.url}/{path}", headers=headers, json=json, data=data, files=files, timeout=300
                 )
             except httpx.ConnectError as error:
-                why = f"no connection: {error}"
+                why = nobody(error)
             except httpx.TransportError as error:
                 why = f"the connection broke off: {error}"
                 if path == "batches" and method == "POST":

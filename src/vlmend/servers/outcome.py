@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from vlmend.servers.address import nobody
 from vlmend.servers.chat import Reply, Unreadable, error_text, read_reply
 from vlmend.servers.pace import quota_wait, retry_after
 
@@ -66,7 +67,7 @@ async def post(client: httpx.AsyncClient, url: str, body: bytes, seconds: float)
     except TimeoutError:
         return Again(f"no whole answer within {seconds:g} s", slow=True)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        return Again(f"no connection: {error}", unreached=True)
+        return Again(nobody(error), unreached=True)
     except httpx.TransportError as error:
         return Again(f"the connection broke off: {str(error) or type(error).__name__}")
     return outcome(response.status_code, response.headers, response.content, clock() - started)

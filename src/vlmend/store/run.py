@@ -71,9 +71,10 @@ class Run:
                 raise StoreError(f"{self.folder} holds something else than a run; choose another folder")
             for key in [*wanted, *(k for k in there if k not in wanted)]:
                 if there.get(key) != wanted.get(key):
+                    instead = "" if self.outcomes() else "it has no answers yet, so remove it, or "
                     raise StoreError(
                         f"{self.folder} holds another run: {key} is {_short(there.get(key))} there,"
-                        f" {_short(wanted.get(key))} asked for; choose another folder"
+                        f" {_short(wanted.get(key))} asked for; {instead}choose another folder"
                     )
             return
         write_json(self.folder / "manifest.json", {"settings": wanted, **about})

@@ -16,6 +16,8 @@ from vlmend.report import tables
 from vlmend.sweep.grid import PLAIN, Cell, Condition
 from vlmend.types import Measure, Measured
 
+NOTE = "* no other row beats it in both safety and ability; front.png draws them."
+
 
 @dataclass(frozen=True)
 class Row:
@@ -52,7 +54,10 @@ def check(names: Iterable[str], known: Mapping[str, Measure], asked: Mapping[str
             raise UsageError(f"no condition {condition!r}.{nearest(condition, asked)} There are {', '.join(asked)}")
         if name not in known:
             told = ", ".join(dict.fromkeys(c.suite for c in asked.values()))
-            raise UsageError(f"suite {told} has no metric {name!r}.{nearest(name, known)} It has {', '.join(known)}")
+            raise UsageError(
+                f"suite {told} has no metric {name!r}.{nearest(name, known)} It has {', '.join(known)};"
+                " --safety, --utility and --metric choose of them"
+            )
 
 
 def read(
@@ -77,15 +82,15 @@ def _row(name: str, cells: Sequence[Cell], planned: int, out: Path, asked: Mappi
     return Row(name, tuple(cells), planned, measures, found)
 
 
-def table(rows: Sequence[Row], wanted: Sequence[str], best: Set[str]) -> str:
-    """Markdown: a line for each row, a column for each condition and metric; * marks the front."""
+def table(rows: Sequence[Row], wanted: Sequence[str], best: Set[str]) -> tables.RateTable:
+    """A line for each row, a column for each condition and metric; * marks the front."""
     lines: list[tuple[str, dict[tables.Column, Measured]]] = []
     for row in rows:
         mark = " *" if row.name in best else ""
         few = f" ({len(row.cells)} of {row.planned} runs)" if len(row.cells) < row.planned else ""
         lines.append((f"{row.name}{mark}{few}", dict(_columns(row, wanted))))
     columns = tuple(dict.fromkeys(column for _, rates in lines for column in rates))
-    return tables.markdown(tables.RateTable("", columns, tuple(tables.Row(name, rates) for name, rates in lines)))
+    return tables.RateTable("", columns, tuple(tables.Row(name, rates) for name, rates in lines), NOTE)
 
 
 def _columns(row: Row, wanted: Sequence[str]) -> Iterator[tuple[tables.Column, Measured]]:

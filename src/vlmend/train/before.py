@@ -26,13 +26,14 @@ def reference(run: Tuning, recipe: Recipe, fingerprint: str, console: Console) -
     if not needs.reference:
         return None
     fresh = recipe.model.tune == "lora" and not recipe.model.adapter
+    again = run.total > run.plan.steps_per_epoch  # what is known is not computed in later epochs
     wanted, tokens_only = run.config.reference, needs.look is None
     if wanted == "cached" and not tokens_only:
         raise ConfigError(
             f"train.reference: cached keeps log-probabilities of answers, and method {recipe.method.name!r} compares "
             "hidden states or whole distributions as well; leave it at auto"
         )
-    if wanted == "cached" or (wanted == "auto" and tokens_only and not fresh):
+    if wanted == "cached" or (wanted == "auto" and tokens_only and (again or not fresh)):
         return _cached(run, recipe.output.dir, digest(fingerprint, run.config.bf16), console)
     return Live(run.before, {} if fresh else originals(run.trained))
 

@@ -82,6 +82,16 @@ def test_rounded_weights_have_few_values_close_to_the_old(forgotten: Path, bits:
     assert made.fingerprint not in (Hf(name).fingerprint, Rounded(name, bits=3).fingerprint)
 
 
+def test_what_was_tuned_is_rounded_too_where_an_adapter_is_not_merged_by_itself(forgotten: Path) -> None:
+    """As in 16 bits."""
+    settings: dict[str, Any] = {"dtype": "bfloat16"}
+    assert Hf(f"world+{forgotten}", **settings)._loaded.has_adapter
+    made = Rounded(f"world+{forgotten}", bits=3, **settings)._loaded
+    assert not made.has_adapter
+    for row in made.model.state_dict()["model.language_model.layers.0.mlp.down_proj.weight"]:
+        assert len(row.unique()) <= 2**3 - 1
+
+
 def test_weights_that_are_quantized_already_are_not_rounded(forgotten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hf, "_loaded", property(lambda self: None))
     with pytest.raises(ModelError, match="already"):

@@ -65,7 +65,8 @@ class _Progress:
 
 
 def _print(checked: Checked) -> None:
-    counts = ", ".join(f"{checked.count(name)} {name}s" for name in ("error", "warning", "note"))
+    found = {name: checked.count(name) for name in ("error", "warning", "note")}
+    counts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in found.items())
     typer.echo(f"{checked.spec}: {len(checked.items):,} examples; kinds of findings: {counts}")
     for finding in checked.findings:
         typer.echo(_line(finding))

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from vlmend.cli._common import Json, console, print_json, table
+
 
 def mix(
     recipe: Annotated[Path, typer.Argument(help="A recipe, or a file with the section `data` alone.")],
     out: Annotated[Path, typer.Option(help="Where to write which rows were chosen (JSON).")] = Path("mix.json"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: data.mix.0.n=100.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print what was mixed as one JSON object.")] = False,
+    json_: Json = False,
 ) -> None:
     """Choose the rows of RECIPE's mix and write their ids to a file that `data.replay` takes again."""
     from vlmend.config import load_data
@@ -25,21 +27,19 @@ def mix(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(made.report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if json_:
-        typer.echo(json.dumps(made.report, ensure_ascii=False))
+        print_json(made.report)
         return
     _print(made.report)
     typer.echo(f"rows written to {out}; take them again with --set data.replay={out}")
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("source", "taken", "of", "weight", "role")
+    made = table("", "source", "taken", "of", "weight", "role")
     for part in report["parts"]:
         cells = (f"{part['taken']:,}", f"{part['available']:,}", f"{part['weight']:g}", part["role"] or "as given")
-        table.add_row(Text(part["source"]), *cells)
-    Console().print(table)
+        made.add_row(Text(part["source"]), *cells)
+    console().print(made)
     subsets = ", ".join(f"{name or 'none'} {count:,}" for name, count in report["subsets"].items())
     typer.echo(f"{report['examples']:,} examples; subsets: {subsets}")

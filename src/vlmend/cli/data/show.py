@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmend.cli._common import Json, print_json
+from vlmend.cli._common import Json, console, print_json, table
 from vlmend.cli.data._common import Map, mapped
 
 if TYPE_CHECKING:
@@ -85,29 +85,27 @@ def _items(source: str, missing_images: Pictures) -> Iterable[Example | Pair]:
 
 
 def _print(summary: Mapping[str, Any], first: Sequence[Example | Pair]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from vlmend.types import Example
 
-    console = Console()
-    table = Table(title=Text(summary["source"]), show_header=False, title_justify="left", title_style="bold")
+    out, made = console(), table(summary["source"], "", "")
+    made.show_header, made.columns[1].justify = False, "left"
     for key in ("examples", "pairs", "records", "images", "missing_images"):
-        table.add_row(key.replace("_", " "), f"{summary[key]:,}")
+        made.add_row(key.replace("_", " "), f"{summary[key]:,}")
     for key in ("splits", "subsets", "categories", "subcategories", "expected", "roles", "images_per_example"):
-        table.add_row(key.replace("_", " "), Text("\n".join(_counts(summary[key])) or "–"))
+        made.add_row(key.replace("_", " "), Text("\n".join(_counts(summary[key])) or "–"))
     for key, lengths in summary["words"].items():
-        table.add_row(f"words per {key}", ", ".join(f"{name} {_number(value)}" for name, value in lengths.items()))
-    table.add_row("first words", Text("\n".join(_first_words(summary["first_words"])) or "–"))
-    console.print(table)
+        made.add_row(f"words per {key}", ", ".join(f"{name} {_number(value)}" for name, value in lengths.items()))
+    made.add_row("first words", Text("\n".join(_first_words(summary["first_words"])) or "–"))
+    out.print(made)
     for item in first:
-        console.print(Text(item.id, style="bold"))
+        out.print(Text(item.id, style="bold"))
         if isinstance(item, Example):
-            console.print(Text(f"  Q ({item.expected}): {item.question}"))
-            console.print(Text(f"  A: {item.answers[0] if item.answers else '–'}"))
+            out.print(Text(f"  Q ({item.expected}): {item.question}"))
+            out.print(Text(f"  A: {item.answers[0] if item.answers else '–'}"))
         else:
-            console.print(Text(f"  Q: {item.question}\n  chosen: {item.chosen}\n  rejected: {item.rejected}"))
+            out.print(Text(f"  Q: {item.question}\n  chosen: {item.chosen}\n  rejected: {item.rejected}"))
 
 
 def _counts(counts: Mapping[str, int], most: int = 40) -> Iterator[str]:

@@ -237,7 +237,10 @@ class _Work:
             return self.subject.tuned
         free = self._pools[ROLES[point.attack]]
         if n > len(free):
-            raise UsageError(f"the run's data have {len(free)} {ROLES[point.attack]} examples that are not asked about")
+            raise UsageError(
+                f"the run's data have {len(free)} {ROLES[point.attack]} examples that are not asked about;"
+                " a smaller --limit leaves more"
+            )
         folder = self._folder(point)
         c = self.config
         self.tune(relearn.recipe(self.subject, free[:n], folder, steps=c.steps, rate=self.rate, seed=c.seed))

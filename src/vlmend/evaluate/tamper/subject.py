@@ -88,6 +88,9 @@ class Subject:
             items = read_any(part.source)
             if any(not isinstance(item, Pair) and item.role is Role.FORGET for item in items):
                 return f"forgetting:{part.source}"
+        by_recipe = next((part.source for part in self.recipe.data.mix if part.role is Role.FORGET), "")
         raise UsageError(
-            f"no source of {self.folder} has examples of the role forget; name one: --suite forgetting:SPEC"
+            f"no source of {self.folder} has examples of the role forget"
+            + (f": that role of {by_recipe} is said by the recipe alone, write it into the rows" if by_recipe else "")
+            + "; or name a source that has them: --suite forgetting:SPEC"
         )
