@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.docs.pages import PAGES, RECIPES, ROOT, Block, Command, blocks, comments, recorded
 from tests.published import lay_out
@@ -61,6 +62,7 @@ MORE = {  # options that make a command smaller; they stand last, and the last o
     "tamper": ("--limit", "4", "--relearn", "0,1", "--steps", "1", "--adapter", "0", "--quantize", "8",
                "--max-new-tokens", "8"),
 }  # fmt: skip
+YOURS = {"json": "mine.jsonl", "yaml": "mine.yaml"}  # as what a reader keeps rows and a recipe that a page shows
 FOUND_SOMETHING = ("data check",)  # exit code 1 is as good as 0
 
 
@@ -78,6 +80,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for name in ("conversations.jsonl", "rows.jsonl"):
         (top / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (top / "pics").mkdir()
+    Image.new("RGB", (24, 24), "green").save(top / "pics" / "1.png")
     (top / ".venv" / "bin").mkdir(parents=True)
     (top / ".venv" / "bin" / "activate").touch()
     here = Path.cwd()
@@ -129,6 +133,9 @@ def fitting(schema: dict[str, Any]) -> Any:
 def test_what_a_page_shows_runs(
     page: tuple[Path, list[Block]], folder: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for kind, name in YOURS.items():
+        for block in blocks(page[0], kind):
+            (folder / name).write_text(block.text)
     for block in page[1]:
         for command in recorded(smaller(block, server), folder):
             run(command, monkeypatch)

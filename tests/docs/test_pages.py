@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ WHOLE: dict[str, Any] = {
     "data": {"mix": [{"source": "world:safety#train"}]},
     "output": {"dir": "runs/name"},
 }
-KINDS = {"sh", "python", "yaml", ""}  # without a language: what a command prints, or a tree of files
+KINDS = {"sh", "python", "yaml", "json", ""}  # without a language: what a command prints, or a tree of files
 
 
 def named(path: Path) -> str:
@@ -43,6 +44,11 @@ def test_a_recipe_validates(block: Block) -> None:
     parse_recipe({**WHOLE, **{key: {**WHOLE.get(key, {}), **part} for key, part in shown.items()}}, block.where())
 
 
+@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "json")], ids=Block.where)
+def test_rows_are_json(block: Block) -> None:
+    assert all(isinstance(json.loads(line), dict) for line in block.text.splitlines())
+
+
 def test_a_recipe_that_is_wrong_would_be_found() -> None:
     with pytest.raises(ConfigError, match="learning_rate"):
         parse_recipe({**WHOLE, "train": {"learning_rat": 1.0}})
@@ -59,7 +65,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         for where, code in inline(page):
             program, *words = code.split()
-            if program == "vlmend" and words:
+            if program == "vlmend" and words and words[0] != "COMMAND":
                 for choice in words[1].split("|") if len(words) > 1 and "|" in words[1] else [""]:
                     yield where, [words[0], choice, *words[2:]] if choice else words
 
