@@ -9,6 +9,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# Bytecode is kept, whatever the environment says: to compile torch and transformers anew takes each process seven seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help venv demo test check lint types layers clean
 
 help:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.published import lay_out
 from vlmend.config import DataConfig, load_data, load_recipe
 from vlmend.data.mix import Mix, build
 from vlmend.registry import Spec, objectives, sources
@@ -51,19 +51,7 @@ PAPERS = {  # recipe: what its mix is made of, by role
 def published_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Samples of the papers' data where the recipes look for them, seen from this folder."""
     top = tmp_path_factory.mktemp("published")
-    names = {"safety_mirage": "VLGuard", "mis": "MIS", "safeeraser": "SafeEraser", "llava_instruct": "llava"}
-    for source, folder in names.items():
-        (top / "data" / folder).mkdir(parents=True)
-        sources.find(source).sample(top / "data" / folder)
-    llava = top / "data" / "llava"
-    shutil.copytree(llava, top / "data" / "m4_instruct")
-    (llava / "llava_v1_5_mix665k.json").rename(llava / "llava_v1_5_mix665k_safe.json")
-    shutil.copy(llava / "llava_v1_5_mix665k_safe.json", llava / "llava_v1_5_mix665k.json")
-    m4 = top / "data" / "m4_instruct"
-    (m4 / "llava_v1_5_mix665k.json").rename(m4 / "m4_instruct.json")
-    reasoned = [{"id": f"r{i}", "prompt": "Do it.", "answer": "It bursts.", "expected": "reason"} for i in range(5)]
-    rows = "".join(json.dumps(row) + "\n" for row in reasoned)
-    (top / "data" / "vlguard_reasoning.jsonl").write_text(rows)
+    lay_out(top)
     return top
 
 

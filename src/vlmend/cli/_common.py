@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,10 +16,12 @@ from vlmend.terminal import table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vlmend.evaluate.run import EvalConfig
+    from vlmend.config import Section
     from vlmend.evaluate.score import EvalResult
     from vlmend.report.tables import RateTable
     from vlmend.types import Measured
+
+C = TypeVar("C", bound="Section")
 
 
 class MissingImages(StrEnum):
@@ -99,18 +101,20 @@ MaxUnscored = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def configuration(settings: dict[str, Any]) -> EvalConfig:
-    """An EvalConfig from a command's options."""
+def configuration(kind: type[C], given: Mapping[str, Any]) -> C:
+    """A command's settings, validated: what of `given` (its `locals()`, as a rule) `kind` has a field for.
+
+    An option that was not given, None, is left as `kind` has it.
+    """
     from pydantic import ValidationError
 
     from vlmend.config import explain
     from vlmend.errors import UsageError
-    from vlmend.evaluate.run import EvalConfig
 
     try:
-        return EvalConfig(**settings)
+        return kind(**{name: value for name, value in given.items() if name in kind.model_fields and value is not None})
     except ValidationError as error:
-        raise UsageError(explain(error, EvalConfig)) from error
+        raise UsageError(explain(error, kind)) from error
 
 
 def judge_settings(

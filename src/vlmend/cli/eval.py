@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vlmend.cli import _paid
 from vlmend.cli._common import (
     Attacks,
@@ -70,30 +68,10 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice."""
-    from vlmend.evaluate.run import evaluate_all
+    from vlmend.evaluate.run import EvalConfig, evaluate_all
 
-    settings: dict[str, Any] = {
-        "model": model,
-        "suite": suite[0],
-        "out": out,
-        "attack": tuple(attack or ()),
-        "judges": tuple(judge or ()),
-        "judging": judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh),
-        "missing_images": missing_images.value,
-        "limit": limit,
-        "max_new_tokens": max_new_tokens,
-        "do_sample": do_sample,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "num_return_sequences": num_return_sequences,
-        "seed": seed,
-        "batch_size": batch_size,
-        "share_prefix": share_prefix,
-        "device": device,
-        "dtype": dtype.value,
-    }
-    config = configuration(settings)
+    judging = judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh)
+    config = configuration(EvalConfig, locals() | {"suite": suite[0], "judges": judge, "judging": judging})
     on_server = config.model.startswith("openai:")  # else the budget is for the judges alone
     server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)
     if dry_run:
@@ -133,28 +111,9 @@ def generate(
     json_: Json = False,
 ) -> None:
     """The first stage of eval alone: ask, and store the answers."""
-    from vlmend.evaluate.run import generate_all
+    from vlmend.evaluate.run import EvalConfig, generate_all
 
-    settings: dict[str, Any] = {
-        "model": model,
-        "suite": suite[0],
-        "out": out,
-        "attack": tuple(attack or ()),
-        "missing_images": missing_images.value,
-        "limit": limit,
-        "max_new_tokens": max_new_tokens,
-        "do_sample": do_sample,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "num_return_sequences": num_return_sequences,
-        "seed": seed,
-        "batch_size": batch_size,
-        "share_prefix": share_prefix,
-        "device": device,
-        "dtype": dtype.value,
-    }
-    config = configuration(settings)
+    config = configuration(EvalConfig, locals() | {"suite": suite[0]})
     server = _paid.backend(config, budget, prices, batch)
     if dry_run:
         _paid.dry_run(config, suite, server, prices, json_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from vlmend.cli._common import (
     Missing,
     MissingImages,
     Precision,
+    configuration,
     console,
     print_json,
     stacked,
@@ -74,15 +75,14 @@ def mirage(
 
     if (data is None) == (suite is None):
         raise UsageError("name what is asked: either --data SOURCE or --suite SUITE")
-    settings: dict[str, Any] = {
-        "models": tuple(model), "base": base, "suite": suite or f"source:{data}", "out": out, "train": train,
-        "opening": _words(opening), "closing": _words(closing), "shots": shots, "samples": samples,
-        "thresholds": _thresholds(threshold or []), "missing_images": missing_images.value, "limit": limit,
-        "max_new_tokens": max_new_tokens, "batch_size": batch_size, "device": device, "dtype": dtype.value,
-    }  # fmt: skip
     from vlmend.evaluate.mirage.card import mirage as probe
+    from vlmend.evaluate.mirage.probes import MirageConfig
 
-    found = probe(_configuration(settings))
+    named = {
+        "models": model, "suite": suite or f"source:{data}", "opening": _words(opening), "closing": _words(closing),
+        "thresholds": _thresholds(threshold or []),
+    }  # fmt: skip
+    found = probe(configuration(MirageConfig, locals() | named))
     path = _page(found)
     if json_:
         print_json({**found.to_json(), "report": str(path)})
@@ -103,19 +103,6 @@ def _thresholds(given: list[str]) -> dict[str, str]:
     if wrong:
         raise UsageError(f"--threshold {wrong!r} is not of the form name=value")
     return {name: value for name, _, value in pairs}
-
-
-def _configuration(settings: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from vlmend.config import explain
-    from vlmend.errors import UsageError
-    from vlmend.evaluate.mirage.probes import MirageConfig
-
-    try:
-        return MirageConfig(**settings)
-    except ValidationError as error:
-        raise UsageError(explain(error, MirageConfig)) from error
 
 
 def card_rows(found: Mirage) -> tuple[list[CardRow], Told]:

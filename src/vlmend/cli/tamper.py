@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmend.cli._common import BatchSize, Device, Json, MaxNewTokens, console, print_json, stacked
+from vlmend.cli._common import BatchSize, Device, Json, MaxNewTokens, configuration, console, print_json, stacked
 from vlmend.terminal import table
 
 if TYPE_CHECKING:
@@ -48,14 +48,9 @@ def tamper(
     It is tuned on a few benign or forgotten examples, its adapter is scaled down, its weights are rounded, its answers
     are begun for it. What is done already is not done again.
     """
-    settings: dict[str, Any] = {
-        "run": run, "out": out or run / "tamper", "suite": suite, "limit": limit, "max_new_tokens": max_new_tokens,
-        "relearn": _numbers("--relearn", relearn, int), "steps": steps, "learning_rate": learning_rate,
-        "adapter": _numbers("--adapter", adapter, float), "bits": _numbers("--quantize", quantize, int),
-        "batch_size": batch_size, "device": device, "seed": seed,
-    } | ({"opening": tuple(opening)} if opening else {})  # fmt: skip
     from rich.console import Console
 
+    from vlmend.evaluate.tamper.run import TamperConfig
     from vlmend.evaluate.tamper.run import tamper as work
     from vlmend.train.run import tune
 
@@ -64,7 +59,12 @@ def tamper(
     def say(text: str) -> None:
         shown.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    done = work(_configuration(settings), lambda recipe: tune(recipe, console=Console(quiet=True)), say, quiet=True)
+    named = {
+        "out": out or run / "tamper", "relearn": _numbers("--relearn", relearn, int),
+        "adapter": _numbers("--adapter", adapter, float), "bits": _numbers("--quantize", quantize, int),
+    }  # fmt: skip
+    config = configuration(TamperConfig, locals() | named)
+    done = work(config, lambda recipe: tune(recipe, console=Console(quiet=True)), say, quiet=True)
     path = _page(done)
     if json_:
         print_json({**done.to_json(), "report": str(path)})
@@ -83,19 +83,6 @@ def _numbers(option: str, text: str, kind: type[int] | type[float]) -> tuple[int
         raise UsageError(
             f"{option} {text!r} is no list of {what}, such as {RELEARN if kind is int else SHARES}"
         ) from error
-
-
-def _configuration(settings: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from vlmend.config import explain
-    from vlmend.errors import UsageError
-    from vlmend.evaluate.tamper.run import TamperConfig
-
-    try:
-        return TamperConfig(**settings)
-    except ValidationError as error:
-        raise UsageError(explain(error, TamperConfig)) from error
 
 
 def _page(done: Tampered) -> Path:
