@@ -33,7 +33,7 @@ demo: venv
 
 # One process per core, each with one thread: the models are too small for more.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: lint types layers test
 

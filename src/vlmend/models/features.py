@@ -32,15 +32,17 @@ class Features:
     """Vision features by content hash of a prompt's pictures.
 
     What goes into `kept` is what comes out of the projector, or, given the `tower`, what goes into it: then the
-    projector runs each time, with its gradient, and the tower never has one. What is trained is not kept.
+    projector runs each time, with its gradient, and the tower never has one. What is trained is not kept. `alone` looks
+    at one prompt at a time, so that what is kept has the same bits whatever it was first shown beside.
     """
 
-    def __init__(self, model: Any, method: str, kept: Kept, tower: Tower | None = None) -> None:
+    def __init__(self, model: Any, method: str, kept: Kept, tower: Tower | None = None, *, alone: bool = False) -> None:
         self.kept = kept
         self._model = model
         self._encode = _method(bare(model), method)
         self._takes = signature(self._encode).parameters
         self._tower = tower
+        self._alone = alone
         self._learns = trains(model, "vision_tower", "projector")
 
     def __call__(self, prompts: Sequence[Prompt]) -> Output | None:
@@ -59,7 +61,7 @@ class Features:
         """Prompts that may go through in one call. With a tower, it has to be plain how many tiles each has."""
         for _, group in groupby(prompts.values(), key=_shape):
             alike = list(group)
-            plain = self._tower is None or all(len(p.shown) == 1 for p in alike)
+            plain = not self._alone and (self._tower is None or all(len(p.shown) == 1 for p in alike))
             yield from [alike] if plain else [[p] for p in alike]
 
     def _again(self, prompts: list[Prompt], known: Mapping[Key, Entry]) -> dict[Key, Output]:

@@ -82,12 +82,14 @@ def keep(speed: SpeedConfig, model: Any, codec: Codec, showing: Showing, *, bf16
         fits = total <= limit
         held = "" if fits else f", as many as fit into features_mb {speed.features_mb:,} (features_dir: all)"
         return Keeping(
-            Features(model, method, Memory(limit), cut), worth and fits, f"{size}{where}, in memory{held}{only}"
+            Features(model, method, Memory(limit), cut, alone=True),
+            worth and fits,
+            f"{size}{where}, in memory{held}{only}",
         )
     shelf = Shelf(speed.features_dir, identity(model, codec, cut, bf16=bf16))
     _check_room(speed.features_dir, shelf, each, showing)
     about = f"{size}{where}, in {speed.features_dir}, where {len(shelf):,} are{only}"
-    return Keeping(Features(model, method, shelf, cut), worth, about)
+    return Keeping(Features(model, method, shelf, cut, alone=True), worth, about)
 
 
 def _against(speed: SpeedConfig, model: Any, tower: Tower | None, showing: Showing) -> str:
