@@ -201,17 +201,11 @@ def _rows(prompts: Sequence[Prompt], rows: Sequence[Sequence[Tree]], width: int,
 
 
 def _separate(prompts: Sequence[Prompt], pad_id: int) -> Feed:
-    """A row of its own for each prompt, padded on the right."""
-    count, width = len(prompts), max(map(len, prompts))
-    ids = torch.full((count, width), pad_id, dtype=torch.long)
-    positions = torch.zeros(prompts[0].positions.shape[0], count, width, dtype=torch.long)
-    real = torch.zeros(count, width, dtype=torch.long)
-    for row, found in enumerate(prompts):
-        ids[row, : len(found)] = found.ids
-        positions[:, row, : len(found)] = found.positions
-        real[row, : len(found)] = 1
-    inputs = {"input_ids": ids, "attention_mask": real, "position_ids": _axes(positions)}
-    return Feed(inputs, torch.arange(count * width).view(count, width), None, tuple(p for p in prompts if p.pictures))
+    """A row of its own for each prompt, padded on the right, so that plain causal attention will do."""
+    rows = [[_alone(i, p)] for i, p in enumerate(prompts)]
+    fed = _rows(prompts, rows, max(map(len, prompts)), pad_id)
+    assert fed.until is not None  # noqa: S101
+    return replace(fed, inputs={**fed.inputs, "attention_mask": (fed.until > 0).long()}, until=None)
 
 
 def _axes(positions: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ and they are computed while its logits are at hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,47 +39,73 @@ class Head(NamedTuple):
         return max(1, ELEMENTS // self.weight.shape[0])
 
 
+def logps_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,) log p in fp32 of targets (N,) under logits (N, V)."""
+    return -F.cross_entropy(logits.float(), targets, reduction="none")
+
+
 def token_logps(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-    """(N,) natural-log probabilities in fp32 of targets (N,) given hidden states (N, d)."""
+    """(N,) natural-log probabilities in fp32 of targets (N,) given hidden states (N, d).
+
+    log p(y | h) = z_y - log sum of exp z, z = W h; its gradient in h is (W_y - sum of p_v W_v).
+    """
+
+    def through(states: Tensor, wanted: Tensor) -> Tensor:
+        return logps_of(head.logits(states), wanted)
+
+    def at_once(some: slice, sloped: bool) -> Piece:
+        logps = head.logits(hidden[some]).float().log_softmax(-1)
+        values = logps.gather(1, targets[some, None]).squeeze(1)
+        if not sloped:
+            return values, None
+        excess = logps.exp_()
+        excess[torch.arange(len(excess)), targets[some]] -= 1
+        return values, -_back(excess, head)
+
     if head.frozen:
-        return _frozen(_Logps.apply(hidden, head, targets))
-    pieces = zip(hidden.split(head.chunk), targets.split(head.chunk), strict=True)
-    if len(hidden) <= head.chunk:
-        return torch.cat([_logps(head.logits(h).float(), y) for h, y in pieces])
-    return torch.cat(
-        [checkpoint(lambda h, y: _logps(head.logits(h).float(), y), h, y, use_reentrant=False) for h, y in pieces]
-    )
+        return _pieced(hidden, head.chunk, at_once)
+    pieces = list(zip(hidden.split(head.chunk), targets.split(head.chunk), strict=True))
+    if len(pieces) == 1:
+        return through(*pieces[0])
+    return torch.cat([checkpoint(through, *piece, use_reentrant=False) for piece in pieces])
 
 
 def kl(hidden: Tensor, reference: Tensor, head: Head) -> Tensor:
-    """(M,) KL(p_0 || p) of the distributions that a frozen head makes of hidden states (M, d) before and now."""
-    return _frozen(_Kl.apply(hidden, reference, head))
+    """(M,) KL(p_0 || p) of the distributions that a frozen head makes of hidden states (M, d) before and now.
+
+    KL = sum of p_0 (log p_0 - log p); its gradient in h is W^T (p - p_0).
+    """
+
+    def at_once(some: slice, sloped: bool) -> Piece:
+        now, before = (head.logits(states[some]).float().log_softmax(-1) for states in (hidden, reference))
+        was = before.exp()
+        values = (was * (before - now)).sum(-1)
+        return values, _back(now.exp_() - was, head) if sloped else None
+
+    return _pieced(hidden, head.chunk // 2 or 1, at_once)
 
 
-def _frozen(value: Any) -> Tensor:
-    return value
+Piece = tuple[Tensor, Tensor | None]  # values (n,) at some positions, and their slopes in the hidden states (n, d)
 
 
-def _logps(logits: Tensor, targets: Tensor) -> Tensor:
-    return -F.cross_entropy(logits, targets, reduction="none")
+def _pieced(hidden: Tensor, size: int, at_once: Callable[[slice, bool], Piece]) -> Tensor:
+    """(N,) values of all positions, `size` at a time."""
+    return cast(Tensor, _Pieced.apply(hidden, size, at_once))
 
 
-class _Logps(torch.autograd.Function):
-    """log p(y | h) = z_y - log sum of exp z, z = W h; its gradient in h is (W_y - sum of p_v W_v)."""
+class _Pieced(torch.autograd.Function):
+    """A number for each position, whose slope in the hidden state is computed with it and kept for the way back."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-        wanted = ctx.needs_input_grad[0]
-        slopes = torch.empty_like(hidden) if wanted else hidden
+    def forward(ctx: Any, hidden: Tensor, size: int, at_once: Callable[[slice, bool], Piece]) -> Tensor:
+        sloped = ctx.needs_input_grad[0]
+        slopes = torch.empty_like(hidden) if sloped else hidden
         values = hidden.new_empty(len(hidden), dtype=torch.float32)
-        for some in _spans(len(hidden), head.chunk):
-            logits = head.logits(hidden[some]).float()
-            logps = logits.log_softmax(-1)
-            values[some] = logps.gather(1, targets[some, None]).squeeze(1)
-            if wanted:
-                excess = logps.exp_()
-                excess[torch.arange(len(excess)), targets[some]] -= 1
-                slopes[some] = -_back(excess, head, hidden.dtype)
+        for start in range(0, len(hidden), size):
+            some = slice(start, start + size)
+            values[some], slope = at_once(some, sloped)
+            if slope is not None:
+                slopes[some] = slope
         ctx.save_for_backward(slopes)
         return values
 
@@ -89,33 +115,6 @@ class _Logps(torch.autograd.Function):
         return slopes * slope[0][:, None].to(slopes.dtype), None, None
 
 
-class _Kl(torch.autograd.Function):
-    """KL(p_0 || p) = sum of p_0 (log p_0 - log p); its gradient in h is W^T (p - p_0)."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, reference: Tensor, head: Head) -> Tensor:
-        wanted = ctx.needs_input_grad[0]
-        slopes = torch.empty_like(hidden) if wanted else hidden
-        values = hidden.new_empty(len(hidden), dtype=torch.float32)
-        for some in _spans(len(hidden), head.chunk // 2 or 1):
-            now, before = (head.logits(h[some]).float().log_softmax(-1) for h in (hidden, reference))
-            was = before.exp()
-            values[some] = (was * (before - now)).sum(-1)
-            if wanted:
-                slopes[some] = _back(now.exp_() - was, head, hidden.dtype)
-        ctx.save_for_backward(slopes)
-        return values
-
-    @staticmethod
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None, None]:
-        (slopes,) = ctx.saved_tensors
-        return slopes * slope[0][:, None].to(slopes.dtype), None, None
-
-
-def _back(slopes: Tensor, head: Head, dtype: torch.dtype) -> Tensor:
+def _back(slopes: Tensor, head: Head) -> Tensor:
     """(n, V) gradients in logits to (n, d) in hidden states."""
-    return (slopes.to(head.weight.dtype) @ head.weight).to(dtype)
-
-
-def _spans(count: int, size: int) -> Iterator[slice]:
-    yield from (slice(at, at + size) for at in range(0, count, size))
+    return slopes.to(head.weight.dtype) @ head.weight

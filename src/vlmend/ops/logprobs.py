@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from vlmend.ops.head import logps_of
 from vlmend.ops.scored import Places
 
 IGNORE = -100
@@ -42,11 +42,6 @@ def supervised(labels: Tensor) -> Supervised:
     """Where labels (B, T) are not IGNORE, row by row."""
     rows, positions = torch.nonzero(predicting(labels), as_tuple=True)
     return Supervised(rows, positions, labels[rows, positions + 1])
-
-
-def logps_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N,) log p in fp32 of targets (N,) under logits (N, V)."""
-    return -F.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def predicting(labels: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from vlmend.models import head as heads
 from vlmend.models.codec import Batch
 from vlmend.models.features import Features
 from vlmend.models.prefix import Feed, plain
-from vlmend.ops.head import Head, token_logps
-from vlmend.ops.logprobs import IGNORE, Supervised, logps_of, places, predicting, supervised
+from vlmend.ops.head import Head, logps_of, token_logps
+from vlmend.ops.logprobs import IGNORE, Supervised, places, predicting, supervised
 from vlmend.ops.scored import Look, Scored, Spots, Totals, Vocabulary
 from vlmend.train.layers import capture, stopping
 from vlmend.train.parallel import Team
