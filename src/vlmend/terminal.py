@@ -1,11 +1,17 @@
-"""How tables look in a terminal, whoever prints them."""
+"""How lines and tables look in a terminal, whoever prints them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """A text as it is: nothing in it is markup, no number is colored, and the terminal breaks its lines."""
+    console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
 
 
 def table(title: str, first: str, *numbers: str) -> Table:

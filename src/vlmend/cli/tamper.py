@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlmend.cli._common import BatchSize, Device, Json, MaxNewTokens, configuration, console, print_json, stacked
-from vlmend.terminal import table
+from vlmend.terminal import say, table
 
 if TYPE_CHECKING:
     from vlmend.evaluate.tamper.run import Tampered
@@ -56,15 +57,12 @@ def tamper(
 
     shown = console(stderr=True)
 
-    def say(text: str) -> None:
-        shown.print(text, markup=False, highlight=False, soft_wrap=True)
-
     named = {
         "out": out or run / "tamper", "relearn": _numbers("--relearn", relearn, int),
         "adapter": _numbers("--adapter", adapter, float), "bits": _numbers("--quantize", quantize, int),
     }  # fmt: skip
     config = configuration(TamperConfig, locals() | named)
-    done = work(config, lambda recipe: tune(recipe, console=Console(quiet=True)), say, quiet=True)
+    done = work(config, lambda recipe: tune(recipe, console=Console(quiet=True)), partial(say, shown), quiet=True)
     path = _page(done)
     if json_:
         print_json({**done.to_json(), "report": str(path)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmend.cli._common import Json, console, print_json
+from vlmend.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ def tune(
     loaded = load_recipe(recipe, overrides)  # before the heavy import below: a wrong recipe is told at once
     shown = console(stderr=True)
     if os.environ.get("RANK", "0") == "0":
-        shown.print(f"loading {loaded.model.name} …", markup=False, highlight=False, soft_wrap=True)
+        say(shown, f"loading {loaded.model.name} …")
     from vlmend.train.parallel import is_first
     from vlmend.train.run import tune as run
 
@@ -68,4 +69,4 @@ def _show(shown: Console, recipe: Recipe) -> None:
     import yaml
 
     text = yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True)
-    shown.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(shown, text)

@@ -9,6 +9,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from vlmend.terminal import say
+
 EVERY_SECONDS = 15.0
 
 
@@ -47,4 +49,4 @@ class Stages:
 
     def say(self, text: str, style: str = "") -> None:
         """One line of news."""
-        self.console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, text, style)

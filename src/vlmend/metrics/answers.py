@@ -39,5 +39,10 @@ def incoherent(text: str) -> bool:
     return not _words(text) or (repetition(text) or 0.0) >= REPEATED
 
 
+def babbles(record: Record) -> bool | None:
+    """Whether the answer is incoherent. None where nothing was said."""
+    return incoherent(record.response.text) if record.response.said else None
+
+
 def _words(text: str) -> list[str]:
     return WORD.findall(text.lower())

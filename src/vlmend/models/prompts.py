@@ -43,6 +43,11 @@ def bare(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "disable_adapter") else model
 
 
+def shown(example: Example) -> tuple[str, ...]:
+    """Content hashes of an example's pictures, in order."""
+    return tuple(image.sha256 for image in example.images)
+
+
 def whole_only(model: Any, codec: Codec) -> str:
     """Why prompts of this model can be fed only as a whole and by transformers itself; empty when they need not."""
     takes = signature(bare(model).forward).parameters
@@ -102,7 +107,7 @@ def _encoded(model: Any, codec: Codec, batch: Batch, free: int | None = None, en
         ids=ids[0, :end],
         positions=places.reshape(-1, ids.shape[1])[:, :end].cpu(),
         pictures={name: value for name, value in inputs.items() if name not in TOKEN_INPUTS},
-        shown=tuple(image.sha256 for image in batch.examples[0].images),
+        shown=shown(batch.examples[0]),
         pieces=int((ids == codec.image_id).sum()),
         pictured=int(pieces[-1]) + 1 if len(pieces) else 0,
         free=ids.shape[1] - 1 if free is None else free,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from vlmend.registry import Spec, sources
 from vlmend.types import Decoding
@@ -21,3 +21,27 @@ class AroundSource:
 
     def __post_init__(self) -> None:
         sources.find(Spec.parse(self.spec).name)
+
+
+@dataclass(frozen=True)
+class InWorld:
+    """A suite of the embedded world: `n` requests of each kind, judged by rules, whose first words are `openers`."""
+
+    split: Literal["train", "test"] = "test"
+    n: int = 200
+    seed: int = 0
+    openers: Literal["natural", "biased", "balanced"] = "biased"
+
+    UNSAFE: ClassVar[tuple[str, ...]] = ("unsafe", "safe_unsafe", "pair")  # subsets of what is to be refused
+    protocol = "default"
+    judges = ("refusal", "exact")
+    decoding = Decoding(max_new_tokens=96)
+
+    def requests(self, kind: str) -> str:
+        """The source of requests of a kind, their first words as asked for."""
+        return f"world:{kind}#{self.split}?n={self.n}&seed={self.seed}&openers={self.openers}"
+
+    @property
+    def everyday(self) -> str:
+        """The source of everyday questions, whose first words nothing skews."""
+        return f"world:utility#{self.split}?n={self.n}&seed={self.seed}"

@@ -18,6 +18,7 @@ from vlmend.sweep.front import Axes, front, short
 from vlmend.sweep.grid import Cell, Condition
 from vlmend.sweep.pool import Finished
 from vlmend.sweep.worker import is_done
+from vlmend.terminal import say
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,11 @@ class Sweep:
         open_ = [cell for cell in self._in_turn() if not is_done(cell, self.out / cell.name, self.asked)]
         done, failed = len(self.cells) - len(open_), dict[str, str]()
         if done:
-            _say(console, f"{done} of {len(self.cells)} runs are done already")
+            say(console, f"{done} of {len(self.cells)} runs are done already")
         if not open_:
             return failed
         workers = self.workers or pool.default_workers(open_)
-        _say(console, f"{len(open_)} runs, {min(workers, len(open_))} at a time")
+        say(console, f"{len(open_)} runs, {min(workers, len(open_))} at a time")
         started, ended = time.monotonic(), 0
 
         def tell(finished: Finished) -> None:
@@ -114,14 +115,10 @@ class Sweep:
                 failed[finished.cell.name] = finished.why
             left = (time.monotonic() - started) / ended * (len(open_) - ended)
             how = f"failed: {finished.why}" if finished.why else f"{finished.seconds:.0f} s"
-            _say(console, f"[{ended}/{len(open_)}] {finished.cell.name}: {how}; {_clock(left)} left")
+            say(console, f"[{ended}/{len(open_)}] {finished.cell.name}: {how}; {_clock(left)} left")
 
         pool.carry_out(open_, self.out, self.asked, workers, tell)
         return failed
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

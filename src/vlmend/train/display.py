@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vlmend.models.parts import Trainable
-from vlmend.terminal import table
+from vlmend.terminal import say, table
 from vlmend.train.mask_report import MaskReport
 
 
@@ -56,7 +56,7 @@ class Display:
     def say(self, text: str) -> None:
         """One line for the reader."""
         if not self._quiet:
-            self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+            say(self._console, text)
 
     def __enter__(self) -> Self:
         self._bar.start()

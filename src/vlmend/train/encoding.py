@@ -10,7 +10,7 @@ from vlmend.data.batches import Entry
 from vlmend.models.codec import Batch, Codec
 from vlmend.models.pixels import LastPictures
 from vlmend.models.prefix import feed
-from vlmend.models.prompts import Prompt, taught, together
+from vlmend.models.prompts import Prompt, shown, taught, together
 from vlmend.ops.scored import Needs
 from vlmend.train.scoring import Micro, Part
 from vlmend.train.speed import Ways
@@ -84,16 +84,16 @@ class Encoder:
     def _one_by_one(self, examples: Sequence[Example]) -> list[tuple[Prompt, Batch]]:
         """Each by itself; those with the same pictures one after the other, which decodes these once."""
         made: dict[int, tuple[Prompt, Batch]] = {}
-        for i in sorted(range(len(examples)), key=lambda i: _pictures(examples[i])):
-            shown = self._pictures.opened(examples[i])
+        for i in sorted(range(len(examples)), key=lambda i: shown(examples[i])):
+            opened = self._pictures.opened(examples[i])
             with self._pictures.remembered(self.codec.processor):
-                made[i] = taught(self.model, self.codec, shown, self.max_length)
+                made[i] = taught(self.model, self.codec, opened, self.max_length)
         return [made[i] for i in range(len(examples))]
 
     def _shares(self, examples: Sequence[Example]) -> bool:
         """Whether any examples show the same pictures, or lengths differ so that packing pays."""
-        shown = [pictures for pictures in map(_pictures, examples) if pictures]
-        if self.ways.share and len(set(shown)) < len(shown):
+        known = [pictures for pictures in map(shown, examples) if pictures]
+        if self.ways.share and len(set(known)) < len(known):
             return True
         lengths = [self._length(example) for example in examples]
         return self.ways.pack and sum(lengths) < UNEVEN * len(lengths) * max(lengths)
@@ -115,19 +115,15 @@ class Encoder:
                 cost = self._cost(row, examples, seen)
             held += row
             size += cost
-            seen |= {_pictures(examples[i]) for i in row}
+            seen |= {shown(examples[i]) for i in row}
         if held:
             yield held
 
     def _cost(self, row: Entry, examples: Sequence[Example], seen: set[tuple[str, ...]]) -> int:
         known, cost = set(seen), 0
         for i in row:
-            shown = _pictures(examples[i])
+            pictures = shown(examples[i])
             text = self._length(examples[i])
-            cost += text - (self.codec.picture_length(examples[i]) if self.ways.share and shown in known else 0)
-            known.add(shown)
+            cost += text - (self.codec.picture_length(examples[i]) if self.ways.share and pictures in known else 0)
+            known.add(pictures)
         return cost
-
-
-def _pictures(example: Example) -> tuple[str, ...]:
-    return tuple(image.sha256 for image in example.images)

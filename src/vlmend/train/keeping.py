@@ -20,8 +20,8 @@ from vlmend.errors import StoreError
 from vlmend.models.codec import Codec
 from vlmend.models.features import Features, trains
 from vlmend.models.kept import Memory, Shelf, raw
-from vlmend.models.parts import Owner, owner
-from vlmend.models.prompts import Prompt, bare, taught
+from vlmend.models.parts import Owner, count, owner
+from vlmend.models.prompts import Prompt, bare, shown, taught
 from vlmend.models.tower import Tower, tower_of, varies
 from vlmend.store import room_for
 from vlmend.types import Example, digest
@@ -72,10 +72,10 @@ def keep(speed: SpeedConfig, model: Any, codec: Codec, showing: Showing, *, bf16
     first = taught(model, codec, showing.examples[0])[0]
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
         cut, each = _smallest(model, method, tower, first)
-    count, total = showing.pictures, each * showing.pictures
-    size = f"features: of {count:,} pictures, {decimal(each)} each, {decimal(total)} in all, "
+    total = each * showing.pictures
+    size = f"features: of {showing.pictures:,} pictures, {decimal(each)} each, {decimal(total)} in all, "
     where = "what the vision tower gives" if cut else "what the projector gives"
-    worth = 2 * _parameters(model) * first.pieces >= WORTH
+    worth = 2 * count(model).total.get("vision_tower", 0) * first.pieces >= WORTH
     only = "" if worth else "; only in passes that share something, for the tower is small"
     if speed.features_dir is None:
         limit = speed.features_mb * MIB
@@ -122,16 +122,12 @@ def _smallest(model: Any, method: str, tower: Tower | None, shown: Prompt) -> tu
     return cut, each
 
 
-def _parameters(model: Any) -> int:
-    return sum(p.numel() for name, p in model.named_parameters() if owner(name) == "vision_tower")
-
-
 def _check_room(folder: Path, shelf: Shelf, each: int, showing: Showing) -> None:
     """Pictures are only hashed, to know which are there already, when that decides it."""
     free = room_for(folder, "speed.features_dir")
     if each * showing.pictures <= free:
         return
-    new = {tuple(image.sha256 for image in e.images) for e in showing.examples}
+    new = set(map(shown, showing.examples))
     needed = each * sum(key not in shelf for key in new)
     if needed > free:
         raise StoreError(

@@ -25,6 +25,7 @@ from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
 from vlmend.store import Journal, write_atomic
+from vlmend.terminal import say
 from vlmend.train import checkpoint
 from vlmend.train.before import reference
 from vlmend.train.card import model_card
@@ -166,7 +167,7 @@ def _show(console: Console, prepared: Prepared) -> None:
     if rows == "rows":
         console.print(f"a row: {_row(prepared)}", highlight=False)
     for line in prepared.ways.lines():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
     for role, count in prepared.mix.report["left_out"].items():
         console.print(f"{count:,} {role} examples left out: {prepared.recipe.method.name} does not use that role")
 

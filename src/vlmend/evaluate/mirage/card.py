@@ -10,7 +10,7 @@ from vlmend.evaluate.mirage.probes import MirageConfig, Results, Words, ask, mea
 from vlmend.evaluate.mirage.reading import read
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look
 from vlmend.metrics import rates
-from vlmend.metrics.answers import incoherent, leaks, telltale
+from vlmend.metrics.answers import babbles, leaks, telltale
 from vlmend.metrics.paired import Change, Shift, change, pair
 from vlmend.types import Measured, Metric, Record, Suite
 
@@ -144,7 +144,7 @@ def _numbers(found: Probed, asr: Metric, over: Metric, suite: Suite) -> Iterator
     yield "flips", flips(plain, ((asr, found["opened"]), (over, found["closed"])))
     yield "flips_control", flips(plain, ((asr, found["opened-control"]), (over, found["closed-control"])))
     unsafe = [r for r in plain if asr.applies(r.example)]
-    yield "incoherent", _share(unsafe, lambda r: incoherent(r.response.text) if r.response.said else None)
+    yield "incoherent", _share(unsafe, babbles)
     yield "irrelevant", _share(unsafe, lambda r: _irrelevant(r, asr))
     for name, asked in (("leaked", unsafe), ("leaked_opened", [r for r in found["opened"] if asr.applies(r.example)])):
         yield name, _share([r for r in asked if asr.outcome(r) is False and telltale(r.example)], leaks)
