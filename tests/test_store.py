@@ -198,6 +198,18 @@ def test_record_round_trip_is_lossless(tmp_path: Path) -> None:
     assert plain == Example("t", (Message("user", ("hi",)),), meta={"k": "v"})
 
 
+def test_a_turn_that_is_not_learned_stays_one_on_disk() -> None:
+    turns = (
+        Message("user", ("hi",)),
+        Message("assistant", ("no",), supervised=False),
+        Message("assistant", ("yes",)),
+        Message("user", ("so?",)),
+    )
+    row = _on_disk(example_to_json(Example("t", turns)))
+    assert example_from_json(row).prompt == turns
+    assert [m.get("supervised") for m in row["prompt"]] == [None, False, None, None]
+
+
 def test_only_drawn_pictures_are_copied(tmp_path: Path) -> None:
     record = _record(tmp_path)
     run = Run(tmp_path / "run")

@@ -63,6 +63,12 @@ def test_replacing_text_keeps_pictures_and_their_place() -> None:
     assert Message("user", (a,)).with_text("new").parts == (a, "new")
 
 
+def test_what_is_learned_of_a_conversation_is_no_part_of_what_is_shown() -> None:
+    said = Message("assistant", ("Red.",), supervised=False)
+    assert said.with_text("Blue.") == Message("assistant", ("Blue.",), supervised=False)
+    assert conversation_key([said]) == conversation_key([Message("assistant", ("Red.",))])
+
+
 def test_the_conversation_key_tells_pictures_texts_order_and_roles_apart() -> None:
     a, b = Image(make=png), Image(make=lambda: png("blue"))
     conversations = [

@@ -13,7 +13,7 @@ from vlmend.data.slices import Slice
 from vlmend.data.sources.beavertails_v import BeaverTailsV
 from vlmend.data.sources.spa_vl import SpaVL
 from vlmend.errors import DataError
-from vlmend.types import Image, Message, Pair
+from vlmend.types import Example, Image, Message, Pair
 
 
 @pytest.fixture
@@ -139,3 +139,11 @@ def test_the_fingerprint_of_pairs_moves_with_both_answers_and_pictures() -> None
     ]
     assert fingerprint_of([one]) == fingerprint_of([same])
     assert len({fingerprint_of([p]) for p in (one, *others)}) == 7
+
+
+def test_what_is_learned_of_an_example_is_part_of_its_data() -> None:
+    def example(learned: bool) -> Example:
+        turns = (Message("user", ("Hi",)), Message("assistant", ("Red.",), supervised=learned), Message("user", ("?",)))
+        return Example("a", turns, ("Blue.",))
+
+    assert fingerprint_of([example(True)]) != fingerprint_of([example(False)])

@@ -59,6 +59,17 @@ def test_a_template_without_end_token_gets_one() -> None:
     assert supervised_text(codec, codec.encode_training([asked]), 0) == f"Yes.{end}No.{end}"
 
 
+def test_turns_that_are_not_to_be_learned_are_not_supervised(codec: Codec) -> None:
+    def conversation(learned: bool) -> Example:
+        said = Message("assistant", ("Red, red.",), supervised=learned)
+        return Example("a", (Message("user", ("Hi",)), said, Message("user", ("So?",))), ("Blue.",))
+
+    both, last = codec.encode_training([conversation(True)]), codec.encode_training([conversation(False)])
+    assert supervised_text(codec, both, 0) == "Red, red.<|im_end|>Blue.<|im_end|>"
+    assert supervised_text(codec, last, 0) == "Blue.<|im_end|>"
+    assert both.inputs["input_ids"].equal(last.inputs["input_ids"])
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused(examples: list[Example]) -> None:
     model, processor = tiny.llava()
     processor.chat_template = processor.chat_template.replace("assistant\\n' }}", "assistant\\n<think>' }}")

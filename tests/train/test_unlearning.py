@@ -507,3 +507,10 @@ def test_capture_finds_one_layer_or_says_what_there_is(make: Make) -> None:
     with capture(run.model, None) as seen:
         assert seen == []
     assert replace(run).total == 6
+
+
+def test_what_is_learned_of_an_example_is_part_of_its_reference() -> None:
+    said = Message("assistant", ("Red.",))
+    example = Example("a", (Message("user", ("Hi",)), said, Message("user", ("So?",))), ("Blue.",))
+    unlearned = replace(example, prompt=(example.prompt[0], replace(said, supervised=False), example.prompt[2]))
+    assert key(example) != key(unlearned)

@@ -32,7 +32,7 @@ def reworded(example: Example, *, first: Callable[[str], str] = str, last: Calla
         parts.append("")
     for at, change in ((texts[0], first), (texts[-1], last)):
         parts[at] = change(str(parts[at]))
-    return replace(example, prompt=(*history, Message(turn.role, tuple(parts))))
+    return replace(example, prompt=(*history, replace(turn, parts=tuple(parts))))
 
 
 def framed(example: Example, frame: str) -> Example:
@@ -53,7 +53,7 @@ def repictured(example: Example, change: Callable[[int, Image], Image]) -> Examp
                 parts.append(change(number, part))
             else:
                 parts.append(part)
-        prompt.append(Message(message.role, tuple(parts)))
+        prompt.append(replace(message, parts=tuple(parts)))
     return replace(example, prompt=tuple(prompt))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vlmend.attacks import PLACES
-from vlmend.types import Example, Image, Message
+from vlmend.types import Example, Image
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class NoImage:
 
     def __call__(self, example: Example) -> Example:
         """The example without its pictures."""
-        prompt = (Message(m.role, tuple(p for p in m.parts if not isinstance(p, Image))) for m in example.prompt)
+        prompt = (replace(m, parts=tuple(p for p in m.parts if not isinstance(p, Image))) for m in example.prompt)
         return replace(example, prompt=tuple(m for m in prompt if m.parts))
 
 

@@ -190,7 +190,8 @@ def _essence(item: Example | Pair, sizes: dict[Path, int]) -> list[object]:
 
 
 def _said(message: Message, sizes: dict[Path, int]) -> list[object]:
-    return [message.role, *(_name(part, sizes) if isinstance(part, Image) else part for part in message.parts)]
+    parts = (_name(part, sizes) if isinstance(part, Image) else part for part in message.parts)
+    return [message.role, *parts, *([] if message.supervised else [["not supervised"]])]
 
 
 def _name(image: Image, sizes: dict[Path, int]) -> list[object]:

@@ -39,4 +39,4 @@ def _with_images(pair: Pair) -> Iterator[Message]:
         raise DataError(f"pair {pair.id!r} has more or fewer rejected pictures than its prompt has places for")
     for message in pair.prompt:
         parts = tuple(next(others) if isinstance(part, Image) else part for part in message.parts)
-        yield Message(message.role, parts)
+        yield replace(message, parts=parts)

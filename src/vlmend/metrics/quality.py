@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Literal
 
 from vlmend.metrics.rates import Applies, everything
-from vlmend.types import Example, Finish, Image, Likelihood, Message, Metric, Record, Score, Scorer
+from vlmend.types import Example, Finish, Image, Likelihood, Metric, Record, Score, Scorer
 
 EVIDENCE = (Finish.STOP, Finish.LENGTH)
 
@@ -158,7 +158,7 @@ def picture_gains(records: Sequence[Record], scorer: Scorer, blank: Image) -> di
 
 def _blanked(example: Example, blank: Image) -> Example:
     prompt = tuple(
-        Message(m.role, tuple(blank if isinstance(part, Image) else part for part in m.parts)) for m in example.prompt
+        replace(m, parts=tuple(blank if isinstance(part, Image) else part for part in m.parts)) for m in example.prompt
     )
     return replace(example, prompt=prompt)
 

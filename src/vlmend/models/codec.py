@@ -100,7 +100,8 @@ class Codec:
     def encode_training(self, examples: Sequence[Example], max_length: int | None = None) -> Batch:
         """Right-padded conversations with `answers[0]` as last turn.
 
-        Supervised is the text of every assistant turn and the token that ends it, nothing else. Raises DataError
+        Supervised is the text of every assistant turn (but those marked as not) and the token that ends it, nothing
+        else. Raises DataError
         for an example without an answer, or longer than `max_length` or the model's context.
         """
         conversations = [(*e.prompt, Message("assistant", (_target(e),))) for e in examples]
@@ -243,7 +244,7 @@ class Codec:
             ids.count(self.image_id) // max(shown, 1)
         ] * shown
         for turn, message in enumerate(conversation):
-            if message.role != "assistant":
+            if message.role != "assistant" or not message.supervised:
                 continue
             prompt = self._plain_ids(conversation[:turn], answering=True)
             start = len(prompt)

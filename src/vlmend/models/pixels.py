@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from vlmend.types import Example, Image, Message, Part
+from vlmend.types import Example, Image, Part
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -40,7 +40,7 @@ class LastPictures:
         if not example.images:
             return example
         self._opened = {i.sha256: self._opened.get(i.sha256) or _Open(i.path, i.make) for i in example.images}
-        turns = [Message(m.role, tuple(map(self._part, m.parts))) for m in example.prompt]
+        turns = [replace(m, parts=tuple(map(self._part, m.parts))) for m in example.prompt]
         return replace(example, prompt=tuple(turns))
 
     def _part(self, part: Part) -> Part:

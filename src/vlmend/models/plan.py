@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
@@ -63,7 +63,7 @@ def _opening(messages: Sequence[Message]) -> list[Message]:
         return list(messages[:-1])
     parts = messages[last].parts
     end = max(i for i, part in enumerate(parts) if not isinstance(part, str)) + 1
-    return [*messages[:last], Message(messages[last].role, parts[:end])]
+    return [*messages[:last], replace(messages[last], parts=parts[:end])]
 
 
 def order(groups: Sequence[str], lengths: Sequence[int]) -> list[int]:

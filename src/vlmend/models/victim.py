@@ -26,7 +26,7 @@ from vlmend.errors import ModelError
 from vlmend.models.codec import Batch
 from vlmend.models.load import Loaded
 from vlmend.ops.logprobs import IGNORE, answer_logps
-from vlmend.types import Example, Image, Message, Part
+from vlmend.types import Example, Image, Part
 
 Array = NDArray[Any]
 
@@ -131,7 +131,7 @@ def _with_pictures(example: Example, arrays: Sequence[Array]) -> Example:
     def part(p: Part) -> Part:
         return Image(make=partial(_png, next(left))) if isinstance(p, Image) else p
 
-    return replace(example, prompt=tuple(Message(m.role, tuple(map(part, m.parts))) for m in example.prompt))
+    return replace(example, prompt=tuple(replace(m, parts=tuple(map(part, m.parts))) for m in example.prompt))
 
 
 def _png(pixels: Array) -> bytes:

@@ -38,14 +38,15 @@ def verdict_from_json(row: Row) -> Verdict:
 def example_to_json(example: Example) -> Row:
     """An example as plain data; an image is its content hash and, when it is a file, its absolute path."""
     row = {name: getattr(example, name) for name in _names(Example)}
-    prompt = [{"role": m.role, "parts": [_part_to_json(p) for p in m.parts]} for m in example.prompt]
+    prompt = [_message_to_json(m) for m in example.prompt]
     return {**row, "prompt": prompt, "answers": list(example.answers), "meta": dict(example.meta)}
 
 
 def example_from_json(row: Row, images: Path | None = None) -> Example:
     """Inverse of `example_to_json`; pictures that are no files are read from the folder `images`."""
     prompt = tuple(
-        Message(m["role"], tuple(_part_from_json(part, images) for part in m["parts"])) for m in row["prompt"]
+        Message(m["role"], tuple(_part_from_json(part, images) for part in m["parts"]), m.get("supervised", True))
+        for m in row["prompt"]
     )
     settings: Row = {
         **_known(row, Example),
@@ -66,6 +67,11 @@ def _known(row: Row, noun: type[Any]) -> Row:
 def _names(noun: type[Any]) -> tuple[str, ...]:
     """A noun's fields. Asking a dataclass for them takes longer than making one."""
     return tuple(f.name for f in fields(noun))
+
+
+def _message_to_json(message: Message) -> Row:
+    row: Row = {"role": message.role, "parts": [_part_to_json(p) for p in message.parts]}
+    return row if message.supervised else {**row, "supervised": False}
 
 
 def _part_to_json(part: Part) -> str | Row:

@@ -73,8 +73,9 @@ class Cached:
 
 
 def key(example: Example) -> str:
-    """Identity of an example and of what it shows, asks and answers, pictures by content."""
-    return digest(example.id, conversation_key(example.prompt), example.answers[0])
+    """Identity of an example and of what it shows, asks, answers and teaches, pictures by content."""
+    untaught = [turn for turn, message in enumerate(example.prompt) if not message.supervised]
+    return digest(example.id, conversation_key(example.prompt), example.answers[0], *([untaught] if untaught else []))
 
 
 def originals(trained: Mapping[str, Parameter]) -> dict[str, Tensor]:

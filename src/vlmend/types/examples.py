@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -103,10 +103,14 @@ Speaker = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: text and images in the order they are shown."""
+    """One turn: text and images in the order they are shown.
+
+    `supervised` matters for turns of the assistant: tuning learns them unless it is False.
+    """
 
     role: Speaker
     parts: tuple[Part, ...]
+    supervised: bool = True
 
     @property
     def text(self) -> str:
@@ -128,7 +132,7 @@ class Message:
             elif not placed:
                 parts.append(text)
                 placed = True
-        return Message(self.role, tuple(parts) if placed else (*parts, text))
+        return replace(self, parts=tuple(parts) if placed else (*parts, text))
 
 
 @dataclass(frozen=True)
@@ -206,5 +210,5 @@ def digest(*parts: object) -> str:
 
 
 def conversation_key(messages: Iterable[Message]) -> list[list[str | list[str]]]:
-    """A conversation as hashable JSON: texts as they are, images by content hash."""
+    """A conversation as shown, as hashable JSON: texts as they are, images by content hash."""
     return [[m.role, *([p.sha256, "image"] if isinstance(p, Image) else p for p in m.parts)] for m in messages]

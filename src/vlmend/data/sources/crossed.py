@@ -86,7 +86,7 @@ def _showing(prompt: Sequence[Message], pictures: Sequence[Image]) -> tuple[Mess
     def part(p: Part) -> Part:
         return next(left) if isinstance(p, Image) else p
 
-    return tuple(Message(m.role, tuple(map(part, m.parts))) for m in prompt)
+    return tuple(replace(m, parts=tuple(map(part, m.parts))) for m in prompt)
 
 
 plugin = Crossed
