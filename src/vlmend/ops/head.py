@@ -25,8 +25,12 @@ class Head(NamedTuple):
     bias: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., V)."""
-        return F.linear(hidden, self.weight, self.bias)
+        """(..., V), in the precision of the weight."""
+        return F.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+
+    def now(self) -> Head:
+        """The same numbers for good: without a gradient, whatever is put in the parameters' place later."""
+        return Head(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
     @property
     def frozen(self) -> bool:
@@ -70,19 +74,31 @@ def token_logps(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     return torch.cat([checkpoint(through, *piece, use_reentrant=False) for piece in pieces])
 
 
-def kl(hidden: Tensor, reference: Tensor, head: Head) -> Tensor:
-    """(M,) KL(p_0 || p) of the distributions that a frozen head makes of hidden states (M, d) before and now.
+def kl(hidden: Tensor, reference: Tensor, head: Head, before: Head) -> Tensor:
+    """(M,) KL(p_0 || p): p_0 is what the head `before` makes of states (M, d) of then, p what `head` makes of now's.
 
-    KL = sum of p_0 (log p_0 - log p); its gradient in h is W^T (p - p_0).
+    KL = sum of p_0 (log p_0 - log p); its gradient in h is W^T (p - p_0). No gradient goes to what was before.
     """
+    size = head.chunk // 2 or 1
+
+    def distributions(states: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
+        return head.logits(states).float().log_softmax(-1), before.logits(then).float().log_softmax(-1)
+
+    def through(states: Tensor, then: Tensor) -> Tensor:
+        now, was = distributions(states, then)
+        return (was.exp() * (was - now)).sum(-1)
 
     def at_once(some: slice, sloped: bool) -> Piece:
-        now, before = (head.logits(states[some]).float().log_softmax(-1) for states in (hidden, reference))
-        was = before.exp()
-        values = (was * (before - now)).sum(-1)
-        return values, _back(now.exp_() - was, head) if sloped else None
+        now, was = distributions(hidden[some], reference[some])
+        share = was.exp()
+        values = (share * (was - now)).sum(-1)
+        return values, _back(now.exp_() - share, head) if sloped else None
 
-    return _pieced(hidden, head.chunk // 2 or 1, at_once)
+    before, reference = before.now(), reference.detach()
+    if head.frozen:
+        return _pieced(hidden, size, at_once)
+    pieces = zip(hidden.split(size), reference.split(size), strict=True)
+    return torch.cat([checkpoint(through, *piece, use_reentrant=False) for piece in pieces])
 
 
 Piece = tuple[Tensor, Tensor | None]  # values (n,) at some positions, and their slopes in the hidden states (n, d)

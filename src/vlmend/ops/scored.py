@@ -97,6 +97,10 @@ class Vocabulary:
         """Those of some of the positions."""
         return Vocabulary(self.held[index], self.head)
 
+    def now(self) -> Vocabulary:
+        """Those of the model as it is at this moment, whatever is put in its weights' place before they are read."""
+        return Vocabulary(self.held.detach(), self.head and self.head.now())
+
 
 @dataclass(frozen=True)
 class Spots:
@@ -144,6 +148,12 @@ class Scored:
             spots=spots,
             within=frozenset(roles),
         )
+
+    def now(self) -> Scored:
+        """The same of the model as it is at this moment: nothing in it is left to be made of weights later."""
+        if self.spots is None or self.spots.vocabulary is None:
+            return self
+        return replace(self, spots=replace(self.spots, vocabulary=self.spots.vocabulary.now()))
 
     @property
     def states(self) -> Tensor:

@@ -48,11 +48,10 @@ def kl_to_reference(policy: Vocabulary, reference: Vocabulary, chunk: int = CHUN
     """(M,) KL(pi_0 || pi) = sum over v of pi_0(v) (log pi_0(v) - log pi(v)), at each position.
 
     Done a few positions at a time, so that no fp32 copy of all distributions is kept: through a frozen head in one go,
-    otherwise again in the backward pass.
+    otherwise again in the backward pass. Each side has a head of its own, for a trained one is not what it was.
     """
-    head = policy.head
-    if head is not None and head is reference.head and head.frozen:
-        return kl(policy.held, reference.held, head)
+    if policy.head is not None and reference.head is not None:
+        return kl(policy.held, reference.held, policy.head, reference.head)
     pieces = [checkpoint(_kl, now, before, use_reentrant=False) for now, before in _aligned(policy, reference, chunk)]
     return torch.cat(pieces)
 

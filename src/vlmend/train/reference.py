@@ -45,7 +45,7 @@ class Live:
         if micro.compared is None:
             return None
         with untuned(self.forward.model, self.originals):
-            return self.forward(micro.compared, totals)
+            return self.forward(micro.compared, totals).now()
 
 
 @dataclass(frozen=True)
