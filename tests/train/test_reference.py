@@ -70,8 +70,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("rows")
     found: list[dict[str, Any]] = []
     for i in range(6):
-        Pillow.fromarray(np.random.default_rng(i).integers(0, 256, (24, 30, 3), dtype=np.uint8)).save(place / f"{i}.png")
-        one = {"id": str(i), "prompt": f"{'What? ' * (i % 3)}{i}", "answer": ("It bursts.", "No.")[i % 2] * (1 + i // 3)}
+        Pillow.fromarray(np.random.default_rng(i).integers(0, 256, (24, 30, 3), dtype=np.uint8)).save(
+            place / f"{i}.png"
+        )
+        one = {
+            "id": str(i),
+            "prompt": f"{'What? ' * (i % 3)}{i}",
+            "answer": ("It bursts.", "No.")[i % 2] * (1 + i // 3),
+        }
         found.append({**one, "images": [f"{i}.png"] if i != 4 else [], "role": "retain" if i % 2 else "forget"})
     path = place / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
