@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from vlmend import plain_yaml
 from vlmend.errors import ConfigError, nearest
 from vlmend.types import Example, Role
 
@@ -21,9 +21,9 @@ Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isi
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, and strict about names."""
+    """Base of every section: frozen, and strict about names; a number is a finite one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LoraSettings(Section):
@@ -259,10 +259,7 @@ def _read(path: Path, overrides: list[str] | None) -> dict[str, Any]:
         raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"recipe {path} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    data = plain_yaml.parse(text, f"recipe {path}")
     if not isinstance(data, dict):
         raise ConfigError(f"recipe {path} must be a mapping with the sections {', '.join(Recipe.model_fields)}")
     for item in overrides or []:
@@ -278,10 +275,7 @@ def _override(data: dict[str, Any], item: str) -> None:
     node: Any = data
     for name in path:
         node = _child(node, name, key)
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {item!r}: the value is not valid YAML") from error
+    parsed = plain_yaml.parse(value, f"the value in --set {item!r}")
     if isinstance(node, list):
         _child(node, last, key)
         node[int(last)] = parsed

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-
+from vlmend import plain_yaml
 from vlmend.errors import ConfigError, UsageError
 from vlmend.types import Image, Message
 
@@ -87,11 +86,13 @@ def load_prices(path: Path | None = None) -> Prices:
     """The prices of a file; of $VLMEND_PRICES, or those that are shipped, when none is named."""
     named = path or (Path(os.environ["VLMEND_PRICES"]) if os.environ.get("VLMEND_PRICES") else SHIPPED)
     try:
-        data: Any = yaml.safe_load(named.read_text(encoding="utf-8"))
-        models = {str(name): Price(float(p["input"]), float(p["output"])) for name, p in data["models"].items()}
+        text = named.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"price file {named} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    data = plain_yaml.parse(text, f"price file {named}")
+    try:
+        models = {str(name): Price(float(p["input"]), float(p["output"])) for name, p in data["models"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"price file {named} should have 'models: {{NAME: {{input: 2.5, output: 10}}}}', per million tokens"
         ) from error

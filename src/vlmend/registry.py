@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import math
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -115,14 +116,15 @@ class Registry:
 
     def build(self, name: str, settings: Mapping[str, object] | None = None) -> Any:
         """Check `settings` against the plugin's fields and construct it."""
-        from pydantic import TypeAdapter, ValidationError  # not at the top: listing plugins must not wait for it
+        # not at the top: listing plugins must not wait for it
+        from pydantic import TypeAdapter, ValidationError
 
         plugin, settings = self.find(name), dict(settings or {})
         known = [f.name for f in fields(plugin) if f.init]
         for key in settings.keys() - known:
             raise UnknownName(f"{name} option", key, known)
         try:
-            return TypeAdapter(plugin).validate_python(settings)
+            built = TypeAdapter(plugin).validate_python(settings)
         except ValidationError as error:
             first = error.errors()[0]
             own = first.get("ctx", {}).get("error")
@@ -137,6 +139,11 @@ class Registry:
                     f"{self.kind} {name!r} needs {where!r}: write {form}. {self.summary(name)}"
                 ) from error
             raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
+        for key in settings:
+            value = getattr(built, key)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{self.kind} {name!r}: {key}: input should be a finite number (got {value})")
+        return built
 
     def from_spec(self, text: str) -> Any:
         """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`.

@@ -16,8 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from vlmend import plain_yaml
 from vlmend.backends import response_id
 from vlmend.errors import ConfigError, DataError, UsageError, nearest
 from vlmend.manifest import file_hash
@@ -192,10 +191,7 @@ def _line(path: Path, number: int, text: str) -> tuple[str, Said]:
 
 
 def _read_rules(path: Path) -> list[Rule]:
-    try:
-        rows: Any = yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    rows = plain_yaml.parse(_text(path), str(path))
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path} should be a list of rules, each 'when' and 'text'")
     return [_rule(row, f"{path} rule {number}") for number, row in enumerate(rows, start=1)]

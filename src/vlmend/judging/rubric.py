@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from vlmend import plain_yaml
 from vlmend.config import Section, explain
 from vlmend.errors import ConfigError, UnknownName
 from vlmend.judging.quoting import DATA, neutral, quoted
@@ -153,11 +153,8 @@ def load(name: str) -> Rubric:
     if not own and name not in names():
         raise UnknownName("rubric", name, names())
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Rubric.model_validate(data)
+        return Rubric.model_validate(plain_yaml.parse(path.read_text(encoding="utf-8"), f"rubric {path}"))
     except OSError as error:
         raise ConfigError(f"rubric {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"rubric {path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise ConfigError(f"rubric {path}: {explain(error, Rubric)}") from error

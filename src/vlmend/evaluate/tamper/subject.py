@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vlmend import plain_yaml
 from vlmend.config import ModelConfig, Recipe, parse_recipe
 from vlmend.data.dataset import read_any
 from vlmend.data.mix import Mix, build
@@ -36,7 +35,7 @@ class Subject:
             weights: dict[str, str] = about["weights"]
         except (StoreError, OSError, KeyError) as error:
             raise StoreError(f"{folder} holds no finished tuning run; `vlmend tune` makes one") from error
-        data = yaml.safe_load(recipe)
+        data = plain_yaml.parse(recipe, f"recipe {folder / 'recipe.yaml'}")
         if device != "auto":
             data["model"]["device"] = device
         return cls(folder, parse_recipe(data, f"{folder / 'recipe.yaml'}"), weights)
