@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,42 @@ def test_an_adapter_asked_with_other_words_than_it_was_tuned_on_is_told(
     assert not capsys.readouterr().err
     loading.load(ModelConfig.from_spec(f"{base}+{tmp_path / 'adapter'}"))
     assert "then {'as_coded': True}, now {'as_coded': False}" in capsys.readouterr().err
+
+
+def an_adapter(base: Path, out: Path) -> Path:
+    loading.save(shaken(loading.load(ModelConfig(name=str(base)), for_training=True)), out)
+    return out
+
+
+def test_a_fingerprint_is_of_what_is_meant_not_of_how_peft_wrote_it(llava_folder: Path, tmp_path: Path) -> None:
+    adapter = an_adapter(llava_folder, tmp_path / "adapter")
+    config = ModelConfig(name=str(llava_folder), adapter=str(adapter))
+    before = loading.load(config).fingerprint
+    path = adapter / "adapter_config.json"
+    written = json.loads(path.read_text())
+    assert len(written["target_modules"]) > 1
+    elsewhere = {
+        **dict(reversed(written.items())),
+        "target_modules": written["target_modules"][::-1],
+        "base_model_name_or_path": "moved/elsewhere",
+        "peft_version": "0.0",
+    }
+    path.write_text(json.dumps(elsewhere))
+    assert loading.load(config).fingerprint == before
+    path.write_text(json.dumps({**written, "lora_alpha": written["lora_alpha"] * 2}))
+    assert loading.load(config).fingerprint != before
+
+
+@pytest.mark.parametrize("damage", ["cut", "pickled", "empty", "no header"])
+@pytest.mark.parametrize("what", ["base", "adapter"])
+def test_weights_that_are_no_weights_are_one_line(llava_folder: Path, tmp_path: Path, what: str, damage: str) -> None:
+    base = shutil.copytree(llava_folder, tmp_path / "base")
+    adapter = an_adapter(llava_folder, tmp_path / "adapter")
+    file = base / "model.safetensors" if what == "base" else adapter / "adapter_model.safetensors"
+    content = file.read_bytes()
+    damaged = {"cut": content[: len(content) // 2], "pickled": pickle.dumps({"a": 1}), "empty": b""}
+    file.write_bytes(damaged.get(damage, b"\xff" * 100))
+    with pytest.raises(ModelError) as caught:
+        loading.load(ModelConfig(name=str(base), adapter=str(adapter)))
+    assert str(base if what == "base" else adapter) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from tests.train.conftest import MakeRecipe, log_of, tune
 from tests.train.worker import start
-from vlmend.config import Recipe
-from vlmend.errors import StoreError
+from vlmend.config import ModelConfig, Recipe
+from vlmend.errors import ModelError, StoreError
+from vlmend.models.load import load
 from vlmend.store import Journal
-from vlmend.train import checkpoint, run
+from vlmend.train import checkpoint, loop, run
 from vlmend.train.checkpoint import checkpoints, differences
 
 TRAIN = {"max_steps": 8, "save_steps": 1, "save_total_limit": 2, "num_train_epochs": 2, "logging_steps": 3}
@@ -50,7 +56,7 @@ def newest(recipe: Recipe) -> int:
 
 
 def test_kill_at_any_time_changes_no_bit(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    chance = random.Random()
+    chance = random.Random(2)
     train = {**TRAIN, "max_steps": 60}
     whole, killed = make_recipe("whole", train=train, model=NOISY), make_recipe("killed", train=train, model=NOISY)
     for step in sorted(chance.sample(range(1, 45), 2)):
@@ -94,7 +100,7 @@ def test_death_while_writing_changes_no_bit(
         with pytest.raises(Death):
             tune(killed)
     outcome, _ = tune(killed)
-    assert outcome.resumed_from == {"prune": 5, "model_card": 8}.get(place, 4)
+    assert outcome.resumed_from == {"model_card": 8}.get(place, 4)
     assert same(whole, killed)
 
 
@@ -143,6 +149,136 @@ def test_a_second_process_on_the_folder_is_refused(make_recipe: MakeRecipe) -> N
     (recipe.output.dir / "recipe.yaml").touch()
     with Journal(recipe.output.dir / "log.jsonl"), pytest.raises(StoreError, match="another process"):
         tune(recipe)
+
+
+def test_a_kill_in_the_very_first_write_leaves_a_folder_that_can_be_used(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    recipe.output.dir.mkdir()
+    gone = recipe.output.dir / ".recipe.yaml.4194305.part"  # above the largest number a process can have
+    mine = recipe.output.dir / f".log.jsonl.{os.getppid()}.part"  # of a process that still runs
+    gone.write_text("model: {na")
+    mine.touch()
+    tune(recipe)
+    assert not gone.exists()
+    assert mine.exists()
+
+
+def stopped_after(recipe: Recipe, step: int, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The checkpoints of a run that died once `step` was kept."""
+    with monkeypatch.context() as patch:
+        honest = checkpoint.save_checkpoint
+
+        def dies(*args: Any) -> Path:
+            if args[1].step > step:
+                raise Death
+            return honest(*args)
+
+        patch.setattr(checkpoint, "save_checkpoint", dies)
+        with pytest.raises(Death):
+            tune(recipe)
+    return checkpoints(recipe.output.dir)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "pickled", "gone"])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_goes_on(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
+) -> None:
+    whole, hurt = make_recipe("whole", train=TRAIN, model=NOISY), make_recipe("hurt", train=TRAIN, model=NOISY)
+    newest = stopped_after(hurt, 4, monkeypatch)[-1]
+    file = newest / name
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    if damage == "flipped":
+        content[middle : middle + 8] = bytes(255 - byte for byte in content[middle : middle + 8])
+    written = {"cut": bytes(content[:middle]), "pickled": pickle.dumps({"a": 1})}.get(damage, bytes(content))
+    file.unlink() if damage == "gone" else file.write_bytes(written)
+    if (name, damage) != ("state.json", "gone"):  # without it there is no whole checkpoint
+        with pytest.raises(StoreError) as caught:
+            tune(hurt)
+        assert str(file) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        shutil.rmtree(newest)
+    outcome, _ = tune(hurt)
+    assert outcome.resumed_from == 3
+    tune(whole)
+    assert same(whole, hurt)
+
+
+def test_a_finished_run_whose_weights_were_changed_is_neither_kept_nor_loaded(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    tune(recipe)
+    tuned = ModelConfig(name=recipe.model.name, adapter=str(recipe.output.dir), device="cpu")
+    load(tuned)
+    file = recipe.output.dir / "adapter_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-8:] = bytes(255 - byte for byte in content[-8:])
+    file.write_bytes(content)
+    for again in (lambda: tune(recipe), lambda: load(tuned)):
+        with pytest.raises(ModelError, match=r"adapter_model\.safetensors is not what was tuned"):
+            again()
+    file.unlink()
+    with pytest.raises(ModelError, match=r"lacks adapter_model\.safetensors"):
+        tune(recipe)
+
+
+def test_the_last_checkpoint_a_step_went_well_from_outlives_the_one_that_did_not(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(train={**TRAIN, "save_total_limit": 1})
+    honest = loop.take_step
+
+    def wrecks(tuning: Any, window: Any) -> dict[str, float]:
+        values = honest(tuning, window)
+        if tuning.progress.step == 3:  # the fourth update
+            next(iter(tuning.trained.values())).data.fill_(float("inf"))
+        return values
+
+    monkeypatch.setattr(loop, "take_step", wrecks)
+    with pytest.raises(ModelError, match="checkpoint-00000004 led there, checkpoint-00000003 is the last"):
+        tune(recipe)
+    assert [path.name for path in checkpoints(recipe.output.dir)] == ["checkpoint-00000003", "checkpoint-00000004"]
+
+
+FULL = {
+    "save_file": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    "write_json": OSError(errno.ENOSPC, "No space left on device"),
+    "_sync": OSError(errno.ENOSPC, "No space left on device"),
+}
+
+
+@pytest.mark.parametrize("place", FULL)
+def test_a_full_disk_is_one_line_and_keeps_nothing_of_what_did_not_fit(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    whole, full = make_recipe("whole", train=TRAIN, model=NOISY), make_recipe("full", train=TRAIN, model=NOISY)
+    honest, calls = getattr(checkpoint, place), iter(range(100))
+
+    def fills(*args: Any) -> Any:
+        if next(calls) == 3:
+            raise FULL[place]
+        return honest(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, place, fills)
+        with pytest.raises(StoreError, match=r"full cannot be written \(.*[Nn]o space left.*MB are free") as caught:
+            tune(full)
+    assert "\n" not in str(caught.value)
+    assert not list(full.output.dir.glob(".*.part"))
+    outcome, _ = tune(full)
+    assert outcome.resumed_from == 3
+    tune(whole)
+    assert same(whole, full)
+
+
+def test_what_will_have_no_room_is_said_before_the_first_step(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(train=TRAIN)
+    monkeypatch.setattr(run, "room_for", lambda *_: 1000)
+    with pytest.raises(StoreError, match="has 0 MB of room, and this run writes"):
+        tune(recipe)
+    assert not checkpoints(recipe.output.dir)
 
 
 def test_differences_name_every_leaf() -> None:

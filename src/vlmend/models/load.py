@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from vlmend.config import LoraSettings, ModelConfig, Module
@@ -112,7 +114,7 @@ def _base(config: ModelConfig, folder: str, for_training: bool) -> tuple[Any, An
         _check_kind(config, folder)
         model = AutoModelForImageTextToText.from_pretrained(folder, **common, **settings)
         processor = AutoProcessor.from_pretrained(folder, **common)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
         raise ModelError(f"model {config.name} does not load: {_first_line(error)}") from error
     if config.quantization == "none":
         model.to(device)
@@ -249,14 +251,13 @@ def _attach(model: Any, folder: Path, config: ModelConfig, for_training: bool) -
     """Put an adapter on, by its own config; refuse one whose weights do not all find their place."""
     from peft import PeftModel
     from peft.utils import get_peft_model_state_dict
-    from safetensors import safe_open
 
     try:
         with _quiet_peft():
             tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=for_training)
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             saved = set(file.keys())
-    except (ValueError, RuntimeError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (ValueError, RuntimeError, OSError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"adapter {folder} does not fit {config.name}: {_first_line(error)}") from error
     lost = saved ^ set(get_peft_model_state_dict(tuned))
     if lost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,58 @@ def vllm_rank(folder: Path) -> int:
     return fitting[0]
 
 
+# of an adapter's configuration, what says where it came from rather than what it does
+PROVENANCE = ("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision")
+
+
 def weights_hash(folder: str, revision: str | None) -> str:
-    """Hash of all weight files of a folder or of a downloaded Hugging Face model."""
+    """Hash of all weight files of a folder or of a downloaded Hugging Face model.
+
+    Raises ModelError where the folder's own manifest says that the weights were others.
+    """
     path = Path(folder)
     if not path.is_dir():
         from huggingface_hub import snapshot_download
 
         path = Path(snapshot_download(folder, revision=revision, local_files_only=True))
-    return digest([[p.name, file_hash(p)] for p in _weight_files(path)])
+    hashes = {p.name: file_hash(p) for p in _weight_files(path)}
+    _refuse_changed(path, hashes)
+    config = path / "adapter_config.json"
+    if config.name in hashes:
+        hashes[config.name] = _adapter_hash(config)
+    return digest([[name, found] for name, found in hashes.items()])
+
+
+def _refuse_changed(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Raise ModelError where a folder of tuned weights, given by their hashes, holds others than its manifest names."""
+    try:
+        told: dict[str, str] = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("weights", {})
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / 'manifest.json'} is damaged") from error
+    for name, expected in told.items():
+        if name not in hashes:
+            raise ModelError(f"{folder} lacks {name}, which its manifest names; restore it, or tune again")
+        if hashes[name] != expected:
+            raise ModelError(
+                f"{folder / name} is not what was tuned: its hash is {hashes[name][:12]}… where the manifest has"
+                f" {expected[:12]}…; restore it, or tune again"
+            )
+
+
+def _adapter_hash(path: Path) -> str:
+    """Hash of what an adapter's configuration means: peft writes its lists of names in another order each time."""
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        meant = {key: _sorted(value) for key, value in config.items() if key not in PROVENANCE}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged") from error
+    return digest(meant)
+
+
+def _sorted(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
 
 
 def _weight_files(folder: Path) -> Iterator[Path]:

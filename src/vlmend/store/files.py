@@ -179,6 +179,28 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True
         raise
 
 
+def remove_stale(folder: Path) -> None:
+    """Remove what `write_atomic` left half-written in a folder when its process was killed.
+
+    For whoever holds the folder's lock. A part belongs to a process by the number in its name; that of one that still
+    runs on this machine stays.
+    """
+    for part in folder.glob(".*.part"):
+        number = part.name.split(".")[-2]
+        if part.is_file() and number.isdigit() and not _runs(int(number)):
+            part.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
+
+
 def write_json(path: Path, data: object) -> None:
     """Write plain data as indented JSON, whole or not at all."""
     text = json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False) + "\n"

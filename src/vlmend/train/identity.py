@@ -38,8 +38,8 @@ def identity(recipe: Recipe, mix: Mix, model: str, plan: Plan) -> dict[str, Any]
 def refuse_other(folder: Path, identity: dict[str, Any]) -> None:
     """Raise StoreError when the folder holds another run (going by the keys of `identity`), or something else."""
     room_for(folder, "output.dir")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
+    if not folder.exists() or all(path.name.endswith(".part") for path in folder.iterdir()):
+        return  # a run that was killed in its first write has left nothing but a part of it
     if not (folder / "recipe.yaml").exists():
         raise StoreError(f"{folder} is not empty and holds no tuning run; choose another output.dir")
     there = finished(folder).get("identity")

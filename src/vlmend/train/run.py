@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
 from vlmend.data.batches import Plan, picture_groups, streams_of
 from vlmend.data.mix import Mix, build
-from vlmend.errors import ModelError
+from vlmend.errors import ModelError, StoreError
 from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
+from vlmend.models.places import weights_hash
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
-from vlmend.store import Journal, write_atomic
+from vlmend.store import Journal, remove_stale, room_for, write_atomic
 from vlmend.terminal import say
 from vlmend.train import checkpoint
 from vlmend.train.before import reference
@@ -97,6 +99,8 @@ def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = Fals
     prepared = _prepare(recipe, team)
     refuse_other(recipe.output.dir, prepared.identity)
     done = finished(recipe.output.dir)
+    if done:
+        weights_hash(str(recipe.output.dir), None)  # which refuses weights that are not those of the manifest
     if done and not dry_run:
         if team.is_main:
             console.print(f"{recipe.output.dir} holds this run, finished; nothing to do", markup=False, soft_wrap=True)
@@ -190,13 +194,18 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
     before = checkpoint.snapshot(run.trained)
     if team.is_main:
         folder.mkdir(parents=True, exist_ok=True)
+        _room(prepared, run)
+        remove_stale(folder)
         recipe = yaml.safe_dump(prepared.recipe.resolved(), sort_keys=False, allow_unicode=True)
         write_atomic(folder / "recipe.yaml", recipe.encode())
     team.wait()
     run.reference = reference(run, prepared.recipe, prepared.loaded.fingerprint, console)
     resumed_from = _resume(run, folder)
     team.share(run.trained.values())
-    _optimize(prepared, run, console, resumed_from)
+    try:
+        _optimize(prepared, run, console, resumed_from)
+    except ModelError as error:
+        raise ModelError(f"{error}{_last_good(folder, run.progress.step)}") from error
     moved = _check_moved(before, run)
     about = _about(prepared, run, moved, resumed_from)
     if team.is_main:
@@ -205,6 +214,21 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
         checkpoint.prune(folder, run.config.save_total_limit if run.config.save_steps else 0)
     team.wait()
     return about
+
+
+def _room(prepared: Prepared, run: Tuning) -> None:
+    """Raise StoreError before the first step where the weights to be written, or checkpoints of them, have no room."""
+    size = sum(p.nbytes for p in run.trained.values())
+    final = size if prepared.loaded.has_adapter else sum(p.nbytes for p in run.model.parameters())
+    # weights and AdamW's two moments each; while a new checkpoint is written the last good one stays
+    kept = 3 * size * (prepared.recipe.train.save_total_limit + 1) if prepared.recipe.train.save_steps else 0
+    there = sum(file.stat().st_size for kept in checkpoint.checkpoints(prepared.folder) for file in kept.iterdir())
+    free = room_for(prepared.folder, "output.dir") + there
+    if free < final + kept:
+        raise StoreError(
+            f"output.dir {prepared.folder} has {free / 1e6:,.0f} MB of room, and this run writes"
+            f" {(final + kept) / 1e6:,.0f} MB ({kept / 1e6:,.0f} MB of it checkpoints)"
+        )
 
 
 def _tuning(prepared: Prepared) -> Tuning:
@@ -242,8 +266,12 @@ def _resume(run: Tuning, folder: Path) -> int:
 def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: int) -> None:
     """The loop, with everything that is written and shown around it."""
     team, folder = run.team, prepared.folder
-    journal = _open_log(folder, run.progress.step) if team.is_main else None
-    with Display(console, run.total, run.progress.step, quiet=not team.is_main) as display, Interrupt() as interrupt:
+    opened = _open_log(folder, run.progress.step) if team.is_main else nullcontext()
+    with (
+        opened as journal,
+        Display(console, run.total, run.progress.step, quiet=not team.is_main) as display,
+        Interrupt() as interrupt,
+    ):
         if resumed_from:
             display.say(f"going on from step {resumed_from}")
         if run.config.report_to != "none":
@@ -257,19 +285,41 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
             display.log(entry, left)
 
         def save() -> None:
-            if team.is_main:
-                checkpoint.save_checkpoint(folder, run.progress, run.trained, run.optimizer, prepared.identity)
-                checkpoint.prune(folder, run.config.save_total_limit)
+            _keep(prepared, run)
             team.wait()
 
-        done = optimize(run, Hooks(display.step, log, save, lambda: interrupt.signal != 0))
-        if journal is not None:
-            journal.close()
+        def stepped(step: int) -> None:
+            display.step(step)
+            _let_go(prepared)
+
+        done = optimize(run, Hooks(stepped, log, save, lambda: interrupt.signal != 0))
         for tracker in team.accelerator.trackers:
             tracker.finish()
         if not done:
             display.say(f"stopped after step {run.progress.step}, which is kept; the same command goes on from there")
             interrupt.leave()
+
+
+def _keep(prepared: Prepared, run: Tuning) -> None:
+    """Write a checkpoint."""
+    if prepared.team.is_main:
+        checkpoint.save_checkpoint(prepared.folder, run.progress, run.trained, run.optimizer, prepared.identity)
+
+
+def _let_go(prepared: Prepared) -> None:
+    """Remove checkpoints beyond the limit, once a step went well from the newest: not when that is written, since
+    weights that an update has wrecked are no reason to let go of the good ones before."""
+    if prepared.team.is_main:
+        checkpoint.prune(prepared.folder, prepared.recipe.train.save_total_limit)
+
+
+def _last_good(folder: Path, step: int) -> str:
+    """Which checkpoint is the last that a step went well from, in words, when the one of `step` is not."""
+    kept = checkpoint.checkpoints(folder)
+    if not kept or checkpoint.step_of(kept[-1]) != step:
+        return ""
+    good = f"{kept[-2].name} is the last that a step went well from" if len(kept) > 1 else "there is none before it"
+    return f"; {kept[-1].name} led there, {good}"
 
 
 def _open_log(folder: Path, step: int) -> Journal:
@@ -328,10 +378,11 @@ def _write(prepared: Prepared, about: dict[str, Any]) -> None:
     """Weights, processor and card, each file put in place whole; adds the weights' hashes to `about`."""
     part = prepared.folder / ".weights.part"
     shutil.rmtree(part, ignore_errors=True)
-    models.save(prepared.loaded, part)
-    write_atomic(part / "README.md", model_card(prepared.recipe, about).encode())
-    _save_drawn(prepared, part)
-    about["weights"] = {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))}
+    with checkpoint.written_whole(part):
+        models.save(prepared.loaded, part)
+        write_atomic(part / "README.md", model_card(prepared.recipe, about).encode())
+        _save_drawn(prepared, part)
+        about["weights"] = {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))}
     for path in sorted(part.iterdir()):
         path.replace(prepared.folder / path.name)
     part.rmdir()

@@ -30,9 +30,11 @@ def scaled_adapter(adapter: Path, alpha: float, base: str, loading: dict[str, An
     base's outputs and 1 the adapter's, exactly.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    saved = load_file(adapter / WEIGHTS)
+    from vlmend.models.weights import read_tensors
+
+    saved = read_tensors(adapter / WEIGHTS)
     whole = [name for name in saved if "lora_" not in name]
     before = _weights(base, loading) if whole else {}
     made: dict[str, Tensor] = {}
