@@ -1,7 +1,10 @@
-"""What all tests share: nothing is kept in, or taken from, the cache of whoever runs them."""
+"""What all tests share: the same random numbers every time, and no cache but their own."""
 
+import random
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -11,6 +14,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("VLMEND_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Generators that a test does not seed itself begin at 0, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

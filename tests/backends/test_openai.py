@@ -161,11 +161,12 @@ HOSTILE: dict[str, Act] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_trouble_that_passes_is_overcome(name: str) -> None:
-    examples = questions(6)
+    examples, slow = questions(6), name in ("hang", "drip")
     with Stub(lambda n, b: HOSTILE[name] if n in (0, 2, 3) else echo(n, b)) as stub:
-        found = answers(backend(stub, timeout=1.0), examples)
+        found = answers(backend(stub, timeout=1.0 if slow else 60.0), examples)
     assert right(found, examples)
-    assert len(stub.bodies) == 9
+    # on a busy machine an honest answer, too, may take longer than a second and be asked for again
+    assert len(stub.bodies) >= 9 if slow else len(stub.bodies) == 9
 
 
 @pytest.mark.parametrize("name", sorted(HOSTILE.keys() - {"busy", "hang", "drip"}))
