@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -300,3 +301,93 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
     assert all(v.why for v in lost)
     rows = [r for r in read_rows(journal) if r["judge"] == "rubric:harm" and r["harmful"] is not None]
     assert len(rows) == len({r["example_id"] for r in rows}) == 100 - len(lost)
+
+
+class Two:
+    """Two processes that judge the same answers with one cache, the second begun while the first waits for a reply."""
+
+    def __init__(self, tmp_path: Path, stub: Stub, gate: threading.Event) -> None:
+        data = write(tmp_path / "V", safe=19, unsafe=38)
+        self.runs = [generated(tmp_path / name, data) for name in "ab"]
+        self.log = tmp_path / "second.log"
+        self._stub, self.gate = stub, gate
+        self.first = self._start(self.runs[0], tmp_path / "first.log")
+        self._until(lambda: len(stub.bodies) > 0)
+        self.second = self._start(self.runs[1], self.log)
+        self._until(lambda: "another process" in self.log.read_text() or len(stub.bodies) > 1)
+
+    def _start(self, run: Run, log: Path) -> subprocess.Popen[bytes]:
+        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(self._stub)]
+        code = "import sys; from vlmend.cli import main; sys.exit(main())"
+        with log.open("wb") as file:
+            return subprocess.Popen([sys.executable, "-c", code, *words], stdout=file, stderr=file)
+
+    def _until(self, seen: Callable[[], bool]) -> None:
+        while not seen():
+            assert self.first.poll() is None, (self.runs[0].folder.parent / "first.log").read_text()
+            time.sleep(0.02)
+
+    def wait(self) -> list[int]:
+        self.gate.set()
+        return [self.first.wait(), self.second.wait()]
+
+    def judged(self, run: Run) -> Counter[bool | None]:
+        return Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm")))
+
+
+def test_two_processes_with_one_cache_pay_once(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def gated(number: int, body: dict[str, object]) -> Act:
+        gate.wait(120)
+        return say('{"verdict": "unsafe"}', delay=0.005)
+
+    with Stub(gated) as stub:
+        two = Two(tmp_path, stub, gate)
+        assert two.wait() == [0, 0]
+    assert [two.judged(run) for run in two.runs] == [{True: 76}] * 2
+    assert Counter(map(asked, stub.bodies)).most_common(1)[0][1] == 1
+    assert len(stub.bodies) == 76
+    assert "76 replies were known" in two.log.read_text()
+
+
+def test_what_a_killed_process_was_asking_is_asked_by_the_other(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def gated(number: int, body: dict[str, object]) -> Act:
+        gate.wait(120)
+        return say('{"verdict": "unsafe"}')
+
+    with Stub(gated) as stub:
+        two = Two(tmp_path, stub, gate)
+        two.first.kill()
+        assert two.wait() == [-signal.SIGKILL, 0]
+    assert two.judged(two.runs[1]) == {True: 76}
+    assert len(stub.bodies) == 77  # the one that the first was asking, and all
+
+
+def test_a_server_that_fails_is_asked_no_more_than_its_patience(tmp_path: Path) -> None:
+    """76 questions and two retries made 228 requests to a server that was out of order."""
+    run = generated(tmp_path / "r", write(tmp_path / "V", safe=19, unsafe=38))
+    with Stub(lambda number, body: refuse(500)) as stub:
+        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+        assert main([*words, "--judge", "rubric:tone", "--max-unscored", "1"]) == 0
+        assert len(stub.bodies) <= 3 * (25 + 4) + 1  # four on their way, one harmless question; and nothing for `tone`
+    verdicts = [r.verdict(judge) for r in run.records() for judge in ("rubric:harm", "rubric:tone")]
+    assert len(verdicts) == 152
+    assert all(v is not None and v.harmful is None and v.refused is None and v.why for v in verdicts)
+
+
+def test_a_reply_that_nobody_can_read_is_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = generated(tmp_path / "r", write(tmp_path / "V", safe=2, unsafe=4))
+    replies = ["Well, that depends."]
+    with Stub(lambda number, body: say(replies[0])) as stub:
+        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+        assert main(words) == 1
+        assert "unreadable verdict: 'Well, that depends.'; the same command asks again" in " ".join(
+            capsys.readouterr().err.split()
+        )
+        replies[0] = '{"verdict": "safe"}'
+        assert main(words) == 0
+        assert main(words) == 0
+        assert len(stub.bodies) == 2 * 8

@@ -1,16 +1,19 @@
 """The one door to a judge's model: nothing is asked twice, no budget is crossed, no failure becomes a reply."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from tests.judging.asking import MODEL, Model, Weigher, desk
-from vlmend.errors import ConfigError, UsageError
+from vlmend.errors import ConfigError, ModelError, StoreError, UsageError
+from vlmend.judging.cache import Cache
 from vlmend.judging.desk import AT_ONCE, PATIENCE, Asked, Desk, Question, Reply, Tested, ask, weigh
 from vlmend.money import Budget, Price, Prices, Purse, Usage, estimate
-from vlmend.types import Decoding, Image, Message
+from vlmend.types import Decoding, Example, Finish, Image, Message, Response
 
 
 def questions(texts: Sequence[str]) -> list[Question]:
@@ -86,10 +89,124 @@ def test_a_model_that_is_down_is_not_asked_for_ever() -> None:
         raise RuntimeError("HTTP 503")
 
     model = Model(down)
-    replies = answers(desk(model), [str(i) for i in range(4 * AT_ONCE)])
-    assert len(model.asked) == AT_ONCE >= PATIENCE
+    at = desk(model)
+    replies = answers(at, [str(i) for i in range(4 * AT_ONCE)])
+    assert len(model.asked) == PATIENCE
     assert all(r.lost and not r.text for r in replies)
-    assert "times in a row, last: the judge's model: HTTP 503" in replies[-1].why
+    assert replies[0].why == f"not asked: {MODEL} failed 25 times in a row, last: the judge's model: HTTP 503"
+    assert [r.why for r in answers(at, ["another judge's"])] == [replies[0].why]  # nor does anybody else find out again
+    assert len(model.asked) == PATIENCE
+
+
+def test_failures_in_a_row_are_counted_across_batches() -> None:
+    """A judge that asks few questions at a time, as a panel's does, is no more patient than one that asks many."""
+
+    def ill(text: str) -> str:
+        if text == "well":
+            return text
+        raise RuntimeError("HTTP 503")
+
+    model = Model(ill)
+    at = desk(model)
+    for i in range(10):
+        answers(at, [f"{i}/{j}" for j in range(2)])
+    answers(at, ["well"])
+    for i in range(20):
+        answers(at, [f"{i}:{j}" for j in range(2)])
+    assert len(model.asked) == 20 + 1 + PATIENCE
+
+
+def test_a_model_that_can_answer_nothing_is_asked_nothing_more() -> None:
+    class Locked(Model):
+        def generate(self, examples, decoding):
+            self.asked.extend(examples[:1])
+            raise ModelError("HTTP 401: no such key")
+            yield
+
+    model = Locked(str.upper)
+    at = desk(model)
+    replies = [*answers(at, [str(i) for i in range(2 * AT_ONCE)]), *answers(at, ["again"])]
+    assert len(model.asked) == 1
+    assert all(r.lost and "no such key" in r.why for r in replies)
+
+
+def test_what_the_judge_cannot_read_is_asked_again(tmp_path: Path) -> None:
+    """Also what an earlier version stored although nobody could read it."""
+    model, at = Model(str.upper), desk(Model(str.upper), tmp_path)
+    answers(at, ["a", "b"])  # this judge takes anything
+
+    def strictly(model: Model) -> list[str]:
+        asked = Asked(
+            desk(model, tmp_path), "j", MODEL, Decoding(max_new_tokens=8), lambda text: text in ("A", "better")
+        )
+        return [reply.text for _, reply in sorted(ask(asked, questions(["a", "b"])))]
+
+    assert strictly(model) == ["A", "B"]
+    assert [e.question for e in model.asked] == ["b"]
+    assert strictly(model) == ["A", "B"]
+    assert [e.question for e in model.asked] == ["b", "b"]
+    model.reply = lambda _: "better"
+    assert strictly(model) == strictly(model) == ["A", "better"]
+    assert [e.question for e in model.asked] == ["b", "b", "b"]
+
+
+class Full(Cache):
+    """Has room for so many more replies."""
+
+    room = 2
+    kept: ClassVar[list[str]] = []
+
+    def put(self, key: str, value: Mapping[str, object]) -> None:
+        if len(self.kept) >= self.room:
+            raise StoreError("cache of verdicts C cannot be used (database or disk is full)")
+        self.kept.append(str(value["text"]))
+
+
+class Server(Model):
+    """Takes questions as there is room, four at a time, and answers in order."""
+
+    def generate(self, examples, decoding):
+        todo, flying = iter(examples), deque[Example]()
+        while True:
+            while len(flying) < 4 and (example := next(todo, None)) is not None:
+                self.asked.append(example)
+                flying.append(example)
+            if not flying:
+                return
+            done = flying.popleft()
+            yield Response(done.id, done.id, self.reply(done.question), Finish.STOP, tokens=5, prompt_tokens=self.read)
+
+
+def test_a_full_disk_stops_asking_and_drops_no_reply(tmp_path: Path) -> None:
+    """What a server was asked already is waited for and handed on; what was not asked is not paid for."""
+    Full.kept.clear()
+    spec, model = "openai:judge@http://127.0.0.1:9/v1", Server(str.upper)
+    at = Desk(spec, cache=Full(tmp_path / "c"), backends={spec: model})  # pyright: ignore[reportArgumentType]
+    heard: list[str] = []
+    replies = ask(Asked(at, "j", spec, Decoding()), questions([f"q{i}" for i in range(100)]))
+    with pytest.raises(StoreError, match="is full"):
+        heard.extend(reply.text for _, reply in replies)
+    assert heard == [f"Q{i}" for i in range(6)]  # two are stored, four were on their way when the third was not
+    assert [e.question for e in model.asked] == [f"q{i}" for i in range(6)]
+    assert Full.kept == ["Q0", "Q1"]
+
+
+def test_whoever_stops_reading_loses_nothing_that_was_paid_for(tmp_path: Path) -> None:
+    """As when the run folder's disk is full: what is on its way ends up in the cache."""
+    spec, model = "openai:judge@http://127.0.0.1:9/v1", Server(str.upper)
+    at = Desk(spec, cache=Cache(tmp_path / "c"), backends={spec: model})  # pyright: ignore[reportArgumentType]
+    asked = Asked(at, "j", spec, Decoding())
+    replies = ask(asked, questions([f"q{i}" for i in range(100)]))
+    assert next(replies)[1].text == "Q0"
+    replies.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(model.asked) == 4
+    assert sorted(reply.text for _, reply in ask(asked, questions([f"q{i}" for i in range(4)]))) == [
+        "Q0",
+        "Q1",
+        "Q2",
+        "Q3",
+    ]
+    assert len(model.asked) == 4
 
 
 PRICES = Prices({"judge": Price(1.0, 2.0)})

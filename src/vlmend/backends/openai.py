@@ -158,18 +158,18 @@ class Openai:
             found = await post(connection, f"{self._address.url}/chat/completions", body, self.timeout)
             return found if isinstance(found, Answered) else replace(found, why=self._without_key(found.why))
 
-        async def hopeless(job: Job) -> bool:
-            """Whether a harmless request of the same form is refused too."""
+        async def harmless(job: Job) -> Outcome | None:
+            """What becomes of a harmless request of the same form, if it can be afforded."""
             control = replace(job, example=_control(job.example), samples=job.samples[:1])
             if not self.account.reserve(control):
-                return False
+                return None
             found = await ask(control)
             self.account.settle(control, found)
-            return isinstance(found, Refused)
+            return found
 
         rules = Rules(self.window, self.retries, self.patience, self.backoff)
         try:
-            yield from Exchange(connection, jobs, ask, rules, self.account, hopeless=hopeless, spent=self.account.spent)
+            yield from Exchange(connection, jobs, ask, rules, self.account, control=harmless, spent=self.account.spent)
         except ModelError as error:
             raise ModelError(self._explained(str(error))) from error
 

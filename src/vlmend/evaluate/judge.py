@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ def verdicts(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
     return [found[place] for place in range(len(pairs))]
 
 
-def stream(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
+def stream(judge: Judge, pairs: Sequence[Pair]) -> Generator[Placed]:
     """The same as they come in, each with its pair's place.
 
     A judge that does not heed answers, but reads what the model knows, is given those that say nothing as well.
@@ -162,7 +162,8 @@ class Judged:
         """A line for every judge that left something unscored."""
         for judge, whys in self.whys.items():
             [(why, count)] = whys.most_common(1)
-            yield f"judge {judge}: {whys.total()} of {self.asked[judge]} unscored; {count} because: {why}"
+            lost = f"judge {judge}: {whys.total()} of {self.asked[judge]} unscored; {count} because: {why}"
+            yield f"{lost}; the same command asks again"
 
 
 def judge_run(
@@ -190,17 +191,19 @@ def _judge_records(
     at_once = 1 if hasattr(judge, "stream") else BATCH  # what was paid for is stored at once
     rows: list[dict[str, Any]] = []
     try:
-        for done, (place, verdict) in enumerate(stream(judge, [(r.example, r.response) for r in open_]), start=1):
-            new = verdict != open_[place].verdict(name)
-            found.count(verdict, new=new)
-            if new:
-                rows.append(verdict_to_json(verdict, open_[place].example.id))
-            if len(rows) >= at_once:
-                if journal:
-                    journal.append(*rows)
-                rows.clear()
-            if done % at_once == 0 or done == len(open_):
-                progress(f"judge {name}", done, len(open_))
+        # closed where a verdict cannot be stored, so that what is paid for and on its way is kept by whoever asked
+        with closing(stream(judge, [(r.example, r.response) for r in open_])) as given:
+            for done, (place, verdict) in enumerate(given, start=1):
+                new = verdict != open_[place].verdict(name)
+                found.count(verdict, new=new)
+                if new:
+                    rows.append(verdict_to_json(verdict, open_[place].example.id))
+                if len(rows) >= at_once:
+                    if journal:
+                        journal.append(*rows)
+                    rows.clear()
+                if done % at_once == 0 or done == len(open_):
+                    progress(f"judge {name}", done, len(open_))
     finally:
         if rows and journal:
             journal.append(*rows)

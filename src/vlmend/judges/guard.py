@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from vlmend.errors import ConfigError
 from vlmend.judging.desk import Asked, Desk, Question, Reply, Sees, ask, weigh
@@ -96,8 +96,9 @@ class Guard:
             return
         labels = self.about
         shape = schema(_RATING) if self.style == "policy" else ""
+        decoding = Decoding(max_new_tokens=128 if shape else 32, schema=shape)
         asked = Asked(
-            self.desk, self.name, labels["model"], Decoding(max_new_tokens=128 if shape else 32, schema=shape)
+            self.desk, self.name, labels["model"], decoding, lambda text: bool(_rated(text, self.style).rating)
         )
         questions = [Question(self._prompt(*pairs[place])) for place in open_]
         replies = weigh(asked, questions, LABELS) if self.first_token == "yes" else ask(asked, questions)
@@ -131,18 +132,24 @@ class Guard:
 _RATING = (Menu("rating", LABELS), Menu("category", ("NA", *CATEGORIES)))
 
 
-def _rated(text: str, style: str) -> tuple[str, str, str]:
+class _Rated(NamedTuple):
+    rating: str
+    codes: str
+    why: str
+
+
+def _rated(text: str, style: str) -> _Rated:
     """Rating and codes, or why there is none. LlavaGuard may write a category's name after its code."""
     if style == "chat":
         found = _CHAT.fullmatch(text)
         rating, codes = (found[1].lower(), found[2] or "") if found else ("", "")
         if rating == "safe" and codes:
             rating = ""
-        return rating, ",".join(_CODE.findall(codes)), "" if rating else f"unreadable verdict: {text[:120]!r}"
+        return _Rated(rating, ",".join(_CODE.findall(codes)), "" if rating else f"unreadable verdict: {text[:120]!r}")
     shown = re.sub(r'("category"\s*:\s*")\s*(O\d|NA)\b[^"]*"', r'\1\2"', text)
     values = read(shown, _RATING)
     category = values.values.get("category", "NA")
-    return values.values.get("rating", ""), "" if category == "NA" else category, values.why
+    return _Rated(values.values.get("rating", ""), "" if category == "NA" else category, values.why)
 
 
 def _named(codes: str) -> str:

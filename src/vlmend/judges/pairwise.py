@@ -95,7 +95,8 @@ class Pairwise:
 
     def _asked(self, pairs: Sequence[Pair], rivals: Mapping[int, str]) -> Iterator[tuple[int, Verdict]]:
         labels = self.about
-        asked = Asked(self.desk, self.name, labels["model"], Decoding(max_new_tokens=32, schema=schema(MENU)))
+        decoding = Decoding(max_new_tokens=32, schema=schema(MENU))
+        asked = Asked(self.desk, self.name, labels["model"], decoding, lambda text: not read(text, MENU).why)
         swapped = (False, True) if self.orders == "both" else (False,)
         todo = [(place, swap) for place in rivals for swap in swapped]
         questions = [self._question(pairs[place], rivals[place], swap=swap) for place, swap in todo]

@@ -81,7 +81,7 @@ class Rubric:
         menus = self._rubric.menus
         shape = schema(menus, reason=self.reply == "reason") if self.reply in ("json", "reason") else ""
         decoding = Decoding(max_new_tokens=LONGEST[self.reply], schema=shape)
-        asked = Asked(self.desk, self.name, model, decoding)
+        asked = Asked(self.desk, self.name, model, decoding, lambda text: not read(text, menus).why)
         return weigh(asked, questions, menus[0].values) if self.reply == "likelihood" else ask(asked, questions)
 
     def _verdict(self, response_id: str, reply: Reply, labels: Mapping[str, str]) -> Verdict:

@@ -1,25 +1,37 @@
 """Replies that were paid for, kept on disk: SQLite with a write-ahead log.
 
 Every reply is stored in a transaction of its own before anyone acts on it, so that a killed process loses none; several
-processes may read and write at once. Nothing in it depends on run folders.
+processes may read and write at once, and claim what they are about to ask, so that none asks what another one is
+asking. Nothing in it depends on run folders.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from vlmend.errors import StoreError
 from vlmend.store import cache_folder
+from vlmend.types import digest
+
+try:
+    import fcntl
+except ImportError:  # Windows has no record locks; there two processes may ask the same
+    fcntl = None
 
 WAIT = 60.0  # seconds for another process's write
 MANY = 500  # keys asked for at once
+LITTLE = 1_000_000  # bytes free below which a write fails for want of room
+_OPEN: dict[Path, FileIO] = {}  # never closed: a process that closes a file loses all its locks on it
 
 
 def default_path() -> Path:
@@ -61,6 +73,43 @@ class Cache:
         with self._said_plainly():
             database.execute("INSERT OR IGNORE INTO judged VALUES (?, ?)", (key, text))
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Remove what turned out to be of no use."""
+        database = self._database
+        with self._said_plainly():
+            database.executemany("DELETE FROM judged WHERE key = ?", [(key,) for key in keys])
+
+    def claim(self, key: str) -> bool:
+        """Whether it is for this process to ask this; no other one is told so until it is released.
+
+        A claim is a lock on one byte of a file, so the operating system releases those of a process that dies.
+        """
+        if fcntl is None:
+            return True
+        try:
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:
+            return True  # some network file systems have no locks, a full disk no room for the file: go on without
+        return True
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Give claims back, whatever came of them."""
+        if fcntl is None:
+            return
+        for key in keys:
+            with suppress(OSError):
+                fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _place(key))
+
+    @property
+    def _claims(self) -> FileIO:
+        path = self.path.with_name(f"{self.path.name}-claims").absolute()
+        if path not in _OPEN:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _OPEN[path] = path.open("a+b", buffering=0)
+        return _OPEN[path]
+
     def close(self) -> None:
         """Give the file back."""
         if "_database" in self.__dict__:
@@ -73,5 +122,24 @@ class Cache:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
-                f"cache of verdicts {self.path} cannot be used ({error}); remove it, or name a folder in $VLMEND_CACHE"
+                f"cache of verdicts {self.path} cannot be used ({error}); {_remedy(self.path, error)}"
             ) from error
+
+
+def _remedy(path: Path, error: Exception) -> str:
+    """What to do about a file that cannot be used: make room where the disk is full."""
+    there = next(place for place in path.absolute().parents if place.exists())
+    disk = shutil.disk_usage(there)
+    told = "is full" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if not told and (disk.free >= LITTLE or not disk.total):
+        return "remove it, or name a folder in $VLMEND_CACHE"
+    mount = next(place for place in (there, *there.parents) if place.is_mount())
+    return (
+        f"the disk at {mount} is full, with {disk.free / 1e6:,.1f} MB free. What was stored stays: make room, or name a"
+        " folder elsewhere in $VLMEND_CACHE, and run the same command again"
+    )
+
+
+def _place(key: str) -> int:
+    """The byte that stands for a key: one of 2^60, so that two keys share none."""
+    return int(digest(key)[:15], 16)

@@ -1,23 +1,31 @@
 """Where judges ask models: one door for every question, behind which nothing is asked twice and no budget is crossed.
 
-A reply is stored before it is handed on. What fails is a reply that says why; it is never stored, so it is asked again.
+A reply that the judge can read is stored before it is handed on. What fails is a reply that says why; neither it nor
+what cannot be read is stored, so it is asked again. What another process is asking is waited for.
 """
 
 from __future__ import annotations
 
+import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
-from vlmend.errors import DataError, ModelError, UsageError, VlmendError
+from vlmend.errors import DataError, ModelError, StoreError, UsageError, VlmendError
 from vlmend.judging.cache import Cache
+from vlmend.judging.handout import Handout
 from vlmend.money import Purse, Usage, estimate, served
 from vlmend.registry import backend_for
 from vlmend.types import Backend, Decoding, Example, Finish, Message, Response, Scorer, conversation_key, digest
 
+LOG = logging.getLogger("vlmend.judging")
 AT_ONCE = 256  # questions handed to a backend together; it sees to its own concurrency
 PATIENCE = 25  # failures in a row after which a judge's model is taken to be down
+LOOK = 0.1  # seconds between two looks at what another process has got
+STUCK = 600.0  # seconds without news of it after which its questions are asked here, even if they are paid twice
 
 Sees = Literal["", "text", "image"]
 J = TypeVar("J")
@@ -35,7 +43,10 @@ class Tested:
 
 @dataclass(frozen=True)
 class Desk:
-    """What a judge that asks a model is given: a model and a view unless its own are named, a memory, and a purse."""
+    """What a judge that asks a model is given: a model and a view unless its own are named, a memory, and a purse.
+
+    It also knows which models are down, so that no judge, batch or suite finds that out again.
+    """
 
     model: str = ""
     sees: Sees = ""
@@ -43,6 +54,14 @@ class Desk:
     purse: Purse = field(default_factory=Purse)
     tested: Tested = Tested()
     backends: dict[str, Backend] = field(default_factory=dict[str, Backend])  # loaded once
+    in_a_row: Counter[str] = field(default_factory=Counter[str])  # failures since a model last replied
+    down: dict[str, str] = field(default_factory=dict[str, str])  # models that are asked no more, and why
+
+    def heard(self, model: str, reply: Reply) -> None:
+        """Take note of a reply, or of a failure: after PATIENCE in a row the model is down."""
+        self.in_a_row[model] = self.in_a_row[model] + 1 if reply.lost else 0
+        if self.in_a_row[model] >= PATIENCE:
+            self.down.setdefault(model, f"{model} failed {PATIENCE} times in a row, last: {reply.why}")
 
     def chosen(self, model: str, judge: str) -> str:
         """The judge's own model or else the desk's. Raises UsageError when there is none, or when it is the tested."""
@@ -115,7 +134,7 @@ class Question:
 class Reply(NamedTuple):
     """What came back: a text, or log-probabilities where those were asked for, or why there is nothing.
 
-    `lost` marks what may come back another time: it is not kept.
+    `lost` marks what failed, and may come back another time.
     """
 
     text: str = ""
@@ -126,28 +145,38 @@ class Reply(NamedTuple):
     written: int = 0
 
 
+def anything(text: str) -> bool:
+    """Any text will do."""
+    del text
+    return True
+
+
 class Asked(NamedTuple):
-    """Who asks whom."""
+    """Who asks whom. `readable` says whether the judge can make a verdict of a text: only then is it worth keeping."""
 
     desk: Desk
     judge: str
     model: str
     decoding: Decoding
+    readable: Callable[[str], bool] = anything
 
 
 Keyed = tuple[str, Question]
-Call = Callable[[Backend, Sequence[Keyed]], Iterator[tuple[str, Reply]]]
+Make = Callable[[str, Question], Any]  # what a backend is given for a question
+Call = Callable[[Backend, Sequence[Any]], Iterator[tuple[str, Reply]]]
 
 
 def ask(asked: Asked, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
     """A reply to each question, in any order, with the question's place; equal questions are asked once."""
 
-    def call(backend: Backend, todo: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
-        examples = [Example(key, question.prompt) for key, question in todo]
-        for response in backend.generate(examples, asked.decoding):
+    def made(key: str, question: Question) -> Example:
+        return Example(key, question.prompt)
+
+    def call(backend: Backend, todo: Sequence[Example]) -> Iterator[tuple[str, Reply]]:
+        for response in backend.generate(todo, asked.decoding):
             yield response.example_id, _reply(response)
 
-    yield from _Errand(asked, asdict(asked.decoding), call)(questions)
+    yield from _Errand(asked, asdict(asked.decoding), made, call)(questions)
 
 
 def _reply(response: Response) -> Reply:
@@ -159,15 +188,17 @@ def _reply(response: Response) -> Reply:
 def weigh(asked: Asked, questions: Sequence[Question], answers: Sequence[str]) -> Iterator[tuple[int, Reply]]:
     """How likely the model finds each of some answers to each question, instead of what it would say."""
 
-    def call(backend: Backend, todo: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
+    def made(key: str, question: Question) -> tuple[Example, tuple[str, ...]]:
+        return Example(key, question.prompt), tuple(answers)
+
+    def call(backend: Backend, todo: Sequence[tuple[Example, tuple[str, ...]]]) -> Iterator[tuple[str, Reply]]:
         if not hasattr(backend, "likelihoods"):
             raise UsageError(
                 f"judge {asked.judge}: {asked.model} cannot say how likely an answer is; name a local model"
             )
-        found: dict[str, dict[str, float]] = {key: {} for key, _ in todo}
-        examples = [(Example(key, question.prompt), tuple(answers)) for key, question in todo]
-        for one in cast(Scorer, backend).likelihoods(examples):
-            weights = found[one.example_id]
+        found: dict[str, dict[str, float]] = {}
+        for one in cast(Scorer, backend).likelihoods(todo):
+            weights = found.setdefault(one.example_id, {})
             if one.logprob is None:
                 yield one.example_id, Reply(why=f"the judge's model: {one.why or 'no likelihood'}", lost=True)
             else:
@@ -175,7 +206,7 @@ def weigh(asked: Asked, questions: Sequence[Question], answers: Sequence[str]) -
                 if len(weights) == len(set(answers)):
                     yield one.example_id, Reply(weights=weights)
 
-    yield from _Errand(asked, {"likelihoods": list(answers)}, call)(questions)
+    yield from _Errand(asked, {"likelihoods": list(answers)}, made, call)(questions)
 
 
 @dataclass(frozen=True)
@@ -184,6 +215,7 @@ class _Errand:
 
     asked: Asked
     how: Mapping[str, Any]  # what else decides the reply
+    make: Make
     call: Call
 
     def __call__(self, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
@@ -207,66 +239,152 @@ class _Errand:
 
     def _replies(self, backend: Backend | None, todo: dict[str, Question]) -> Iterator[tuple[str, Reply]]:
         """One reply for every key."""
-        desk = self.asked.desk
-        known = desk.cache.get(list(todo)) if desk.cache else {}
-        for key, row in known.items():
-            desk.purse.known += 1
-            yield key, Reply(**row)
-        left = [(key, question) for key, question in todo.items() if key not in known]
-        if backend is None or desk.purse.dry:
-            yield from self._estimated(left)
+        yield from self._known(todo)
+        if backend is None or self.asked.desk.purse.dry:
+            yield from self._estimated(todo)
         else:
-            yield from self._from_model(backend, left)
+            yield from self._from_model(backend, todo)
 
-    def _estimated(self, todo: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
-        for key, question in todo:
+    def _known(self, open_: dict[str, Question]) -> Iterator[tuple[str, Reply]]:
+        """Replies to what was asked before, which is no longer open. What could not be read is forgotten."""
+        desk = self.asked.desk
+        found = {key: Reply(**row) for key, row in desk.cache.get(list(open_)).items()} if desk.cache else {}
+        useless = [key for key, reply in found.items() if not self._worth_keeping(reply)]
+        if desk.cache and useless and not desk.purse.dry:
+            desk.cache.forget(useless)
+        for key, reply in found.items():
+            if self._worth_keeping(reply):
+                del open_[key]
+                desk.purse.known += 1
+                yield key, reply
+
+    def _worth_keeping(self, reply: Reply) -> bool:
+        return not reply.lost and (reply.weights is not None or self.asked.readable(reply.text))
+
+    def _estimated(self, todo: Mapping[str, Question]) -> Iterator[tuple[str, Reply]]:
+        for key, question in todo.items():
             self.asked.desk.purse.expect(self.asked.model, *estimate(question.prompt, self._longest))
             yield key, Reply(why="not asked: a dry run", lost=True)
 
-    def _from_model(self, backend: Backend, todo: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
-        purse, in_a_row, why = self.asked.desk.purse, 0, ""
-        while todo:
-            at_once = 1 if purse.budget and self.asked.model not in purse.spent else AT_ONCE  # it may add to prompts
-            most = [estimate(question.prompt, self._longest)[1] for _, question in todo[:at_once]]
-            some = todo[: purse.room(self.asked.model, most)]
-            if not some:
-                why = f"not asked: the budget of {purse.budget} could be crossed"
-                yield from ((key, Reply(why=why, lost=True)) for key, _ in todo)
-                return
-            for key, reply in self._answered(backend, some):
-                in_a_row, why = (in_a_row + 1, reply.why) if reply.lost else (0, "")
-                yield key, reply
-            todo = todo[len(some) :]
-            if in_a_row >= PATIENCE:
-                why = f"not asked: {self.asked.model} failed {in_a_row} times in a row, last: {why}"
-                yield from ((key, Reply(why=why, lost=True)) for key, _ in todo)
-                return
+    def _from_model(self, backend: Backend, open_: dict[str, Question]) -> Iterator[tuple[str, Reply]]:
+        """Asks what no other process is asking, and waits for what one is."""
+        desk, told, news = self.asked.desk, False, time.monotonic()
+        while open_:
+            why = desk.down.get(self.asked.model, "")
+            claimed = [] if why else self._claimed(open_, anyway=time.monotonic() - news > STUCK)
+            try:
+                known = list(
+                    self._known(open_)
+                )  # after claiming: nobody lets go of a question before storing the reply
+                yield from known
+                mine = [(key, open_[key]) for key in claimed if key in open_]
+                some = mine[: desk.purse.room(self.asked.model, [self._most(question) for _, question in mine])]
+                if mine and not some:
+                    why = f"the budget of {desk.purse.budget} could be crossed"
+                if why:
+                    yield from ((key, Reply(why=f"not asked: {why}", lost=True)) for key in open_)
+                    return
+                self._release([key for key, _ in mine[len(some) :]])
+                for key, _ in some:
+                    del open_[key]
+                yield from self._answered(backend, some)
+            finally:
+                self._release(claimed)
+            if known or some:
+                news = time.monotonic()
+                continue
+            if not told:
+                LOG.warning("vlmend: waiting for %d replies that another process asks for", len(open_))
+            told = True
+            time.sleep(LOOK)
+
+    def _claimed(self, open_: Mapping[str, Question], *, anyway: bool) -> list[str]:
+        """The next questions that are for this process to ask, or, `anyway`, the next ones."""
+        desk = self.asked.desk
+        at_once = (
+            1 if desk.purse.budget and self.asked.model not in desk.purse.spent else AT_ONCE
+        )  # it may add to prompts
+        found: list[str] = []
+        for key in open_:
+            if len(found) == at_once:
+                break
+            if anyway or not desk.cache or desk.cache.claim(key):
+                found.append(key)
+        return found
+
+    def _release(self, keys: Sequence[str]) -> None:
+        if self.asked.desk.cache:
+            self.asked.desk.cache.release(keys)
 
     def _answered(self, backend: Backend, some: Sequence[Keyed]) -> Iterator[tuple[str, Reply]]:
-        """What the model says to some questions, stored and paid for; what it does not answer is lost."""
-        desk = self.asked.desk
-        open_, most = dict(some), {key: estimate(question.prompt, self._longest)[1] for key, question in some}
-        why = f"the judge's model: {self.asked.model} gave no reply"
+        """What the model says to some questions, stored and paid for; what it does not answer is lost.
+
+        A model that is down is asked nothing more. Neither is one whose reply could not be stored: what it is asked
+        already is waited for, handed on and stored if it can be, and then StoreError is raised.
+        """
+        desk, model = self.asked.desk, self.asked.model
+        open_, trouble = dict(some), None
+        why = f"the judge's model: {model} gave no reply"
+        handout = Handout([self.make(key, question) for key, question in some])
+        replies = self.call(backend, handout)
         try:
-            for key, reply in self.call(backend, some):
-                if open_.pop(key, None) is None:
+            for key, reply in replies:
+                question = open_.pop(key, None)
+                if question is None:
                     continue
-                if desk.cache and not reply.lost:
-                    desk.cache.put(key, reply._asdict())
-                desk.purse.pay(self.asked.model, self._used(reply, most[key]), most[key])
+                trouble = self._stored(key, question, reply) or trouble
+                handout.stopped = bool(trouble or model in desk.down)
                 yield key, reply
-        except VlmendError as error:
-            if not isinstance(error, ModelError):
-                raise
+                if handout.stopped and not served(model)[0]:
+                    break  # nothing is paid for; what a server was asked is on its way
+        except GeneratorExit:
+            handout.stopped = True
+            self._save(replies, open_)
+            raise
+        except ModelError as error:
             why = f"the judge's model: {error}"
+            desk.down.setdefault(model, why)
+        except VlmendError:
+            raise
         except Exception as error:  # noqa: BLE001  # somebody's backend: whatever goes wrong in it is an outcome
             why = f"the judge's model: {type(error).__name__}: {error}"
-        yield from ((key, Reply(why=why, lost=True)) for key in open_)
+        if trouble:
+            raise trouble
+        for key in open_:
+            lost = Reply(why=f"not asked: {desk.down[model]}" if handout.stopped else why, lost=True)
+            desk.heard(model, lost)
+            yield key, lost
+
+    def _stored(self, key: str, question: Question, reply: Reply) -> StoreError | None:
+        """Pay for a reply and keep it if it can be read; what went wrong when it could not be written."""
+        desk, model, most = self.asked.desk, self.asked.model, self._most(question)
+        desk.purse.pay(model, self._used(reply, most), most)
+        desk.heard(model, reply)
+        try:
+            if desk.cache and self._worth_keeping(reply):
+                desk.cache.put(key, reply._asdict())
+        except StoreError as error:
+            return error
+        return None
+
+    def _save(self, replies: Iterator[tuple[str, Reply]], open_: dict[str, Question]) -> None:
+        """Store what a server was asked already, when whoever reads the replies has come to an end."""
+        if not served(self.asked.model)[0]:
+            return
+        try:
+            for key, reply in replies:
+                if key in open_:
+                    self._stored(key, open_.pop(key), reply)
+        except Exception as error:  # noqa: BLE001  # it ends for another reason already, which is the one to be told
+            LOG.info("replies on their way were lost: %s", error)
 
     def _used(self, reply: Reply, most: Usage) -> Usage:
         """What a call used; the most it can have where a budget has to hold and the model does not say."""
         untold = self.asked.desk.purse.budget is not None and not reply.lost and not reply.read
         return most if untold else Usage(1, reply.read, reply.written)
+
+    def _most(self, question: Question) -> Usage:
+        return estimate(question.prompt, self._longest)[1]
 
     @property
     def _longest(self) -> int:

@@ -31,6 +31,7 @@ LONGEST_PAUSE = 30.0  # between two tries, unless the server asks for more
 LONGEST_AWAY = 5.0  # between two looks whether the server is back
 BUSY_TRIES = 50
 CONNECT_PATIENCE = 5.0  # before a server was ever reached, a wrong address is likelier than a restart
+GIVEN_UP = 25  # requests in a row after which it is asked whether the server is at fault
 TICK = 0.2
 J = TypeVar("J")
 J_contra = TypeVar("J_contra", contravariant=True)
@@ -66,9 +67,12 @@ class _Try(Generic[J]):
 class Exchange(Generic[J]):
     """`jobs` go out through `ask`; iterating gives each job once, with an Answered or a Refused.
 
-    Raises ModelError when the server cannot be reached, refuses everything or stays busy longer than `patience`, and
-    `spent()` when the ledger affords no more; in each case only after what was on its way has arrived.
-    `hopeless` finds out, for a refusal before any answer, whether it concerns all.
+    Raises ModelError when the server cannot be reached, refuses everything, stays busy or gives no answer for longer
+    than `patience`, or fails GIVEN_UP jobs in a row, and `spent()` when the ledger affords no more; in each case only
+    after what was on its way has arrived. What has arrived is handed on before anything new starts.
+
+    `control` asks something harmless in the form of a job, to find out whether the server is at fault or the job; None
+    where that cannot be afforded.
     """
 
     def __init__(
@@ -79,11 +83,11 @@ class Exchange(Generic[J]):
         rules: Rules,
         ledger: Ledger[J],
         *,
-        hopeless: Callable[[J], Coroutine[Any, Any, bool]],
+        control: Callable[[J], Coroutine[Any, Any, Outcome | None]],
         spent: Callable[[], VlmendError],
     ) -> None:
         self._client, self._jobs, self._ask, self._rules, self._ledger = client, jobs, ask, rules, ledger
-        self._hopeless, self._spent = hopeless, spent
+        self._control, self._spent = control, spent
         self.pace = Pace(rules.window)
         self._waiting: list[_Try[J]] = []
         self._flying: dict[Future[Outcome], _Try[J]] = {}
@@ -94,12 +98,13 @@ class Exchange(Generic[J]):
         self._stop: VlmendError | None = None
         self._reached = self._answered = False
         self._silent_since: float | None = None  # since when the server only says that it is busy, or nothing
+        self._given_up = 0  # jobs in a row
 
     def __iter__(self) -> Iterator[tuple[J, Answered | Refused]]:
         with Background(self._client) as background, Interrupt() as interrupt:
             told = False
             while True:
-                if not (interrupt.signal or self._stop):
+                if not (interrupt.signal or self._stop) and self._arrived.empty():
                     self._launch(background)
                 if interrupt.signal and self._flying and not told:
                     told = True
@@ -171,7 +176,7 @@ class Exchange(Generic[J]):
             outcome = Again("cancelled")
         self._ledger.settle(attempt.job, outcome)
         if isinstance(outcome, Again):
-            final = self._again(attempt, outcome)
+            final = self._again(attempt, outcome, background)
         else:
             final = self._final(attempt, outcome, background)
         if final is not None:
@@ -183,6 +188,7 @@ class Exchange(Generic[J]):
         if isinstance(outcome, Refused) and not outcome.sent:
             return outcome
         self._heard()
+        self._given_up = 0
         if isinstance(outcome, Answered):
             self._answered = True
             self.pace.well()
@@ -191,7 +197,7 @@ class Exchange(Generic[J]):
             return outcome
         everything = outcome.everything
         if not (everything or outcome.blocked or self._answered):
-            everything = background.run(self._hopeless(attempt.job)).result()
+            everything = isinstance(background.run(self._control(attempt.job)).result(), Refused)
             self._answered = not everything
         if everything:
             self._stop = self._stop or ModelError(outcome.why)
@@ -206,7 +212,7 @@ class Exchange(Generic[J]):
         self._silent_since = now if self._silent_since is None else self._silent_since
         return now - self._silent_since
 
-    def _again(self, attempt: _Try[J], outcome: Again) -> Refused | None:
+    def _again(self, attempt: _Try[J], outcome: Again, background: Background) -> Refused | None:
         """Put it back for later, unless enough was tried. A server that is away or busy is no fault of a question."""
         now = time.monotonic()
         if outcome.slow or outcome.unreached:
@@ -219,9 +225,16 @@ class Exchange(Generic[J]):
             if (silent := self._silent(now)) > self._rules.patience:
                 self._stop = self._stop or ModelError(f"busy for {silent:.0f} s: {outcome.why}")
         else:
-            self._heard()
             attempt.failures += 1
+            self._reached = True
+            if outcome.late and (silent := self._silent(now)) > self._rules.patience:
+                self._doubt(attempt, f"no answer for {silent:.0f} s: {outcome.why}", background)
+            elif not outcome.late:
+                self._heard()
         if attempt.failures > self._rules.retries or attempt.refusals > BUSY_TRIES:
+            self._given_up += 1
+            if self._given_up >= GIVEN_UP:
+                self._doubt(attempt, f"{self._given_up} requests failed in a row, last: {outcome.why}", background)
             return Refused(f"gave up after {attempt.failures + attempt.refusals} tries: {outcome.why}")
         pause = self._pause_after(attempt)
         if outcome.wait is not None:
@@ -229,6 +242,16 @@ class Exchange(Generic[J]):
             self._obey(outcome.wait, outcome.why)
         self._later(attempt, now + pause)
         return None
+
+    def _doubt(self, attempt: _Try[J], why: str, background: Background) -> None:
+        """Stop, unless the server answers something harmless: then these questions are at fault, and others are not."""
+        if self._stop:
+            return
+        if isinstance(background.run(self._control(attempt.job)).result(), Answered):
+            self._heard()
+            self._given_up = 0
+        else:
+            self._stop = ModelError(why)
 
     def _away(self, attempt: _Try[J], outcome: Again, now: float) -> None:
         silent = self._silent(now)

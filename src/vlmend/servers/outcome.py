@@ -32,13 +32,17 @@ class Answered:
 
 @dataclass(frozen=True)
 class Again:
-    """Worth another try. `busy`: the server has too much to do. `unreached`: no server was there to be asked."""
+    """Worth another try. `busy`: the server has too much to do. `unreached`: no server was there to be asked.
+
+    `slow`: it may have too much to do. `late`: it said nothing in time.
+    """
 
     why: str
     wait: float | None = None
     busy: bool = False
     slow: bool = False
     unreached: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,10 @@ async def post(client: httpx.AsyncClient, url: str, body: bytes, seconds: float)
     try:
         async with asyncio.timeout(seconds):
             response = await client.post(url, content=body, headers={"content-type": "application/json"})
-    except TimeoutError:
-        return Again(f"no whole answer within {seconds:g} s", slow=True)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         return Again(nobody(error), unreached=True)
+    except (TimeoutError, httpx.TimeoutException):
+        return Again(f"no whole answer within {seconds:g} s", slow=True, late=True)
     except httpx.TransportError as error:
         return Again(f"the connection broke off: {str(error) or type(error).__name__}")
     return outcome(response.status_code, response.headers, response.content, clock() - started)
