@@ -288,6 +288,46 @@ def test_a_server_that_asks_for_hours_ends_the_run_and_what_came_is_kept() -> No
     assert len(found) == 3
 
 
+def deaf(number: int, body: dict[str, Any]) -> Act:
+    """Takes every request and says nothing, as a server whose engine has died."""
+    del number, body
+    return Act(body=b"", delay=2.0)
+
+
+def test_a_server_that_hangs_ends_the_run_and_is_not_waited_for_with_every_question() -> None:
+    """Sixty questions of six tries each would take six minutes here, and six days with the usual time limit."""
+    with Stub(deaf) as stub, pytest.raises(ModelError, match=r"no answer for .* s: no whole answer within 0\.3 s"):
+        answers(backend(stub, timeout=0.3, patience=0.5), questions(60))
+    assert len(stub.bodies) < 60
+
+
+def test_a_question_that_makes_the_server_hang_spoils_no_other() -> None:
+    """Also where it comes last, and nothing but it is asked for longer than patience lasts."""
+    examples = questions(5)
+    with Stub(lambda n, b: deaf(n, b) if asked(b) == "question 4" else echo(n, b)) as stub:
+        found = answers(backend(stub, timeout=1.0, patience=0.5, retries=2, window=1), examples)
+    assert "gave up after 3 tries: no whole answer within 1 s" in found.pop("e4").why
+    assert right(found, examples[:4])
+    assert "Hello." in map(asked, stub.bodies)  # a harmless question told that the server is well
+
+
+def test_a_server_that_fails_all_ends_the_run_after_some() -> None:
+    with Stub(lambda n, b: refuse(500, "out of order")) as stub:
+        with pytest.raises(ModelError, match=r"25 requests failed in a row, last: HTTP 500: out of order"):
+            answers(backend(stub, retries=1, window=8), questions(400))
+        assert len(stub.bodies) <= 2 * (25 + 8) + 2  # those on their way, and a harmless one
+
+
+def test_questions_that_a_well_server_fails_on_are_all_tried() -> None:
+    examples = questions(60)
+    with Stub(lambda n, b: refuse(500) if "question" in asked(b) and asked(b) < "question 50" else echo(n, b)) as stub:
+        found = answers(backend(stub, retries=0), examples)
+    well = [e for e in examples if e.question >= "question 50"]
+    assert {e.id for e in examples if found[e.id].finish is Finish.STOP} == {e.id for e in well}
+    assert found.keys() == {e.id for e in examples}
+    assert right(found, well)
+
+
 # Keys
 
 
