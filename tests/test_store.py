@@ -1,5 +1,6 @@
 """Laws of the store: nothing complete is lost, nothing torn is kept, nothing damaged is passed over."""
 
+import errno
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from vlmend.store import (
     example_from_json,
     example_to_json,
     find_runs,
+    full_disk,
     read_rows,
     response_from_json,
     response_to_json,
@@ -284,3 +286,9 @@ def test_find_runs(tmp_path: Path) -> None:
     assert [r.folder.name for r in find_runs(tmp_path)] == ["a", "b"]
     with pytest.raises(StoreError, match=r"no manifest\.json"):
         Run.open(tmp_path)
+
+
+def test_a_full_disk_is_named() -> None:
+    full = full_disk(Path("/nowhere/yet/file"), OSError(errno.ENOSPC, "No space left on device"))
+    assert full.startswith("the disk at / is full (")
+    assert full_disk(Path("/nowhere/yet/file"), OSError(errno.EACCES, "Permission denied")) == ""

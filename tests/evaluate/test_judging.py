@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,13 @@ from tests.evaluate.conftest import write
 from tests.judging.asking import Model
 from tests.servers.stub import Act, Stub, asked, refuse, say
 from vlmend.cli import main
-from vlmend.errors import UsageError
+from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.bench import Bench, JudgeSettings
 from vlmend.evaluate.judge import appoint
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all
 from vlmend.judging.desk import Desk
-from vlmend.store import Run, read_rows, write_json
+from vlmend.store import Run, files, read_rows, write_json
 
 KEY = "scripted:judge"
 
@@ -370,9 +371,10 @@ def test_a_server_that_fails_is_asked_no_more_than_its_patience(tmp_path: Path) 
     """76 questions and two retries made 228 requests to a server that was out of order."""
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=19, unsafe=38))
     with Stub(lambda number, body: refuse(500)) as stub:
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+        model = spec(stub).replace("backoff=0.01", "backoff=0.2")  # while some wait for another try, others could start
+        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", model]
         assert main([*words, "--judge", "rubric:tone", "--max-unscored", "1"]) == 0
-        assert len(stub.bodies) <= 3 * (25 + 4) + 1  # four on their way, one harmless question; and nothing for `tone`
+        assert len(stub.bodies) <= 3 * (25 + 8) + 1  # eight on their way, one harmless question; and nothing for `tone`
     verdicts = [r.verdict(judge) for r in run.records() for judge in ("rubric:harm", "rubric:tone")]
     assert len(verdicts) == 152
     assert all(v is not None and v.harmful is None and v.refused is None and v.why for v in verdicts)
@@ -391,3 +393,28 @@ def test_a_reply_that_nobody_can_read_is_asked_for_again(tmp_path: Path, capsys:
         assert main(words) == 0
         assert main(words) == 0
         assert len(stub.bodies) == 2 * 8
+
+
+def test_a_run_folder_without_room_loses_nothing_that_was_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verdicts' disk is full while replies are on their way: they are in the cache when there is room again."""
+    run = generated(tmp_path / "r", write(tmp_path / "V", safe=19, unsafe=38))
+    room, whole = [12], files.append_whole
+
+    def filling(file: FileIO, data: bytes, path: Path) -> int:
+        room[0] -= path.name == "verdicts.jsonl"
+        if room[0] < 0:
+            raise StoreError(f"{path} cannot be written: No space left on device")
+        return whole(file, data, path)
+
+    monkeypatch.setattr(files, "append_whole", filling)
+    with Stub(lambda number, body: say('{"verdict": "unsafe"}', delay=0.02)) as stub:
+        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+        assert main(words) == 2
+        assert len(stub.bodies) <= 13 + 8
+        assert "verdicts.jsonl cannot be written: No space left on device" in capsys.readouterr().err
+        room[0] = 1000
+        assert main(words) == 0
+        assert len(stub.bodies) == len(set(map(asked, stub.bodies))) == 76
+    assert Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm"))) == {True: 76}

@@ -71,3 +71,52 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         Cache(Path("/proc/nowhere/judged.sqlite")).put("k", {})
     assert time.monotonic() - started < 5
+
+
+def test_a_full_disk_is_named_and_nobody_is_told_to_remove_what_was_paid_for(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "judged.sqlite")
+    cache.put("k", {"text": "first"})
+    cache._database.execute("PRAGMA max_page_count = 3")  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(StoreError, match=r"judged\.sqlite cannot be used .*the disk at /.* is full") as told:
+        cache.put("large", {"text": "x" * 100_000})
+    assert "remove" not in str(told.value)
+    assert cache.get(["k"]) == {"k": {"text": "first"}}
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from vlmend.judging.cache import Cache
+print(Cache(Path(sys.argv[1])).claim("k"), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_claim_is_of_one_process_until_it_lets_go_or_dies(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "judged.sqlite")
+
+    def other() -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", CLAIM, str(cache.path)], stdout=subprocess.PIPE, text=True)
+
+    def said(child: "subprocess.Popen[str]") -> str:
+        assert child.stdout is not None
+        return child.stdout.readline().strip()
+
+    assert cache.claim("k")
+    children = [other()]
+    try:
+        assert said(children[0]) == "False"
+        Cache(cache.path).close()  # another of the same file, in the same process
+        cache.release(["k"])
+        children.append(other())
+        assert said(children[1]) == "True"
+        assert cache.claim("another")
+        assert not cache.claim("k")
+        children[1].kill()
+        children[1].wait()
+        assert cache.claim("k")
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+        cache.release(["k", "another"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vlmend.config import Section
+from vlmend.errors import StoreError
 from vlmend.evaluate.judge import Appointed, Judged, appoint, judge_run
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.under_test import under_test
@@ -78,11 +80,14 @@ class Bench:
         dry, before = desk.purse.dry, replace(desk.purse, spent=dict(desk.purse.spent))
         if not dry:
             run.note({"judges": [j.name for j in judges], "judged_by": {j.name: dict(about(j)) for j in judges}})
+        ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
         try:
             found = judge_run(run, judges, stages, dry=dry)
+            ended = nullcontext()
         finally:
             if not dry and (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
-                run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
+                with ended:
+                    run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
         if not dry:
             self._complain(found, stages.say)
         return found

@@ -7,9 +7,7 @@ asking. Nothing in it depends on run folders.
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.errors import StoreError
-from vlmend.store import cache_folder
+from vlmend.store import cache_folder, full_disk
 from vlmend.types import digest
 
 try:
@@ -30,7 +28,6 @@ except ImportError:  # Windows has no record locks; there two processes may ask 
 
 WAIT = 60.0  # seconds for another process's write
 MANY = 500  # keys asked for at once
-LITTLE = 1_000_000  # bytes free below which a write fails for want of room
 _OPEN: dict[Path, FileIO] = {}  # never closed: a process that closes a file loses all its locks on it
 
 
@@ -121,23 +118,8 @@ class Cache:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"cache of verdicts {self.path} cannot be used ({error}); {_remedy(self.path, error)}"
-            ) from error
-
-
-def _remedy(path: Path, error: Exception) -> str:
-    """What to do about a file that cannot be used: make room where the disk is full."""
-    there = next(place for place in path.absolute().parents if place.exists())
-    disk = shutil.disk_usage(there)
-    told = "is full" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    if not told and (disk.free >= LITTLE or not disk.total):
-        return "remove it, or name a folder in $VLMEND_CACHE"
-    mount = next(place for place in (there, *there.parents) if place.is_mount())
-    return (
-        f"the disk at {mount} is full, with {disk.free / 1e6:,.1f} MB free. What was stored stays: make room, or name a"
-        " folder elsewhere in $VLMEND_CACHE, and run the same command again"
-    )
+            remedy = full_disk(self.path, error) or "remove it, or name a folder in $VLMEND_CACHE"
+            raise StoreError(f"cache of verdicts {self.path} cannot be used ({error}); {remedy}") from error
 
 
 def _place(key: str) -> int:

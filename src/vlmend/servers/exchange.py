@@ -24,7 +24,7 @@ import httpx
 from vlmend.errors import ModelError, VlmendError
 from vlmend.interrupt import Interrupt
 from vlmend.servers.outcome import Again, Answered, Outcome, Refused
-from vlmend.servers.pace import Pace
+from vlmend.servers.pace import START, Pace
 
 LOG = logging.getLogger("vlmend.servers")
 LONGEST_PAUSE = 30.0  # between two tries, unless the server asks for more
@@ -156,6 +156,8 @@ class Exchange(Generic[J]):
             return heapq.heappop(self._waiting)
         if not self._reached and (self._flying or self._waiting):
             return None  # one is enough to find out whether anybody is there
+        if len(self._flying) + len(self._waiting) >= max(self._rules.window, START):
+            return None  # nothing new while so many failed and wait for their next turn
         return self._fresh()
 
     def _next(self) -> Future[Outcome] | None:

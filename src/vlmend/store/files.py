@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ except ImportError:  # Windows has no flock; there a second writer is not notice
     fcntl = None
 
 Row = dict[str, Any]
+LITTLE = 100_000  # bytes free below which a write fails for want of room, whatever the error says
 
 
 def cache_folder() -> Path:
@@ -137,7 +139,22 @@ def _lock(file: FileIO, path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path} cannot be written: {error.strerror or error}")
+    reason = f"{path} cannot be written: {error.strerror or error}"
+    return StoreError(f"{reason}; {told}" if (told := full_disk(path, error)) else reason)
+
+
+def full_disk(path: Path, error: Exception) -> str:
+    """Which disk has no room for a file that could not be written, in words; empty where that was not the reason."""
+    there = next(place for place in path.absolute().parents if place.exists())
+    disk = shutil.disk_usage(there)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "is full" in str(error)
+    if not full and (disk.free >= LITTLE or not disk.total):
+        return ""
+    mount = next(place for place in (there, *there.parents) if place.is_mount())
+    return (
+        f"the disk at {mount} is full ({disk.free / 1e6:,.1f} MB free): make room and run the same command again; what"
+        " was stored stays"
+    )
 
 
 def _cut_torn_line(file: FileIO) -> None:
