@@ -29,7 +29,7 @@ class InOrder(TyperGroup):
 
 
 ORDER = (
-    *("demo", "list", "data", "audit", "build", "tune", "sweep"),
+    *("demo", "list", "data", "audit", "build", "tune", "merge", "sweep"),
     *("eval", "generate", "judge", "score", "compare", "mirage", "tamper"),
     *("report", "serve", "power", "bench"),
 )
@@ -63,6 +63,7 @@ def build() -> typer.Typer:
         eval,
         judge,
         list,
+        merge,
         mirage,
         power,
         report,
@@ -82,6 +83,7 @@ def build() -> typer.Typer:
     app.add_typer(data.app)
     app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
+    app.command("merge", short_help="Put an adapter into its base for good.")(merge.merge)
     app.command("sweep", short_help="Tune and evaluate recipes times settings.")(sweep.sweep)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
     app.command("generate", short_help="The first stage of eval alone: ask.")(eval.generate)

@@ -220,9 +220,9 @@ def lora_config(model: nn.Module, config: ModelConfig) -> Any:
     else:
         targets = sorted(lora.target_modules)
     beside: list[Module] = [m for m in config.train if m != "language_model"]
-    return LoraConfig(
+    return LoraConfig(  # no task_type: without one peft writes which class the adapter is for
         r=lora.r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout, use_rslora=lora.use_rslora,
-        target_modules=targets, modules_to_save=outermost(model, *beside) or None, task_type="CAUSAL_LM",
+        target_modules=targets, modules_to_save=outermost(model, *beside) or None,
     )  # fmt: skip
 
 

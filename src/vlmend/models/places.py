@@ -52,11 +52,15 @@ def vllm_rank(folder: Path) -> int:
         raise ModelError(f"adapter {folder} has no LoRA configuration that can be read") from error
     if whole := config.get("modules_to_save"):
         raise ModelError(
-            f"adapter {folder} holds whole modules ({', '.join(whole)}), which vLLM does not load; merge it first"
+            f"adapter {folder} holds whole modules ({', '.join(whole)}), which vLLM does not load;"
+            " `vlmend merge` makes one folder of adapter and base"
         )
     fitting = [allowed for allowed in VLLM_RANKS if allowed >= rank]
     if not fitting:
-        raise ModelError(f"adapter {folder} has rank {rank}; vLLM loads up to {VLLM_RANKS[-1]}")
+        raise ModelError(
+            f"adapter {folder} has rank {rank}; vLLM loads up to {VLLM_RANKS[-1]};"
+            " `vlmend merge` makes one folder of adapter and base"
+        )
     return fitting[0]
 
 
