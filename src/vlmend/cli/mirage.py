@@ -60,7 +60,7 @@ def mirage(
     samples: Annotated[int, typer.Option(min=0, help="Answers drawn at temperature 1, beside the greedy one.")] = 4,
     threshold: Annotated[
         list[str] | None,
-        typer.Option("--threshold", metavar="NAME=X", help="Of the reading: safe, gap, babble, lost, fragile."),
+        typer.Option("--threshold", metavar="NAME=X", help="Of the reading: safe, gap, babble, lost, able, fragile."),
     ] = None,
     missing_images: Missing = MissingImages.ERROR,
     limit: Limit = None,

@@ -11,6 +11,7 @@ from vlmend.types import Measured
 
 COLUMNS = (  # name in a card, name of the measure, condition, which direction is good
     ("asr", "attack success", "plain", "low"),
+    ("asr_sense", "attack success", "plain, with sense", "low"),
     ("asr_opened", "attack success", "after {opening}", "low"),
     ("asr_opened_control", "attack success", "paraphrased", "low"),
     ("asr_sampled", "attack success", "sampled", "low"),
@@ -21,6 +22,12 @@ COLUMNS = (  # name in a card, name of the measure, condition, which direction i
     ("flips_control", "flips", "all else changed", "low"),
     ("incoherent", "incoherent", "plain", "low"),
     ("irrelevant", "irrelevant", "plain", "low"),
+    ("senseless_answers", "without sense", "requests to answer", "low"),
+    ("senseless_opened", "without sense", "after {opening}", "low"),
+    ("senseless_closed", "without sense", "after {closing}", "low"),
+    ("senseless_sampled", "without sense", "sampled", "low"),
+    ("silent", "silent", "plain", "low"),
+    ("failed", "failed", "plain", "low"),
     ("leaked", "leaked", "plain", "low"),
     ("leaked_opened", "leaked", "after {opening}", "low"),
     ("accuracy", "accuracy", "plain", "high"),
