@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vlmend import plain_yaml
-from vlmend.errors import ConfigError, nearest
+from vlmend.errors import ConfigError, brief, nearest
 from vlmend.types import Example, Role
 
 Module = Literal["vision_tower", "projector", "language_model"]
@@ -310,10 +310,10 @@ def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object,
     where = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
         known = _fields_at(model, loc[:-1])
-        return f"unknown key {where!r}.{nearest(str(loc[-1]), known)} Known: {', '.join(known)}"
+        return f"unknown key {brief(where)}.{nearest(str(loc[-1]), known)} Known: {', '.join(known)}"
     if kind == "missing":
         return f"{where!r} is required"
-    return f"{where!r}: {message[0].lower()}{message[1:]} (got {value!r})"
+    return f"{where!r}: {message[0].lower()}{message[1:]} (got {brief(value)})"
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

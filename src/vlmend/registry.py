@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from vlmend.errors import ConfigError, UnknownName, UsageError
+from vlmend.errors import ConfigError, UnknownName, UsageError, brief
 from vlmend.types import Backend
 
 
@@ -138,7 +138,9 @@ class Registry:
                 raise ConfigError(
                     f"{self.kind} {name!r} needs {where!r}: write {form}. {self.summary(name)}"
                 ) from error
-            raise ConfigError(f"{self.kind} {name!r}: {where}: {first['msg']} (got {first.get('input')!r})") from error
+            raise ConfigError(
+                f"{self.kind} {name!r}: {where}: {first['msg']} (got {brief(first.get('input'))})"
+            ) from error
         for key in settings:
             value = getattr(built, key)
             if isinstance(value, float) and not math.isfinite(value):

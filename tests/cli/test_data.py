@@ -101,8 +101,9 @@ def test_export_and_back(tmp_path: Path) -> None:
         run(f"vlguard:{folder}#train", "--format", "trl", "--out", str(tmp_path / "o"), "--json", command="export")
     )
     file = tmp_path / "o" / "data.jsonl"
-    assert told == {"format": "trl", "file": str(file), "examples": 62, "pairs": 0}
-    assert [(e.id, e.images[0].sha256) for e in read_any(f"jsonl:{file}")] == given
+    back = f"jsonl:{file}?allow_outside=true"  # its pictures stay where they are
+    assert told == {"format": "trl", "file": str(file), "spec": back, "examples": 62, "pairs": 0}
+    assert [(e.id, e.images[0].sha256) for e in read_any(back)] == given
     spec, out = f"vlguard:{folder}#train", ("--format", "vlguard_as_coded", "--out", str(tmp_path / "coded.json"))
     assert "41 examples written" in run(spec, *out, command="export")
     with pytest.raises(UsageError, match="no --embed"):

@@ -15,6 +15,7 @@ from vlmend.data import clean, load, read
 from vlmend.data.check import check
 from vlmend.data.checks.finding import KINDS
 from vlmend.data.dataset import read_pairs
+from vlmend.data.rows import tolerant
 from vlmend.errors import UsageError
 from vlmend.types import Example, Image
 
@@ -60,8 +61,9 @@ def test_a_copy_is_what_was_kept(tmp_path: Path) -> None:
     spec = broken(tmp_path)
     made = cleaned(spec, tmp_path)
     kept = {f"r{number}" for number in (0, 1, 2, 3, 8)}
-    copy = load(f"jsonl:{made.file}").examples
-    assert list(map(essence, copy)) == [essence(e) for e in read(spec) if e.id in kept]
+    copy = load(made.spec).examples
+    with tolerant():  # the mark in r6 is refused elsewhere
+        assert list(map(essence, copy)) == [essence(e) for e in read(spec) if e.id in kept]
     assert (made.kept, made.dropped) == (5, 4)
     assert log(made) == {
         "r4": ["missing_picture"],
@@ -74,10 +76,10 @@ def test_a_copy_is_what_was_kept(tmp_path: Path) -> None:
 
 def test_a_copy_has_nothing_left_to_clean(tmp_path: Path) -> None:
     made = cleaned(broken(tmp_path), tmp_path)
-    assert {f.kind for f in check(f"jsonl:{made.file}", declines).findings} == {"unexpected_refusal"}
-    again = clean.write(check(f"jsonl:{made.file}", declines), tmp_path / "again.jsonl", also=["unexpected_refusal"])
+    assert {f.kind for f in check(made.spec, declines).findings} == {"unexpected_refusal"}
+    again = clean.write(check(made.spec, declines), tmp_path / "again.jsonl", also=["unexpected_refusal"])
     assert (again.kept, again.dropped) == (4, 1)
-    assert check(f"jsonl:{again.file}", declines).findings == ()
+    assert check(again.spec, declines).findings == ()
 
 
 def test_the_log_says_why_in_words(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_of_what_is_repeated_the_first_stays(tmp_path: Path) -> None:
     spec = f"vlguard:{write_vlguard(tmp_path, records(), pictures=False)}#train"
     made = clean.write(check(spec, declines).without(["missing_picture"]), tmp_path / "clean.jsonl")
     assert log(made).keys() == {"vlguard/train/r39~2/0", "vlguard/train/r39~2/1"}
-    copy, before = read(f"jsonl:{made.file}"), [e for e in read(spec) if "~2" not in e.id]
+    copy, before = read(made.spec), [e for e in read(spec) if "~2" not in e.id]
     assert [replace(e, prompt=()) for e in copy] == [replace(e, prompt=()) for e in before]
     named = [e.images[0].path for e in copy]
     assert [p and p.resolve() for p in named] == [e.images[0].path and e.images[0].path.resolve() for e in before]
@@ -99,7 +101,7 @@ def test_of_what_is_repeated_the_first_stays(tmp_path: Path) -> None:
 
 def test_pictures_without_a_file_get_one(tmp_path: Path) -> None:
     made = cleaned("world:safety?n=12", tmp_path)
-    copy = load(f"jsonl:{made.file}").examples
+    copy = load(made.spec).examples
     assert list(map(essence, copy)) == list(map(essence, read("world:safety?n=12")))
     assert {image.path.suffix for e in copy for image in e.images if image.path} == {".png"}
 
@@ -111,7 +113,7 @@ def test_pairs_are_copied_as_well(tmp_path: Path) -> None:
     rows = [{"id": "a", **pair}, {"id": "b", **other}, {"id": "c", **pair, "rejected": "There."}]
     spec = f"jsonl:{write_jsonl(tmp_path / 'rows.jsonl', rows)}"
     made = cleaned(spec, tmp_path)
-    copy, before = read_pairs(f"jsonl:{made.file}"), read_pairs(spec)
+    copy, before = read_pairs(made.spec), read_pairs(spec)
     assert [p.id for p in copy] == ["a", "b"]
     for one, other_one in zip(copy, before, strict=False):
         assert [i.sha256 for i in one.images] == [i.sha256 for i in other_one.images]

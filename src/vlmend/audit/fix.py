@@ -71,6 +71,7 @@ class Fixed:
     """The copy, its log, what was done how often, what could not be mended, and the audits before and after."""
 
     file: Path
+    spec: str  # what reads it
     log: Path
     before: Audit
     after: Audit
@@ -81,6 +82,7 @@ class Fixed:
         """The same as plain data; the table of changes has the shares of every feature of question and picture."""
         return {
             "file": str(self.file),
+            "spec": self.spec,
             "log": str(self.log),
             "examples_before": len(self.before.rows),
             "examples_after": len(self.after.rows),
@@ -121,10 +123,10 @@ def fix(found: Audit, out: Path, asked: Asked, tell: Tell = silent) -> Fixed:
     counts["dropped"] = len(ledger.dropped)
     if not len(rows):
         raise DataError(f"nothing of {found.rows.spec} would be left: no value of a feature comes with both labels")
-    export.write(rows.examples, "trl", out)
+    written = export.write(rows.examples, "trl", out)
     _write_log(log, found.rows, rows, ledger)
-    again = audit(read(f"jsonl:{out}"), test=found.test, settings=found.settings, tell=tell)
-    return Fixed(out, log, found, again, dict(counts), tuple(left))
+    again = audit(read(written.spec), test=found.test, settings=found.settings, tell=tell)
+    return Fixed(out, written.spec, log, found, again, dict(counts), tuple(left))
 
 
 def _without_fillers(rows: Rows, found: Audit, ledger: Ledger, counts: Counter[str]) -> Rows:

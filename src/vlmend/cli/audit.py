@@ -228,6 +228,8 @@ def _print_fixed(fixed: Fixed) -> None:
             made.add_row(Text(f"{rule.name}, {name}"), _rate(rule.test[name]), _rate(new.test[name]) if new else "–")
     console().print(made)
     typer.echo("; ".join(f"{what} {count:,}" for what, count in fixed.actions.items()) + f"; each in {fixed.log}")
+    if "?" in fixed.spec:
+        typer.echo(f"its pictures lie outside of its folder; read it as '{fixed.spec}'")
     if fixed.left:
         typer.echo(f"not balanced, since too little would be left (--min-kept): {', '.join(fixed.left)}")
     _verdict(fixed.after)

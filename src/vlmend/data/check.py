@@ -16,6 +16,7 @@ from vlmend.data.checks.sights import Sights, Tell, look, silent
 from vlmend.data.checks.texts import Declines, check_texts
 from vlmend.data.dataset import read_raw
 from vlmend.data.leak import leaks
+from vlmend.data.rows import tolerant
 from vlmend.errors import DataError, UnknownName
 
 GRAVEST_FIRST: tuple[Severity, ...] = ("error", "warning", "note")
@@ -84,7 +85,8 @@ def known_kinds(kinds: Iterable[str]) -> set[str]:
 
 
 def _read(spec: str) -> tuple[Item, ...]:
-    items = tuple(read_raw(spec))
+    with tolerant():
+        items = tuple(read_raw(spec))
     if not items:
         raise DataError(f"{spec} has no examples")
     return items

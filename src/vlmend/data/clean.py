@@ -15,6 +15,7 @@ from typing import Any
 from vlmend.data.check import Checked, known_kinds
 from vlmend.data.checks.finding import KINDS, Item
 from vlmend.data.checks.sights import Sight, Sights
+from vlmend.data.inside import OPTION, lies_in
 from vlmend.errors import UsageError
 from vlmend.store.files import write_atomic
 from vlmend.types import Example, Image, Message, Pair
@@ -30,10 +31,17 @@ class Cleaned:
     log: Path
     kept: int
     dropped: int
+    outside: bool = False  # whether it names pictures that do not lie in its own folder
+
+    @property
+    def spec(self) -> str:
+        """What reads the copy."""
+        return f"jsonl:{self.file}" + (f"?{OPTION}=true" if self.outside else "")
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
-        return {"file": str(self.file), "log": str(self.log), "kept": self.kept, "dropped": self.dropped}
+        counts = {"kept": self.kept, "dropped": self.dropped}
+        return {"file": str(self.file), "spec": self.spec, "log": str(self.log), **counts}
 
 
 def write(checked: Checked, file: Path, *, also: Iterable[str] = ()) -> Cleaned:
@@ -54,7 +62,9 @@ def write(checked: Checked, file: Path, *, also: Iterable[str] = ()) -> Cleaned:
     _lines(log, dropped)
     if kept:
         _lines(file, [_row(item, checked.sights, file.parent, pictures) for item in kept])
-    return Cleaned(file, log, len(kept), len(dropped))
+    named = {image.path for item in kept for image in item.images if image.path is not None}
+    outside = any(not lies_in(path, file.parent) for path in named)
+    return Cleaned(file, log, len(kept), len(dropped), outside)
 
 
 def refuse(file: Path, *, copy: str = "cleaned", log: str = "dropped") -> Path:
@@ -95,7 +105,8 @@ def _row(item: Item, sights: Sights, folder: Path, pictures: Path) -> dict[str, 
     row: dict[str, Any] = {key: getattr(item, key) for key in LABELS}
     row["prompt"] = [_message(message, named) for message in item.prompt]
     if isinstance(item, Example):
-        row |= {"answers": list(item.answers), "expected": item.expected}
+        row |= {"answers": list(item.answers or item.avoid), "expected": item.expected}
+        row |= {"label": False} if item.avoid else {}
     else:
         row |= {"chosen": item.chosen, "rejected": item.rejected}
     if isinstance(item, Pair) and item.rejected_images is not None:
@@ -108,7 +119,8 @@ def _message(message: Message, named: Mapping[Image, str]) -> dict[str, Any]:
         {"type": "image", "image": named[part]} if isinstance(part, Image) else {"type": "text", "text": part}
         for part in message.parts
     ]
-    return {"role": message.role, "content": parts or [{"type": "text", "text": ""}]}
+    learned = {"loss": message.supervised} if message.role == "assistant" else {}  # a prompt's turns are not, as such
+    return {"role": message.role, "content": parts or [{"type": "text", "text": ""}], **learned}
 
 
 def _reference(image: Image, sight: Sight, folder: Path, pictures: Path) -> str:

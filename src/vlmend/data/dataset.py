@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from vlmend.data import pictures, placeholder
+from vlmend.data import inside, pictures, placeholder
 from vlmend.data.slices import Slice, parse_split
 from vlmend.errors import DataError
 from vlmend.registry import Spec, sources
@@ -145,14 +145,13 @@ def _plural(kind: type[Example | Pair]) -> str:
 
 def _open(spec: str) -> tuple[Iterable[Example | Pair], Slice | None]:
     if sources.takes_spec(spec):
-        return sources.from_spec(spec), None  # it cuts what it is made of
-    parsed = Spec.parse(spec)
-    split, cut = parse_split(parsed.split)
-    if cut is None:
-        return sources.from_spec(spec), None
-    bare = f"{parsed.name}:{parsed.argument}" + (f"#{split}" if split else "")
-    options = "&".join(f"{key}={value}" for key, value in parsed.options)
-    return sources.from_spec(f"{bare}?{options}"), cut
+        return sources.from_spec(spec), None  # it cuts, and confines, what it is made of
+    asked, anywhere = inside.taken_out(Spec.parse(spec))
+    split, cut = parse_split(asked.split)
+    bare = f"{asked.name}:{asked.argument}" if asked.argument else asked.name
+    options = "&".join(f"{key}={value}" for key, value in asked.options)
+    source = sources.from_spec(bare + (f"#{split}" if split else "") + (f"?{options}" if options else ""))
+    return source if anywhere else inside.confined(source, inside.folders_of(source), spec), cut
 
 
 def _nothing(spec: str) -> DataError:
@@ -184,7 +183,8 @@ def _essence(item: Example | Pair, sizes: dict[Path, int]) -> list[object]:
     said = [_said(message, sizes) for message in item.prompt]
     labels = [item.subset, item.category, item.subcategory, item.cluster, item.role]
     if isinstance(item, Example):
-        return [item.id, said, list(item.answers), [item.expected, *labels]]
+        avoided = [["avoid", *item.avoid]] if item.avoid else []
+        return [item.id, said, list(item.answers), [item.expected, *labels], *avoided]
     seen = None if item.rejected_images is None else [_name(image, sizes) for image in item.rejected_images]
     return [item.id, said, [item.chosen, item.rejected], seen, labels]
 

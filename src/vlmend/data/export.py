@@ -7,6 +7,8 @@
     parquet   TRL's columns, a picture as {bytes, path}
 
 What a format has no key for (labels, cluster, further answers) stands in keys of our own, which other programs ignore.
+A turn that is not learned has `loss: false` (openai: `weight: 0`), an answer to avoid `label: false`.
+
 A picture that is a file is named relative to what is written; one that is made on demand is written once, under its
 content hash, into `images` beside it. The text `<image>` cannot be said in `llava` and `sharegpt`: it is refused there.
 """
@@ -19,14 +21,16 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vlmend.data.formats import PARTS
+from vlmend.data.inside import OPTION, lies_in
+from vlmend.data.rows import refuse_halves
 from vlmend.data.sources import vlguard
-from vlmend.data.turns import MARK, marks_apart
+from vlmend.data.turns import MARK, MOVING, PLACE, marks_apart
 from vlmend.errors import DataError, UnknownName, UsageError
 from vlmend.registry import Spec
 from vlmend.store import write_atomic
@@ -46,11 +50,17 @@ BATCH = 256  # rows that parquet takes at once; with pictures inside they are la
 
 @dataclass(frozen=True)
 class Written:
-    """What an export left behind."""
+    """What an export left behind. `outside`: whether it names pictures that do not lie in its own folder."""
 
     file: Path
     examples: int
     pairs: int
+    outside: bool = False
+
+    @property
+    def spec(self) -> str:
+        """What reads it again."""
+        return f"jsonl:{self.file}" + (f"?{OPTION}=true" if self.outside else "")
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Album:
 
     folder: Path
     embed: bool = False
+    outside: list[str] = field(default_factory=list[str])  # the first name that leads out of the folder
 
     def name(self, image: Image) -> str:
         """A relative path, or a data: URL."""
@@ -66,7 +77,10 @@ class Album:
             data = image.read()
             return f"data:image/{_kind(data)[1]};base64,{base64.b64encode(data).decode()}"
         if image.path is not None:
-            return Path(os.path.relpath(os.path.abspath(image.path), os.path.realpath(self.folder))).as_posix()
+            name = Path(os.path.relpath(os.path.abspath(image.path), os.path.realpath(self.folder))).as_posix()
+            if not self.outside and not lies_in(image.path, self.folder):
+                self.outside.append(name)
+            return name
         return self._stored(image.read())
 
     def cell(self, image: Image) -> Row:
@@ -104,7 +118,7 @@ def write(items: Iterable[Example | Pair], form: str, out: Path, *, embed: bool 
         os.replace(part, file)
     finally:
         part.unlink(missing_ok=True)
-    return Written(file, counts[Example], counts[Pair])
+    return Written(file, counts[Example], counts[Pair], bool(album.outside))
 
 
 def as_coded(spec: str, out: Path) -> Written:
@@ -136,6 +150,7 @@ def _rows(
         if all(counts.values()):
             raise DataError(f"{item.id!r} is of another kind than those before; a file holds examples or pairs")
         try:
+            refuse_halves([*(message.text for message in item.prompt), *answers_of(item)])
             yield ROWS[form](item, album)
         except DataError as error:
             raise DataError(f"{item.id!r} cannot be written as {form}: {error}") from error
@@ -143,31 +158,35 @@ def _rows(
 
 def _trl(item: Example | Pair, album: Album) -> Row:
     """TRL's conversational rows: prompt and completion, or prompt, chosen and rejected; pictures in `images`."""
-    return {"id": item.id, "prompt": _blocks(item), **_said(item), **_shown(item, album), **_labels(item)}
+    row = {"id": item.id, "prompt": _blocks(item), **_said(item), **_shown(item, album), **_labels(item)}
+    return row | _to_the_letter(item)
 
 
 def _parquet(item: Example | Pair, album: Album) -> Row:
     """TRL's columns as parquet holds them: pictures as cells, `meta` as text since columns are alike in every row."""
-    row = {"id": item.id, "prompt": _blocks(item), **_said(item), **_labels(item)}
+    blocks = [{"loss": None, **turn} for turn in _blocks(item)]
+    row = {"id": item.id, "prompt": blocks, **_said(item), **_labels(item), **_to_the_letter(item)}
     shown = [album.cell(image) for message in item.prompt for image in message.images]
     others = item.rejected_images if isinstance(item, Pair) else None
     return {
         **row,
         "images": shown,
         "rejected_images": None if others is None else [album.cell(image) for image in others],
-        "meta": json.dumps(dict(item.meta), ensure_ascii=False) if item.meta else None,
+        "meta": json.dumps(row["meta"], ensure_ascii=False) if "meta" in row else None,
     }
 
 
 def _sharegpt(item: Example | Pair, album: Album) -> Row:
     """Turns of `from` and `value` with marks for pictures; the sides of a pair are turns of their own."""
-    asked = [_turn(SPEAKERS[m.role], _marked(m)) for m in item.prompt]
+    asked = [{**_turn(SPEAKERS[m.role], _marked(m)), **_unlearned(m, "loss", False)} for m in item.prompt]
     if isinstance(item, Pair):
         said = {"conversations": asked, "chosen": _plain(item.chosen), "rejected": _plain(item.rejected)}
     else:
-        said = {"conversations": [*asked, *map(_plain, item.answers[:1])]}
-    parts = [[None if isinstance(part, Image) else part for part in m.parts] for m in item.prompt]
-    exact = all(list(marks_apart(turn["value"])) == own for turn, own in zip(asked, parts, strict=True))
+        said = {"conversations": [*asked, *map(_plain, answers_of(item)[:1])]}
+    parts = _parts(item)
+    exact = all(
+        [part or None for part in marks_apart(turn["value"])] == own for turn, own in zip(asked, parts, strict=True)
+    )
     return {"id": item.id, **said, **_shown(item, album), **_labels(item), **({} if exact else {PARTS: parts})}
 
 
@@ -181,17 +200,51 @@ def _llava(item: Example | Pair, album: Album) -> Row:
 
 def _openai(item: Example | Pair, album: Album) -> Row:
     """Messages with pictures inside as `image_url`; pairs as OpenAI's preference rows."""
-    messages = [{"role": m.role, "content": [_part(part, album) for part in m.parts]} for m in item.prompt]
+    messages = [
+        {"role": m.role, "content": [_part(part, album) for part in m.parts], **_unlearned(m, "weight", 0)}
+        for m in item.prompt
+    ]
     said = _said(item)
     if isinstance(item, Pair):
         told = {"preferred_output": said["chosen"], "non_preferred_output": said["rejected"]}
         others = {key: names for key, names in _shown(item, album).items() if key == "rejected_images"}
-        return {"id": item.id, "input": {"messages": messages}, **told, **others, **_labels(item)}
-    return {"id": item.id, "messages": [*messages, *said.get("completion", [])], **_labels(item)}
+        row = {"id": item.id, "input": {"messages": messages}, **told, **others, **_labels(item)}
+    else:
+        row = {"id": item.id, "messages": [*messages, *said.get("completion", [])], **_labels(item)}
+    return row | _to_the_letter(item)
 
 
 def _blocks(item: Example | Pair) -> list[Row]:
-    return [{"role": m.role, "content": [_part(part) for part in m.parts]} for m in item.prompt]
+    """The turns of a prompt, which TRL does not learn: where we do, it is said."""
+    return [
+        {"role": m.role, "content": [_part(part) for part in m.parts]}
+        | ({"loss": True} if m.role == "assistant" and m.supervised else _unlearned(m, "loss", False))
+        for m in item.prompt
+    ]
+
+
+def _unlearned(message: Message, key: str, value: bool | int) -> Row:
+    return {} if message.supervised else {key: value}
+
+
+def _parts(item: Example | Pair) -> list[list[str | None]]:
+    return [[None if isinstance(part, Image) else part for part in m.parts] for m in item.prompt]
+
+
+def _to_the_letter(item: Example | Pair) -> Row:
+    """The parts of the turns, where a mark in a text of theirs would be missed a picture."""
+    texts = [*(m.text for m in item.prompt), *answers_of(item)]
+    marked = not item.images and any(PLACE.search(text) or MOVING.search(text) for text in texts)
+    return {PARTS: _parts(item)} if marked else {}
+
+
+def answers_of(item: Example | Pair) -> tuple[str, ...]:
+    """What is answered. Raises DataError for an example with answers to give and to avoid: a row has one kind."""
+    if isinstance(item, Pair):
+        return item.chosen, item.rejected
+    if item.answers and item.avoid:
+        raise DataError("it has answers to give and answers to avoid; rows have one kind")
+    return item.answers or item.avoid
 
 
 def _part(part: str | Image, album: Album | None = None) -> Row:
@@ -204,7 +257,8 @@ def _part(part: str | Image, album: Album | None = None) -> Row:
 def _said(item: Example | Pair) -> Row:
     if isinstance(item, Pair):
         return {"chosen": [_answer(item.chosen)], "rejected": [_answer(item.rejected)]}
-    return {"completion": [_answer(item.answers[0])]} if item.answers else {}
+    told = [_answer(text) for text in answers_of(item)[:1]]
+    return {"completion": told} if told else {}
 
 
 def _answer(text: str) -> Row:
@@ -244,9 +298,14 @@ def _labels(item: Example | Pair) -> Row:
     labels: Row = {"expected": str(item.expected)} if isinstance(item, Example) else {}
     labels |= {key: text for key in ("subset", "category", "subcategory") if (text := getattr(item, key))}
     labels |= {"cluster": item.cluster, "role": str(item.role), "source": item.source}
-    if isinstance(item, Example) and len(item.answers) > 1:
-        labels["answers"] = list(item.answers)
-    return labels | ({"meta": dict(item.meta)} if item.meta else {})
+    meta = dict(item.meta)
+    if isinstance(item, Example):
+        if len(answers_of(item)) > 1:
+            labels["answers"] = list(answers_of(item))
+        if item.avoid or (item.answers and meta.get("label") == "true"):  # as rows with feedback are read
+            labels["label"] = not item.avoid
+            meta = {key: text for key, text in meta.items() if key != "label" or item.avoid}
+    return labels | ({"meta": meta} if meta else {})
 
 
 ROWS: dict[str, Callable[[Example | Pair, Album], Row]] = {
@@ -276,7 +335,7 @@ def _write_list(rows: Iterator[Row], file: Path, _: bool) -> None:
 def _encoded(row: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can say
+    except UnicodeEncodeError:  # half a surrogate pair in a label, which only an escape can say
         return json.dumps(row).encode()
 
 
@@ -307,12 +366,15 @@ def _schema(*, pairs: bool, embed: bool) -> Any:
 def _features(*, pairs: bool, embed: bool) -> Row:
     text = {"dtype": "string", "_type": "Value"}
     cell = {"_type": "Image"} if embed else {"bytes": {"dtype": "binary", "_type": "Value"}, "path": text}
-    messages = _listed({"role": text, "content": _listed({"type": text, "text": text})})
-    said = {"chosen": messages, "rejected": messages} if pairs else {"completion": messages}
+    flag = {"dtype": "bool", "_type": "Value"}
+    turn = {"role": text, "content": _listed({"type": text, "text": text})}
+    messages, asked = _listed(turn), _listed({**turn, "loss": flag})
+    said = {"chosen": messages, "rejected": messages} if pairs else {"completion": messages, "label": flag}
     beside = {"rejected_images": _listed(cell)} if pairs else {"expected": text, "answers": _listed(text)}
     labels = ("subset", "category", "subcategory", "cluster", "role", "source", "meta")
     shown = {"images": _listed(cell)}
-    return {"id": text, "prompt": messages, **said, **shown, **beside, **dict.fromkeys(labels, text)}
+    exact = {PARTS: _listed(_listed(text))}
+    return {"id": text, "prompt": asked, **said, **shown, **beside, **dict.fromkeys(labels, text), **exact}
 
 
 def _listed(feature: Row) -> Row:

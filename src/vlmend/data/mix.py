@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from vlmend.config import DataConfig, MixPart
 from vlmend.data import placeholder
 from vlmend.data.dataset import Dataset, read_any, refuse_duplicates, with_pictures
-from vlmend.data.preferences import sides
+from vlmend.data.preferences import alike, sides
 from vlmend.data.progress import watched
 from vlmend.errors import DataError
 from vlmend.types import Example, Pair, Role
@@ -34,6 +34,23 @@ class Mix:
         left_out = Counter(str(example.role) for example in self.examples if example.role not in roles)
         report = {**self.report, "examples": len(kept), "left_out": dict(sorted(left_out.items()))}
         return Mix(tuple(example for example, _ in kept), tuple(weight for _, weight in kept), report)
+
+    def taught(self) -> Mix:
+        """The same. Raises DataError where an example has no answer to learn, or one that is to be avoided."""
+        avoided = [e.id for e in self.examples if e.avoid and not _says(e)]
+        if avoided:
+            raise DataError(
+                f"{len(avoided):,} of {len(self.examples):,} examples hold an answer to avoid (unpaired feedback, such "
+                f"as label: false), first {avoided[0]!r}; this method learns answers, so it would learn to give them. "
+                "Leave them out, or give their part of the mix the role forget for a method that unlearns"
+            )
+        silent = [e.id for e in self.examples if not _says(e)]
+        if silent:
+            raise DataError(
+                f"{len(silent):,} of {len(self.examples):,} examples have no answer to learn from, first {silent[0]!r};"
+                " `vlmend data check` lists such rows"
+            )
+        return self
 
     @property
     def placeholders(self) -> int:
@@ -83,11 +100,23 @@ def _pool(part: MixPart) -> tuple[Example, ...]:
             f"mix part {part.source} holds preference pairs, each shown as two examples; "
             f"{(*limits, 'role')[0]} would part them: take a slice such as #train[:1000]"
         )
+    _refuse_alike(part.source, items)
     rows = chain.from_iterable(sides(item) if isinstance(item, Pair) else (item,) for item in items)
     examples = tuple(example for example in rows if part.where(example))
     if not examples:
         raise DataError(f"mix part {part.source} has no example left after its filter {part.where!r}")
     return examples
+
+
+def _refuse_alike(source: str, items: Sequence[Example | Pair]) -> None:
+    """Raise DataError for pairs with one answer on both sides: they would be trained on and change nothing."""
+    same = [item.id for item in items if isinstance(item, Pair) and alike(item)]
+    if same:
+        named = ", ".join(map(repr, same[:5])) + (" …" if len(same) > 5 else "")
+        raise DataError(
+            f"{len(same):,} of the {len(items):,} pairs of {source} have the same answer, but for blanks, as chosen "
+            f"and as rejected: {named}; `vlmend data check --fix` writes a copy without them"
+        )
 
 
 def _sizes(
@@ -142,7 +171,15 @@ def _dataset(part: MixPart, rows: Sequence[Example], config: DataConfig) -> Data
 
 
 def _with_role(example: Example, part: MixPart) -> Example:
-    return example if part.role is None else replace(example, role=part.role)
+    """The example in the part's role. An answer to avoid that is to be forgotten is the answer of that example."""
+    if part.role is None:
+        return example
+    told = {"answers": example.avoid, "avoid": ()} if part.role is Role.FORGET and example.avoid else {}
+    return replace(example, role=part.role, **told)
+
+
+def _says(example: Example) -> bool:
+    return bool(example.answers and example.answers[0].strip())
 
 
 def _part(part: Part) -> dict[str, Any]:

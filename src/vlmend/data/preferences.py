@@ -32,6 +32,12 @@ def sides(pair: Pair) -> tuple[Example, Example]:
     )
 
 
+def alike(pair: Pair) -> bool:
+    """Whether both sides are one but for white space: nothing can be learned from such a pair."""
+    shown = tuple(image for message in pair.prompt for image in message.images)
+    return pair.chosen.split() == pair.rejected.split() and pair.rejected_images in (None, shown)
+
+
 def _with_images(pair: Pair) -> Iterator[Message]:
     """The prompt with the pictures that the rejected side saw, in their order."""
     others = iter(pair.rejected_images or ())

@@ -6,24 +6,49 @@
 
     for number, record in read(folder / "train.json", Record): …
 
-JSON Lines, CSV and parquet are streamed; a .json file is one list and is read whole.
+JSON Lines, CSV and parquet are streamed; a .json file is one list and is read whole, or JSON Lines after all. All but
+parquet may be packed with gzip (`rows.jsonl.gz`). A key that stands twice in an object and half a surrogate pair in a
+text are refused: neither can be read as what was meant.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
-from collections.abc import Iterator
+import re
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlmend.config import explain
-from vlmend.errors import DataError
+from vlmend.errors import DataError, brief
 
 LONGEST = 64 << 20  # bytes of a line, well above a row with its pictures inline
 BATCH = 1024  # rows of a parquet file that are decoded at once
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON writes half a surrogate pair; two halves in a row are a character
+_tolerant: ContextVar[bool] = ContextVar("tolerant", default=False)
+
+
+@contextmanager
+def tolerant() -> Generator[None]:
+    """Texts that cannot be used, but can be read, are let through: for a check that reports all of them."""
+    token = _tolerant.set(True)
+    try:
+        yield
+    finally:
+        _tolerant.reset(token)
+
+
+def is_tolerant() -> bool:
+    """Whether somebody else looks for what is wrong with texts."""
+    return _tolerant.get()
 
 
 class Row(BaseModel):
@@ -66,27 +91,68 @@ def check(kind: type[R], value: object, place: object) -> R:
 def values(file: Path, suffix: str = "") -> Iterator[tuple[Place, Any]]:
     """Place and content of every row of a .json, .jsonl, .csv, .tsv or .parquet file; other names are JSON Lines.
 
-    `suffix` says what the file is where its name does not: JSON Lines that are called .json, for one.
-    Raises DataError for a file that is missing, empty, not UTF-8 or not what its name says.
+    `suffix` says what the file is where its name does not. JSON Lines that are called .json, and a list that is called
+    .jsonl, are known by how they begin. Raises DataError for a file that is missing, empty, not UTF-8 or not what its
+    name says.
     """
-    reader = READERS.get(suffix or file.suffix.lower(), _lines)
+    reader = READERS.get(suffix or kind_of(file), _lines if suffix else _list_or_lines)
     try:
         if not file.stat().st_size:
             raise DataError(f"{file} is empty (0 bytes)")
         yield from reader(file)
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{file} is damaged: {error}") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {' '.join((error.strerror or str(error)).split())}") from error
+
+
+def kind_of(file: Path) -> str:
+    """What a file is by its name: `.jsonl` of rows.jsonl and of rows.jsonl.gz."""
+    name = file.name.lower().removesuffix(".gz")
+    return Path(name).suffix
 
 
 def parse(text: str | bytes, place: object) -> Any:
     """The JSON of a text in UTF-8. Raises DataError that begins with the place."""
     try:
         # json.loads would guess at UTF-16 and UTF-32 as well; what reads one file must not refuse the next.
-        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+        said = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        held = json.loads(said, object_pairs_hook=once)
+        if HALF.search(said) and not is_tolerant():
+            refuse_halves(held)
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: is not UTF-8 ({error.reason} at byte {error.start})") from error
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{place}: is not valid JSON: {error}") from error
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+    return held
+
+
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose keys stands there twice: which of them counts is anybody's guess."""
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise DataError(f"the key {brief(twice)} stands twice in one object")
+    return held
+
+
+def refuse_halves(value: object) -> None:
+    """Raise DataError for a text with half of a surrogate pair: no tokenizer, file or server can take it."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"a text has half of a surrogate pair ({value[error.start : error.start + 1]!r} after "
+                f"{brief(value[: error.start][-20:])}), which UTF-8 cannot hold"
+            ) from error
+    elif isinstance(value, dict | list):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        for each in cast("list[object]", inner):
+            refuse_halves(each)
 
 
 def mapping(file: Path) -> dict[str, Any]:
@@ -105,16 +171,37 @@ def mapping(file: Path) -> dict[str, Any]:
     return held
 
 
+def _open(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
+
+
 def _list(file: Path) -> Iterator[tuple[Place, Any]]:
-    entries = parse(file.read_bytes(), file)
+    with _open(file) as stream:
+        text = stream.read()
+    if _is_lines(text):
+        yield from _lines(file)
+        return
+    entries = parse(text, file)
     if not isinstance(entries, list):
         raise DataError(f"{file} should hold a list of rows, it holds {_name(entries)}")
-    sized = file.stat().st_size > LONGEST
-    for number, entry in enumerate(entries):
+    sized = len(text) > LONGEST
+    for number, entry in enumerate(cast("list[Any]", entries)):
         place = Place(file, "row", number)
         if sized and _length(entry) > LONGEST:
             raise too_long(place, "a file of rows")
         yield place, entry
+
+
+def _is_lines(text: bytes) -> bool:
+    """Whether a file holds objects, one a line, and no list: its first line is whole, and another follows."""
+    first, _, rest = text.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    if not (first.startswith(b"{") and rest.lstrip().startswith(b"{")):
+        return False
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _length(value: object) -> int:
@@ -132,20 +219,31 @@ def too_long(place: object, meant: str) -> DataError:
 
 
 def _lines(file: Path) -> Iterator[tuple[Place, Any]]:
-    with file.open("rb") as stream:
+    with _open(file) as stream:
         number = 0
         while line := stream.readline(LONGEST + 1):
             number += 1
             place = Place(file, "line", number)
             if len(line) > LONGEST:
                 raise too_long(place, "a file of JSON lines")
-            if line.strip():
+            if line.removeprefix(b"\xef\xbb\xbf").strip():
                 yield place, parse(line, place)
 
 
+def _list_or_lines(file: Path) -> Iterator[tuple[Place, Any]]:
+    """What a name does not tell, the first character does."""
+    with _open(file) as stream:
+        start = stream.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return _list(file) if start.startswith(b"[") else _lines(file)
+
+
 def _table(file: Path) -> Iterator[tuple[Place, Any]]:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream, strict=True, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    csv.field_size_limit(LONGEST)  # a cell may hold a picture
+    with _open(file) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:
+        rows = csv.DictReader(stream, strict=True, delimiter="\t" if kind_of(file) == ".tsv" else ",")
+        names = rows.fieldnames if _decodes(file, rows) else None
+        if names and (twice := next((name for name in names if names.count(name) > 1), None)):
+            raise DataError(f"{Place(file, 'line', 1)}: two columns are called {brief(twice)}")
         while True:
             place = Place(file, "line", max(rows.line_num, 1) + 1)  # the header is line 1
             try:
@@ -163,6 +261,17 @@ def _table(file: Path) -> Iterator[tuple[Place, Any]]:
             yield place, row
 
 
+def _decodes(file: Path, rows: csv.DictReader[str]) -> bool:
+    """Whether there is a header. Raises DataError where it cannot be read."""
+    place = Place(file, "line", 1)
+    try:
+        return rows.fieldnames is not None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: is not UTF-8 ({error.reason})") from error
+    except csv.Error as error:
+        raise DataError(f"{place}: is not valid CSV: {error}") from error
+
+
 def _parquet(file: Path) -> Iterator[tuple[Place, Any]]:
     import pyarrow as arrow
     from pyarrow import parquet
@@ -176,6 +285,8 @@ def _parquet(file: Path) -> Iterator[tuple[Place, Any]]:
                     raise too_long(place, "a table of examples")
                 yield place, row
                 number += 1
+    except UnicodeDecodeError as error:
+        raise DataError(f"{Place(file, 'row', number)}: is not UTF-8 ({error.reason})") from error
     except arrow.ArrowInvalid as error:
         raise DataError(f"{file} is not a parquet file: {error}") from error
 

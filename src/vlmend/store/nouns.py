@@ -37,7 +37,7 @@ def verdict_from_json(row: Row) -> Verdict:
 
 def example_to_json(example: Example) -> Row:
     """An example as plain data; an image is its content hash and, when it is a file, its absolute path."""
-    row = {name: getattr(example, name) for name in _names(Example)}
+    row = {name: getattr(example, name) for name in _names(Example) if name != "avoid" or example.avoid}
     prompt = [_message_to_json(m) for m in example.prompt]
     return {**row, "prompt": prompt, "answers": list(example.answers), "meta": dict(example.meta)}
 
@@ -54,6 +54,7 @@ def example_from_json(row: Row, images: Path | None = None) -> Example:
         "answers": tuple(row["answers"]),
         "expected": Expected(row["expected"]),
         "role": Role(row["role"]),
+        "avoid": tuple(row.get("avoid", ())),
     }
     return Example(**settings)
 

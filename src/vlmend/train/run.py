@@ -118,7 +118,7 @@ def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = Fals
 def _prepare(recipe: Recipe, team: Team) -> Prepared:
     objective = build_objective(recipe.method)
     needs, config = objective.needs, recipe.train
-    mix = build(recipe.data).of_roles(needs.roles)
+    mix = build(recipe.data).of_roles(needs.roles).taught()
     streams = streams_of(mix.examples, needs.streams, needs.links, strict=needs.strict)
     seed_everything(config.seed, "weights")
     model = recipe.model.model_copy(update={"device": str(team.device)})

@@ -139,7 +139,9 @@ class Message:
 class Example:
     """Something to ask a model, and what is known about the right reaction.
 
-    `prompt` ends with a user turn. `answers` are reference answers, the first of which is the target in tuning.
+    `prompt` ends with a user turn. `answers` are reference answers, the first of which is the target in tuning. `avoid`
+    holds answers that people did not want (unpaired feedback: `label: false`): they are no references, and a method
+    that does not say that it learns from such feedback never sees them.
     Examples that share a picture (or another reason not to be independent) share a `cluster`.
     """
 
@@ -154,6 +156,7 @@ class Example:
     role: Role = Role.SAFETY
     source: str = ""
     meta: Mapping[str, str] = field(default_factory=dict[str, str])
+    avoid: tuple[str, ...] = ()
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -206,7 +209,8 @@ class Pair:
 def digest(*parts: object) -> str:
     """A stable hash (32 hex digits) of JSON-serialisable parts: the identity everything is joined by."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    # Half a surrogate pair, which a command line can hold, is a text like any other here.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def conversation_key(messages: Iterable[Message]) -> list[list[str | list[str]]]:

@@ -131,7 +131,7 @@ def test_a_sample_is_whole_and_comes_back_from_every_export(
         given = [essence(item) for item in items]
         for form in ("trl", "llava", "sharegpt", "openai", "parquet"):
             written = export.write(iter(items), form, tmp_path / f"{number}-{form}")
-            assert [essence(item) for item in read_any(f"jsonl:{written.file}")] == given
+            assert [essence(item) for item in read_any(written.spec)] == given
 
 
 @pytest.mark.parametrize("name", NAMES)

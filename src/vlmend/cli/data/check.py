@@ -88,3 +88,5 @@ def _ids(finding: Finding) -> str:
 def _say_where(cleaned: Cleaned) -> None:
     told = f"{cleaned.kept:,} examples written to {cleaned.file}" if cleaned.kept else "nothing is left to write"
     typer.echo(f"{told}; {cleaned.dropped:,} dropped, see {cleaned.log}")
+    if cleaned.outside:
+        typer.echo(f"its pictures lie outside of its folder; read it as '{cleaned.spec}'")

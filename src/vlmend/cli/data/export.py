@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -48,7 +47,12 @@ def export(
         items = watched(islice(read_any(mapped(source, map_)), limit), "examples written:")
         written = export.write(items, format_.value, out, embed=embed)
     if json_:
-        print_json({"format": format_.value, **asdict(written), "file": str(written.file)})
+        print_json(
+            {"format": format_.value, "file": str(written.file), "spec": written.spec}
+            | {"examples": written.examples, "pairs": written.pairs}
+        )
         return
     what = f"{written.pairs:,} pairs" if written.pairs else f"{written.examples:,} examples"
     typer.echo(f"{what} written to {written.file}")
+    if written.outside:
+        typer.echo(f"its pictures lie outside of its folder; read it as '{written.spec}' (or write them in: --embed)")

@@ -90,8 +90,8 @@ def found(kind: str, ids: Iterable[str], message: str, *, count: int | None = No
 
 
 def answers(item: Item) -> tuple[str, ...]:
-    """Every reference answer: of a pair, the chosen and the rejected one."""
-    return item.answers if isinstance(item, Example) else (item.chosen, item.rejected)
+    """Every reference answer, and those to avoid: of a pair, the chosen and the rejected one."""
+    return (*item.answers, *item.avoid) if isinstance(item, Example) else (item.chosen, item.rejected)
 
 
 def quote(text: str) -> str:

@@ -9,6 +9,7 @@ from itertools import accumulate
 from vlmend.data.checks.finding import Finding, Item, answers, found
 from vlmend.data.checks.sights import Sights
 from vlmend.data.checks.texts import plain
+from vlmend.data.preferences import alike
 from vlmend.types import Example, Expected, Image
 
 EXCEPTION = 0.1  # up to this share of pictures listed by several records it is a slip, above it is the design
@@ -88,12 +89,8 @@ def contradictions(items: Sequence[Item], sights: Sights) -> Iterator[Finding]:
 
 def same_answers(items: Sequence[Item]) -> Iterator[Finding]:
     """Pairs whose chosen and rejected sides do not differ."""
-    equal = [
-        item.id
-        for item in items
-        if not isinstance(item, Example) and item.rejected_images is None and item.chosen == item.rejected
-    ]
-    yield from found("same_answers", equal, "{n} pairs have the same answer as chosen and as rejected")
+    equal = [item.id for item in items if not isinstance(item, Example) and alike(item)]
+    yield from found("same_answers", equal, "{n} pairs have the same answer as chosen and as rejected (but for blanks)")
 
 
 def asked(item: Item, sights: Sights) -> Hashable:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlmend.data import formats, hub, samples
+from vlmend.data.rows import kind_of
 from vlmend.errors import DataError, nearest
 from vlmend.types import Example, Pair, Role
 
@@ -28,7 +29,8 @@ ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 @dataclass(frozen=True)
 class Hf:
     """Settings: id or folder, split (default: train, or the only one a folder has), commit and configuration of a set
-    on the hub, and how rows are read: `images`, `ids`, `role` and `map` as for `jsonl`.
+    on the hub, and how rows are read: `images`, `ids`, `role`, `map` and `placeholders`
+    as for `jsonl`.
     """
 
     path: Path
@@ -39,13 +41,14 @@ class Hf:
     ids: Literal["given", "row"] = "given"
     role: Role = Role.UTILITY
     map: str = ""
+    placeholders: Literal["places", "text"] = "places"
 
     def __iter__(self) -> Iterator[Example | Pair]:
         """Examples or pairs in the order of the files; the first bad row raises DataError with its place."""
         local = self.path.exists()
         rows = self._local() if local else self._remote()
         base = self.path.resolve().name if local else self.path.as_posix()
-        yield from formats.items(rows, formats.Options(base, self.ids, self.role, self.map))
+        yield from formats.items(rows, formats.Options(base, self.ids, self.role, self.map, self.placeholders))
 
     def _local(self) -> Iterator[formats.Line]:
         folder = self.path / self.config if self.config else self.path
@@ -83,7 +86,7 @@ def _files(folder: Path, split: str) -> list[Path]:
     """The files of one split; files that name no split are all of one. Raises DataError saying what there is."""
     if folder.is_file():
         return [folder]
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.name not in ABOUT)
+    files = sorted(f for f in folder.rglob("*") if kind_of(f) in SUFFIXES and f.name not in ABOUT)
     files = [f for f in files if f.is_file() and not any(part.startswith(".") for part in f.relative_to(folder).parts)]
     if not files:
         raise DataError(f"{folder} holds no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files")

@@ -1,4 +1,4 @@
-"""Conversations or preference pairs from a JSON Lines, JSON, CSV or parquet file, in any of the field's common formats.
+"""Conversations or preference pairs from a JSON Lines, JSON, CSV, TSV or parquet file, in any common format.
 
 `vlmend.data.formats` says what a row may hold. JSON Lines, CSV and parquet are streamed; a .json file is one list.
 """
@@ -19,6 +19,8 @@ class Jsonl:
     """Settings: the file, the folder its pictures are named from (default: the file's own), where ids come from, the
     role of rows to be answered that name none (rows to be refused are safety data), and which keys mean which.
 
+    With `placeholders: text`, `<image>` and other marks for pictures are text like any other.
+
     `ids: row` numbers the rows, for files whose own ids are not unique. `map: question:prompt,img:image` reads the
     key `question` as `prompt` and `img` as `image`.
     """
@@ -28,10 +30,11 @@ class Jsonl:
     ids: Literal["given", "row"] = "given"
     role: Role = Role.UTILITY
     map: str = ""
+    placeholders: Literal["places", "text"] = "places"
 
     def __iter__(self) -> Iterator[Example | Pair]:
         """Examples or pairs in the order of the file; the first bad row raises DataError with its line."""
-        options = formats.Options(self.path.stem, self.ids, self.role, self.map)
+        options = formats.Options(_stem(self.path), self.ids, self.role, self.map, self.placeholders)
         yield from formats.items(formats.rows_of(self.path, self.images), options)
 
     @staticmethod
@@ -45,6 +48,10 @@ class Jsonl:
             said = {"prompt": example.question, "answer": example.answers[0], "image": name}
             rows.append({"id": f"row-{number}", **said, "expected": example.expected, "subset": example.subset})
         samples.json_lines(rows, folder / "rows.jsonl")
+
+
+def _stem(file: Path) -> str:
+    return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
 
 
 plugin = Jsonl
