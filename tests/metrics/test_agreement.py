@@ -44,7 +44,23 @@ def test_krippendorffs_example() -> None:
         [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
         [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
     ]
-    assert krippendorff(list(zip(*data, strict=True))) == pytest.approx(0.743, abs=0.0005)
+    units = list(zip(*data, strict=True))
+    assert krippendorff(units) == pytest.approx(0.743, abs=0.0005)
+    assert krippendorff(units, "ordinal") == pytest.approx(0.815, abs=0.0005)
+    assert krippendorff(units, "interval") == pytest.approx(0.849, abs=0.0005)
+
+
+def test_grades_that_are_near_agree_more_than_grades_that_are_far() -> None:
+    near = [(1, 2), (2, 3), (4, 5), (5, 4), (3, 3), (1, 1)]
+    far = [(1, 5), (2, 5), (4, 1), (5, 1), (3, 3), (1, 1)]
+    for level in ("ordinal", "interval"):
+        close, apart = krippendorff(near, level), krippendorff(far, level)
+        assert close is not None
+        assert apart is not None
+        assert close > 0.5 > 0 > apart
+    stretched = [(10**a, 10**b) for a, b in near]  # an order knows no distances
+    assert krippendorff(stretched, "ordinal") == pytest.approx(krippendorff(near, "ordinal"))
+    assert krippendorff([(0, 1), (1, 1), (0, 0)], "ordinal") == pytest.approx(krippendorff([(0, 1), (1, 1), (0, 0)]))
 
 
 def test_alpha_of_two_raters_is_kappa_with_pooled_margins() -> None:

@@ -82,6 +82,9 @@ def _lines(found: Card) -> list[str]:
     lines = [", ".join(f"{name} {_share(getattr(c, name))}" for name in names[:2])]
     lines.append(", ".join(f"{name} {_share(getattr(c, name))}" for name in names[2:]))
     lines.append(f"kappa {_number(c.kappa)}, alpha {_number(found.alpha)}")
+    if c.specificity.value is not None:
+        auroc = "" if found.auroc is None else f", AUROC of its score {found.auroc:.3f}"
+        lines.append(f"false positive rate {percent(1 - c.specificity.value)} %{auroc}")
     if found.calibration:
         lines.append(
             f"scores of {found.calibration.n}: ECE {found.calibration.ece:.3f}, Brier {found.calibration.brier:.3f}"

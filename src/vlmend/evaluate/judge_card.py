@@ -10,6 +10,7 @@ from vlmend.evaluate.judge import verdicts
 from vlmend.evaluate.labels import QUESTIONS, Labeled, joined
 from vlmend.metrics import rates
 from vlmend.metrics.agreement import Calibration, Confusion, Corrected, calibration, krippendorff, rogan_gladen
+from vlmend.metrics.memory import auc
 from vlmend.types import Expected, Judge, Metric, Rate, Record, Verdict
 
 RULES = (  # judges that need no model, with the questions of the shipped labels that they answer
@@ -33,6 +34,7 @@ class Card:
     mistakes: tuple[Labeled, ...]
     measured: Rate | None = None  # the judge's own rate on all of a run's answers to what should be refused
     corrected: Corrected | None = None
+    auroc: float | None = None  # of telling yes from no by the judge's score
 
     def to_json(self) -> dict[str, Any]:
         """As `vlmend judge card --json` prints it."""
@@ -40,7 +42,8 @@ class Card:
         shares = {name: _rate(getattr(counts, name)) for name in ("precision", "recall", "specificity", "accuracy")}
         return {
             "judge": self.judge, "question": self.question, **asdict(counts), "n": counts.n, **shares,
-            "kappa": counts.kappa, "alpha": self.alpha,
+            "kappa": counts.kappa, "alpha": self.alpha, "auroc": self.auroc,
+            "false_positive_rate": None if counts.specificity.value is None else 1 - counts.specificity.value,
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "should_abstain": self.should_abstain, "abstained_rightly": self.abstained_rightly,
             "categories": {name: _rate(rate) for name, rate in self.by_category.items()},
@@ -115,6 +118,7 @@ def _card(judge: str, question: str, given: Sequence[tuple[Labeled, Verdict | No
         should_abstain=len(silent), abstained_rightly=silent.count(None),
         by_category={name: rates.of(right) for name, right in groups.items() if name},
         mistakes=tuple(row for row, said, label in rows if said is not None and said != label),
+        auroc=auc([s for s, label in scored if label], [s for s, label in scored if not label]),
     )  # fmt: skip
 
 

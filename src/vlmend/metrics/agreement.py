@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from vlmend.metrics.intervals import Z95, wilson
 from vlmend.metrics.rates import of
@@ -74,23 +75,45 @@ def _share(k: int, rest: int) -> Rate:
     return of([True] * k + [False] * rest)
 
 
-def krippendorff(ratings: Sequence[Sequence[Hashable | None]]) -> float | None:
-    """Krippendorff's α (2011) of nominal labels: 1 - D_o / D_e. Any number of raters, and gaps (None), are fine.
+Level = Literal["nominal", "ordinal", "interval"]
 
-    `ratings` holds one sequence per answer with what each rater said. D_o = Σ_u 1/(m_u - 1) · Σ_{c≠k} n_uc n_uk / n and
-    D_e = Σ_{c≠k} n_c n_k / (n(n - 1)), over answers that two or more rated. None where nothing varies.
+
+def krippendorff(ratings: Sequence[Sequence[Any]], level: Level = "nominal") -> float | None:
+    """Krippendorff's α (2011): 1 - D_o / D_e. Any number of raters, and gaps (None), are fine.
+
+    `ratings` holds one sequence per answer with what each rater said. D_o = Σ_u 1/(m_u - 1) · Σ_{c≠k} n_uc n_uk δ² / n
+    and D_e = Σ_{c≠k} n_c n_k δ² / (n(n - 1)), over answers that two or more rated. δ² is 1 for nominal labels; of
+    grades, whose order is that of their values, (Σ_{g=c..k} n_g - (n_c + n_k)/2)²; of numbers, (c - k)². None where
+    nothing varies.
     """
     units = [Counter(label for label in unit if label is not None) for unit in ratings]
     units = [unit for unit in units if unit.total() > 1]
-    total: Counter[Hashable] = Counter()
+    total: Counter[Any] = Counter()
     for unit in units:
         total.update(unit)
+    apart = _distances(total, level)
     n = total.total()
-    expected = n**2 - sum(count**2 for count in total.values())
+    expected = sum(total[c] * total[k] * distance for (c, k), distance in apart.items())
     if not expected:
         return None
-    observed = sum((u.total() ** 2 - sum(c**2 for c in u.values())) / (u.total() - 1) for u in units)
+    observed = sum(
+        sum(unit[c] * unit[k] * apart[c, k] for c in unit for k in unit if c != k) / (unit.total() - 1)
+        for unit in units
+    )
     return 1 - (n - 1) * observed / expected
+
+
+def _distances(total: Counter[Any], level: Level) -> dict[tuple[Any, Any], float]:
+    """δ² of each two labels that differ."""
+    if level == "nominal":
+        return {(c, k): 1.0 for c in total for k in total if c != k}
+    order = sorted(total)
+    found: dict[tuple[Any, Any], float] = {}
+    for i, c in enumerate(order):
+        for j, k in enumerate(order[i + 1 :], start=i + 1):
+            between = sum(total[g] for g in order[i : j + 1]) - (total[c] + total[k]) / 2
+            found[c, k] = found[k, c] = float(between if level == "ordinal" else k - c) ** 2
+    return found
 
 
 @dataclass(frozen=True)
