@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,10 @@ from vlmend.models.rows import Block, Rows
 from vlmend.types import Decoding, Example, conversation_key, digest
 
 THIN_OUT = 0.75  # rows that ended leave the batch when no more than this share of it is left
+
+
+UNKNOWN = -1  # in place of a token where the model gave no distribution
+NOT_FINITE = "the model's logits are not finite (NaN or infinity), so that there is nothing to choose from"
 
 
 class Wanted(NamedTuple):
@@ -55,13 +60,18 @@ class Chooser:
             self._warpers.append(TopPLogitsWarper(decoding.top_p))
 
     def __call__(self, scores: Tensor, step: int, rows: Sequence[int], before: Sequence[Tensor]) -> Tensor:
-        """Tokens (R,) for scores (R, V): of which rows they are, and (where penalties need it) the tokens before."""
+        """Tokens (R,) for scores (R, V): of which rows they are, and (where penalties need it) the tokens before.
+
+        UNKNOWN where the scores make no distribution.
+        """
+        lost = undefined(scores)
         scores = scores.to(torch.float32, copy=True)
         if self.looks_back:
             scores = torch.cat([self._penalized(s[None], b[None]) for s, b in zip(scores, before, strict=True)])
         if step < self._decoding.min_new_tokens:
             scores[:, self._eos.to(scores.device)] = -torch.inf
-        return self.draw(scores, step, rows) if self._decoding.do_sample else scores.argmax(dim=-1)
+        chosen = self.draw(scores, step, rows) if self._decoding.do_sample else scores.argmax(dim=-1)
+        return chosen.masked_fill(lost, UNKNOWN)
 
     @property
     def looks_back(self) -> bool:
@@ -72,10 +82,11 @@ class Chooser:
         """One token per row from the softmax of its scores, after temperature, top-k and top-p."""
         for warp in self._warpers:
             scores = warp(None, scores)
-        exact = torch.float32 if scores.device.type == "mps" else torch.float64
-        reached = scores.to(exact).softmax(dim=-1).cumsum(dim=-1)
+        exact = scores if knows_float64(scores.device) else scores.cpu()
+        reached = exact.double().softmax(dim=-1).cumsum(dim=-1)
         aims = self._draws[list(rows), step, None].to(reached) * reached[:, -1:]
-        return torch.searchsorted(reached, aims, right=True)[:, 0].clamp(max=scores.shape[1] - 1)
+        found = torch.searchsorted(reached, aims, right=True)[:, 0].clamp(max=scores.shape[1] - 1)
+        return found.to(scores.device)
 
     def _penalized(self, scores: Tensor, before: Tensor) -> Tensor:
         """One row at a time: padding must not count as said before."""
@@ -91,6 +102,21 @@ class Chooser:
         return scores
 
 
+def undefined(logits: Tensor) -> Tensor:
+    """(...) whether logits (..., V) make no distribution: one is NaN or plus infinity, or all are minus infinity."""
+    return ~logits.amax(dim=-1).isfinite()
+
+
+@cache
+def knows_float64(device: torch.device) -> bool:
+    """Whether a device computes in double precision; Apple's do not."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
 def _uniforms(wanted: Sequence[Wanted], decoding: Decoding) -> Tensor:
     """(R, max_new_tokens) numbers in [0, 1), each row's own."""
     made: list[Tensor] = []
@@ -104,28 +130,29 @@ def _uniforms(wanted: Sequence[Wanted], decoding: Decoding) -> Tensor:
 def answers(
     rows: Rows, logits: Tensor, prompts: Sequence[tuple[Tensor, Tensor]], choose: Chooser, decoding: Decoding,
     eos_ids: frozenset[int],
-) -> list[list[int]]:  # fmt: skip
-    """Token ids of each row's answer, its end token included.
+) -> list[list[int] | None]:  # fmt: skip
+    """Token ids of each row's answer, its end token included; None where the model gave no distribution on the way.
 
     logits (R, V) follow the prompts, of which ids (T,) and positions (A, T) are given.
     """
     said: list[list[int]] = [[] for _ in prompts]
     at = torch.stack([places[:, -1] for _, places in prompts], dim=1)  # (A, R)
     live = list(range(len(prompts)))  # the row of each line of `rows`
+    ends = eos_ids | {UNKNOWN}
     for step in range(decoding.max_new_tokens):
         before = [
             torch.cat([prompts[i][0], torch.tensor(said[i], dtype=torch.long)]) for i in live if choose.looks_back
         ]
         chosen = choose(logits, step, live, before)
         for row, token in zip(live, chosen.tolist(), strict=True):
-            if not (said[row] and said[row][-1] in eos_ids):
+            if not (said[row] and said[row][-1] in ends):
                 said[row].append(token)
-        going = [line for line, row in enumerate(live) if said[row][-1] not in eos_ids]
+        going = [line for line, row in enumerate(live) if said[row][-1] not in ends]
         if not going or step + 1 == decoding.max_new_tokens:
             break
         if len(going) <= THIN_OUT * len(live):
             kept = torch.tensor(going)
             rows, chosen, live = rows.select(kept), chosen[kept.to(chosen.device)], [live[line] for line in going]
         places = (at[:, live] + step + 1)[..., None]
-        logits = rows.feed(Block(chosen[:, None], torch.ones(len(live), 1, dtype=torch.long), places))[:, -1]
-    return said
+        logits = rows.feed(Block(chosen[:, None].clamp(min=0), torch.ones(len(live), 1, dtype=torch.long), places))[:, -1]
+    return [None if ids[-1] == UNKNOWN else ids for ids in said]

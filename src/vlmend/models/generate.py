@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vlmend.errors import DataError, ModelError
-from vlmend.models.decode import Chooser, Wanted, answers, check
+from vlmend.models.decode import NOT_FINITE, Chooser, Wanted, answers, check, undefined
 from vlmend.models.features import Features
 from vlmend.models.kept import Memory
 from vlmend.models.load import Loaded
@@ -25,6 +26,7 @@ from vlmend.types import Decoding, Example
 
 MIB = 2**20
 NO_MEMORY = "the device is out of memory with this prompt alone"
+IMPOSSIBLE = "the model gives a token of this answer no probability at all"
 
 
 class Answer(NamedTuple):
@@ -97,9 +99,12 @@ class Engine:
         def said(lines: list[Line]) -> list[Answer]:
             started = time.perf_counter()
             asked = [wanted[line.number] for line in lines]
-            found: list[list[int]] = work(lines, asked, decoding)
+            found: list[list[int] | None] = work(lines, asked, decoding)
             seconds = (time.perf_counter() - started) / len(lines)
-            return [Answer(w, ids, len(line.prompt), seconds) for w, ids, line in zip(asked, found, lines, strict=True)]
+            return [
+                Answer(w, ids, len(line.prompt), seconds, NOT_FINITE if ids is None else "")
+                for w, ids, line in zip(asked, found, lines, strict=True)
+            ]
 
         def failed(line: Line) -> Answer:
             return Answer(wanted[line.number], None, why=NO_MEMORY)
@@ -132,7 +137,7 @@ class Engine:
             else:
                 yield Line(number, last[1], last[2])
 
-    def _branching(self, lines: list[Line], asked: Sequence[Wanted], decoding: Decoding) -> list[list[int]]:
+    def _branching(self, lines: list[Line], asked: Sequence[Wanted], decoding: Decoding) -> list[list[int] | None]:
         """Answers token by token, several samples of a prompt branching after it."""
         groups = [list({id(line.prompt): line.prompt for line in group}.values()) for group in grouped(lines)]
         place = {id(p): i for i, p in enumerate(p for group in groups for p in group)}
@@ -145,27 +150,30 @@ class Engine:
         prompts = [(line.prompt.ids, line.prompt.positions) for line in lines]
         return answers(rows, logits, prompts, chooser, decoding, self.codec.eos_ids)
 
-    def _whole(self, lines: list[Line], asked: Sequence[Wanted], decoding: Decoding) -> list[list[int]]:
+    def _whole(self, lines: list[Line], asked: Sequence[Wanted], decoding: Decoding) -> list[list[int] | None]:
         """Answers by transformers' own `generate`, which knows beams and every kind of attention and cache.
 
         Prompts with equally many pictures at a time: not every processor can put others together.
         """
         counts = [len(line.prompt.shown) for line in lines]
-        found: dict[int, list[int]] = {}
+        found: dict[int, list[int] | None] = {}
         for count in set(counts):
             some = [i for i, shown in enumerate(counts) if shown == count]
             found.update(zip(some, self._generated([asked[i] for i in some], decoding), strict=True))
         return [found[i] for i in range(len(lines))]
 
-    def _generated(self, asked: Sequence[Wanted], decoding: Decoding) -> list[list[int]]:
+    def _generated(self, asked: Sequence[Wanted], decoding: Decoding) -> list[list[int] | None]:
         from transformers import LogitsProcessorList
 
         batch = self.codec.encode_prompts([w.example for w in asked]).to(self.model.device)
         width = batch.inputs["input_ids"].shape[1]
         self.configure(decoding)
         steps = [_Drawn(Chooser(asked, decoding, self.codec.eos_ids), width)] if decoding.do_sample else []
-        ids: Tensor = self.model.generate(**batch.inputs, logits_processor=LogitsProcessorList(steps))
-        return [_until_end(row, self.codec.eos_ids) for row in ids[:, width:].tolist()]
+        with _watching(self.model, len(asked)) as lost:
+            ids: Tensor = self.model.generate(**batch.inputs, logits_processor=LogitsProcessorList(steps))
+        said = [_until_end(row, self.codec.eos_ids) for row in ids[:, width:].tolist()]
+        undone = torch.stack(lost, dim=1).tolist()
+        return [None if any(steps[: len(row)]) else row for row, steps in zip(said, undone, strict=True)]
 
     def configure(self, decoding: Decoding) -> None:
         """Give the model a fresh generation config: what its file says must not leak into a protocol.
@@ -252,12 +260,32 @@ class Engine:
 
 def _score(example: Example, answer: str, logits: Tensor, ids: Tensor) -> Score:
     """Log-probabilities of an answer's ids (T,) under logits (T, V)."""
+    if bool(undefined(logits).any()):
+        return Score(example, answer, None, len(ids), NOT_FINITE)
     ids = ids.to(logits.device)
-    logps = logits.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].double()
+    logps = logits.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0].cpu().double()
+    if not bool(logps.isfinite().all()):
+        return Score(example, answer, None, len(ids), IMPOSSIBLE)
     greedy = logits.float().argmax(dim=-1) == ids
     return Score(
         example, answer, float(logps.sum()), len(ids), by_token=tuple(logps.tolist()), greedy=tuple(greedy.tolist())
     )
+
+
+@contextmanager
+def _watching(model: Any, count: int) -> Generator[list[Tensor]]:
+    """Of each forward pass, which of `count` prompts got no distribution in any of their beams: (count,) each."""
+    lost: list[Tensor] = []
+
+    def look(module: Any, inputs: Any, output: Any) -> None:
+        del module, inputs
+        lost.append(undefined(output.logits[:, -1]).view(count, -1).any(dim=1).cpu())
+
+    handle = bare(model).register_forward_hook(look)
+    try:
+        yield lost
+    finally:
+        handle.remove()
 
 
 class _Drawn:

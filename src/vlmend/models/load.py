@@ -84,16 +84,28 @@ def save(loaded: Loaded, folder: Path) -> None:
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is this process's accelerator where there is one, else the CPU."""
+    """`auto` is this process's accelerator where there is one, else the CPU. Raises ModelError for one not here."""
     if name != "auto":
         try:
-            return torch.device(name)
+            device = torch.device(name)
         except RuntimeError as error:
             raise ModelError(f"no device {name!r}; known: auto, cpu, cuda, cuda:0, mps …") from error
+        if not usable(device):
+            raise ModelError(f"device {name!r} is not there; auto takes what there is, and cpu always is")
+        return device
     from accelerate import PartialState
 
     device: Any = PartialState().device
     return device
+
+
+def usable(device: torch.device) -> bool:
+    """Whether this machine has a device, and tensors on it have values."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ImportError):  # what PyTorch raises differs by device
+        return False
+    return device.type != "meta"
 
 
 def _base(config: ModelConfig, folder: str, for_training: bool) -> tuple[Any, Any]:

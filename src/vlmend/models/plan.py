@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vlmend.errors import DataError
 from vlmend.models.prompts import Prompt
 from vlmend.types import Example, Message, conversation_key, digest
 
 T = TypeVar("T")
+
+NO_MEMORY = ("can't allocate memory", "out of memory")  # as the CPU's allocator and Apple's say it
 
 say = logging.getLogger("vlmend").warning
 
@@ -110,14 +112,15 @@ def attempt(
     try:
         done = work(lines)
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in NO_MEMORY):
             raise
         done = None
     if done is not None:
         yield done
         return
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if torch.accelerator.is_available():
+        device: Any = torch.get_device_module()
+        getattr(device, "empty_cache", lambda: None)()
     if len(lines) == 1:
         yield [fail(lines[0])]
         return

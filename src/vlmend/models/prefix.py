@@ -61,7 +61,7 @@ class Feed:
 def plain(batch: Batch) -> Feed:
     """One padded row for each example, as the model's processor made it."""
     ids = batch.inputs["input_ids"]
-    return Feed(batch.inputs, torch.arange(ids.numel()).view_as(ids))
+    return Feed(batch.inputs, torch.arange(ids.numel(), device=ids.device).view_as(ids))
 
 
 def attention_of(model: Any) -> str:

@@ -9,6 +9,7 @@ close enough for the sign of a step, not for more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,7 +53,10 @@ class Way:
 
 
 class LocalVictim:
-    """One model on this machine. It is not changed: only gradients by pictures are computed."""
+    """One model on this machine. It is not changed: only gradients by pictures are computed.
+
+    Raises ModelError where the loss is not finite: there is no telling which picture is worse.
+    """
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
@@ -66,7 +70,7 @@ class LocalVictim:
     def loss(self, example: Example, target: str) -> float:
         """-log p(target | prompt, pictures) per token of the target, its end token left out."""
         with torch.no_grad():
-            return float(self._forward(self._encoded(example, target)))
+            return _finite(float(self._forward(self._encoded(example, target))), example)
 
     def gradients(self, example: Example, target: str) -> tuple[float, list[Array]]:
         """The loss, and its gradient by the pixels of every picture, (height, width, 3) each, per step of 1 in 255."""
@@ -75,9 +79,10 @@ class LocalVictim:
         pixels = batch.inputs[name].to(self._loaded.model.dtype).requires_grad_()
         batch.inputs[name] = pixels
         loss = self._forward(batch)
+        value = _finite(float(loss.detach()), example)
         [slope] = torch.autograd.grad(loss, [pixels])
-        flat = slope.double().flatten().cpu().numpy()
-        return float(loss.detach()), [way.back(flat) for way in self._way(example, target)]
+        flat = slope.flatten().cpu().double().numpy()
+        return value, [way.back(flat) for way in self._way(example, target)]
 
     def _encoded(self, example: Example, target: str) -> Batch:
         batch = self._loaded.codec.encode_training([replace(example, answers=(target,))])
@@ -103,7 +108,7 @@ class LocalVictim:
             shown = [np.zeros((h, w, 3)) for w, h in sizes]
             shown[number] = probe
             batch = self._encoded(_with_pictures(example, shown), target)
-            return batch.inputs[_pixel_name(batch)].double().flatten().cpu().numpy()
+            return batch.inputs[_pixel_name(batch)].flatten().cpu().double().numpy()
 
         width, height = sizes[number]
         black = made(np.zeros((height, width, 3)))
@@ -119,6 +124,12 @@ class LocalVictim:
             for ramp, side in ((ramp_down, height), (ramp_right, width))
         )
         return Way((height, width), index, row, column, channel[index], gain[index] / 255)
+
+
+def _finite(loss: float, example: Example) -> float:
+    if not math.isfinite(loss):
+        raise ModelError(f"the model's loss of the wanted answer to example {example.id!r} is {loss}: nothing to follow")
+    return loss
 
 
 def _ramp(side: int) -> Array:

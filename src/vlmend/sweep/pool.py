@@ -139,7 +139,7 @@ def default_workers(cells: Sequence[Cell]) -> int:
     import torch
 
     needs = [_bytes(cell) for cell in cells]
-    if torch.cuda.is_available() or not needs or None in needs:
+    if torch.accelerator.is_available() or not needs or None in needs:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = max(need for need in needs if need is not None)

@@ -20,24 +20,31 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from vlmend.errors import ConfigError
+from vlmend.models.load import usable
 from vlmend.types import digest
 
 BUCKET = 32_000_000  # elements summed in one message
 PLAIN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
 
 
-def _refuse_other_device(asked: str, accelerator: Accelerator) -> None:
-    """Raise ConfigError when tuning would run elsewhere than asked: on a CPU for want of a GPU, for one."""
+def _device(asked: str, accelerator: Accelerator) -> torch.device:
+    """What Accelerate found, or, for a process that works alone, another kind of device that was asked for.
+
+    Raises ConfigError when tuning would run elsewhere than asked: on a CPU for want of a GPU, for one.
+    """
+    got = accelerator.device
     if asked == "auto":
-        return
+        return got
     try:
         wanted = torch.device(asked)
     except RuntimeError as error:
         raise ConfigError(f"no device {asked!r}; known: auto, cpu, cuda, cuda:0, mps …") from error
-    got = accelerator.device
-    numbered = accelerator.num_processes == 1 and ":" in asked
-    if wanted.type != got.type or (numbered and str(wanted) not in (str(got), f"{got}:0")):
-        raise ConfigError(f"device {asked!r} is not what there is to tune on: {got} (CUDA_VISIBLE_DEVICES chooses one)")
+    alone = accelerator.num_processes == 1
+    if wanted.type == got.type and (not alone or wanted.index in (None, got.index or 0)):
+        return got
+    if wanted.type != got.type and alone and usable(wanted):
+        return wanted
+    raise ConfigError(f"device {asked!r} is not what there is to tune on: {got} (CUDA_VISIBLE_DEVICES chooses one)")
 
 
 def is_first() -> bool:
@@ -50,6 +57,7 @@ class Team:
     """The processes of a run, seen from one of them."""
 
     accelerator: Accelerator
+    device: torch.device  # where this process computes
 
     @classmethod
     def gather(cls, *, device: str = "auto", report_to: str = "none", folder: Path = Path()) -> Team:
@@ -61,8 +69,7 @@ class Team:
             raise ConfigError(f"tuning under {kind} is not supported; launch it with --multi_gpu or as one process")
         if trackers and not accelerator.log_with:
             raise ConfigError(f"train.report_to names {report_to}, which is not installed: pip install {report_to}")
-        _refuse_other_device(device, accelerator)
-        return cls(accelerator)
+        return cls(accelerator, _device(device, accelerator))
 
     @property
     def size(self) -> int:
@@ -79,11 +86,6 @@ class Team:
         """Whether this one writes files and shows progress."""
         return self.accelerator.is_main_process
 
-    @property
-    def device(self) -> torch.device:
-        """Where this process computes."""
-        return self.accelerator.device
-
     def wait(self) -> None:
         """Until all processes are here."""
         self.accelerator.wait_for_everyone()
@@ -93,9 +95,12 @@ class Team:
         names = sorted(values)
         if self.size == 1:
             return {name: values[name] for name in names}
-        shares = torch.tensor([values[name] for name in names], dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(shares)
-        return dict(zip(names, shares.tolist(), strict=True))
+        mine = torch.tensor([values[name] for name in names], dtype=torch.float64)
+        bits = mine.view(torch.int32).to(self.device)  # not every device knows float64
+        shares = [torch.empty_like(bits) for _ in range(self.size)]
+        torch.distributed.all_gather(shares, bits)
+        total = torch.stack([share.cpu().view(torch.float64) for share in shares]).sum(dim=0)
+        return dict(zip(names, total.tolist(), strict=True))
 
     def sum_gradients(self, parameters: Sequence[Parameter]) -> None:
         """Add up `.grad` over processes, in place. A parameter that no process used keeps no gradient."""
