@@ -119,6 +119,18 @@ def test_adapters(tmp_path: Path) -> None:
         list(Vllm(f"world+{tmp_path}").generate(scenes(1), Decoding()))
 
 
+def test_adapters_of_another_base_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = {"r": 12, "base_model_name_or_path": "someone/other"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    backend = Vllm(f"world+{tmp_path}")
+    list(backend.generate(scenes(2), Decoding()))
+    assert [r.getMessage() for r in caplog.records] == list(backend.notes)
+    assert "names someone/other as its base and is put on world" in caplog.text
+    (tmp_path / "vlmend_base.json").write_text('{"base_weights": "of something else"}')
+    with pytest.raises(ModelError, match="tuned on other weights"):
+        list(Vllm(f"world+{tmp_path}").generate(scenes(1), Decoding()))
+
+
 def test_schemas_go_along_and_beams_are_refused() -> None:
     list(Vllm("world").generate(scenes(1), Decoding(schema='{"type": "object"}')))
     assert Engine.chats[0]["sampling"][0].structured_outputs.json == {"type": "object"}

@@ -41,6 +41,15 @@ def test_vllm_gets_the_adapter_and_its_rank(capsys: pytest.CaptureFixture[str], 
     assert model == "openai:world+safer@http://127.0.0.1:8000/v1?server=vllm"
 
 
+def test_an_adapter_of_another_base_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 8, "base_model_name_or_path": "someone/other"}')
+    assert main(["serve", f"world+{tmp_path}"]) == 0
+    assert "names someone/other as its base and is put on world" in capsys.readouterr().err
+    (tmp_path / "vlmend_base.json").write_text('{"base_weights": "of something else"}')
+    assert main(["serve", f"world+{tmp_path}"]) == 2
+    assert "was tuned on other weights" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["wrld"], ["world+nowhere"], ["world+{tmp}", "--with", "transformers"]])
 def test_what_cannot_be_served_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]

@@ -61,7 +61,7 @@ def test_every_family_answers(name: str, share: bool, models: Callable[..., Hf],
     assert said(here, GREEDY) == said(there, GREEDY)
     assert said(here, SAMPLED) == said(there, SAMPLED)
     pairs = [(example, ("A ring.", "No.")) for example in asked()]
-    mine, theirs = ({(l.example_id, l.answer): l for l in m.likelihoods(pairs)} for m in (here, there))
+    mine, theirs = ({(one.example_id, one.answer): one for one in m.likelihoods(pairs)} for m in (here, there))
     for key, found in mine.items():
         assert found.by_token == pytest.approx(theirs[key].by_token, rel=1e-4, abs=1e-5)
         assert found.greedy == theirs[key].greedy
@@ -124,5 +124,7 @@ def test_adapters_and_precisions(family: Callable[[str], Path], device: str, tmp
     assert said(mine, GREEDY) == said(theirs, GREEDY)
     assert said(mine, GREEDY) != said(Hf(str(family("llava")), device=device), GREEDY)
     pairs = [(example, ("A ring.",)) for example in asked()]
-    low, low_there = ([l.logprob for l in Hf(spec, device=w, dtype="bfloat16").likelihoods(pairs)] for w in (device, "cpu"))
+    low, low_there = (
+        [one.logprob for one in Hf(spec, device=w, dtype="bfloat16").likelihoods(pairs)] for w in (device, "cpu")
+    )
     assert low == pytest.approx(low_there, rel=0.02)

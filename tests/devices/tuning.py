@@ -154,9 +154,7 @@ def test_every_family(name: str, speed: dict[str, Any], make: Make, device: str)
         ("gd", FULL, {"gradient_checkpointing": True}),
     ],
 )
-def test_every_reference(
-    method: str, model: dict[str, Any], train: dict[str, Any], make: Make, device: str
-) -> None:
+def test_every_reference(method: str, model: dict[str, Any], train: dict[str, Any], make: Make, device: str) -> None:
     """The adapter off, originals in its place, the log-probabilities of before; and layers computed again."""
     plain = make(method, model=model, train={**make(method)["train"], **train})
     same(steps(device, plain), steps("cpu", plain))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSeque
 
 from tests.judging.asking import Pair, pair
 from vlmend.errors import ConfigError, ModelError
+from vlmend.judges.classifier import NOT_FINITE
 from vlmend.judging.cache import Cache
 from vlmend.judging.desk import Desk, seated
 from vlmend.metrics.textclass import Description, Linear
@@ -90,6 +92,22 @@ def test_a_sequence_classifier(tmp_path: Path) -> None:
     assert np.abs(both - p).max() > 1e-3
     unsure = judges.from_spec(f"classifier:{tmp_path}?minimum=1")(pairs())
     assert all(v.harmful is None and "unsure" in v.why for v in unsure)
+
+
+def test_no_distribution_is_no_verdict(tmp_path: Path) -> None:
+    """NaN is the largest number to some: the first label, "safe", would be said. It is not kept as an answer either."""
+    folder = tmp_path / "broken"
+    model = network(folder, ["safe", "unsafe"])
+    model.roberta.embeddings.word_embeddings.weight.data[WORDS.index("knife")] = torch.nan
+    model.save_pretrained(folder)
+    cache = Cache(tmp_path / "judged.sqlite")
+    found = seated(judges.from_spec(f"classifier:{folder}"), Desk(cache=cache))(pairs())
+    assert [v.harmful is None for v in found] == ["knife" in text for text in TEXTS]
+    [lost] = [v for v in found if v.harmful is None]
+    assert (lost.score, lost.why) == (None, NOT_FINITE)
+    rows = sqlite3.connect(cache.path).execute("SELECT value FROM judged").fetchall()
+    assert len(rows) == len(TEXTS) - 1
+    assert not any("NaN" in value for (value,) in rows)
 
 
 def test_labels_must_mean_something(tmp_path: Path) -> None:

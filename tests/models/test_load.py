@@ -216,3 +216,74 @@ def test_weights_that_are_no_weights_are_one_line(llava_folder: Path, tmp_path: 
         loading.load(ModelConfig(name=str(base), adapter=str(adapter)))
     assert str(base if what == "base" else adapter) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Adapters of others
+
+
+def foreign(adapter: Path, named: object) -> Path:
+    """As peft alone would have written it, on this base."""
+    (adapter / "vlmend_base.json").unlink(missing_ok=True)
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": named}))
+    return adapter
+
+
+def test_an_adapter_that_names_another_base_is_told_so(
+    llava_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """Once, with both names, and kept for the manifest; the answers are the adapter's all the same."""
+    adapter = an_adapter(llava_folder, tmp_path / "adapter")
+    config = ModelConfig(name=str(llava_folder), adapter=str(adapter))
+    ours = loading.load(config)
+    capsys.readouterr()
+    foreign(adapter, "someone/another-model")
+    recwarn.clear()
+    found = loading.load(config)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"adapter {adapter} names someone/another-model as its base and is put on {llava_folder}" in said
+    assert found.notes == (said.removeprefix("vlmend: ").strip(),)
+    assert (found.fingerprint, ours.notes) == (ours.fingerprint, ())
+    assert not [w for w in recwarn if "someone/another-model" in str(w.message)]  # nobody looks for it in the network
+
+
+def test_an_adapter_on_the_base_it_names_is_not(
+    llava_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By path, through a link, by another folder of the same weights, from the hub's cache, or where it names none."""
+    adapter = an_adapter(llava_folder, tmp_path / "adapter")
+    copy = shutil.copytree(llava_folder, tmp_path / "copy")
+    link = tmp_path / "link"
+    link.symlink_to(llava_folder)
+    cached = tmp_path / "models--some--base" / "snapshots" / "0"
+    shutil.copytree(llava_folder, cached)
+    monkeypatch.chdir(tmp_path)
+    pairs = [
+        (llava_folder, str(llava_folder)), (link, str(llava_folder)), (llava_folder, str(link)), (copy, "copy"),
+        (llava_folder, str(copy)), (cached, "some/base"), (llava_folder, None), (llava_folder, ""),
+    ]  # fmt: skip
+    for base, named in pairs:
+        capsys.readouterr()
+        assert loading.load(ModelConfig(name=str(base), adapter=str(foreign(adapter, named)))).notes == ()
+        assert capsys.readouterr().err == ""
+
+
+def test_a_folder_of_other_weights_that_an_adapter_names_is_another_base(llava_folder: Path, tmp_path: Path) -> None:
+    adapter = an_adapter(llava_folder, tmp_path / "adapter")
+    other = shutil.copytree(llava_folder, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    weights = {name: weight + 1 for name, weight in weights.items()}
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    [note] = loading.load(ModelConfig(name=str(llava_folder), adapter=str(foreign(adapter, str(other))))).notes
+    assert str(other) in note
+    with pytest.raises(ModelError, match="does not fit"):  # what proves it wrong is still an error
+        loading.load(ModelConfig(name=str(other), adapter=str(an_adapter(llava_folder, tmp_path / "ours"))))
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:77", "nothing", "xla"])
+def test_a_device_that_is_not_there_is_one_line(llava_folder: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="device") as caught:
+        loading.load(ModelConfig(name=str(llava_folder), device=name))
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)

@@ -114,7 +114,7 @@ def test_what_does_not_listen_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 def test_workers_are_bounded_by_memory_and_by_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Path(__file__).parents[2] / "recipes" / "world" / "unlearn_ga.yaml"
     many = [Cell(recipe, (f"train.seed={n}",)) for n in range(64)]
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     for free, workers in ((2**40, 8), (5 * 2**30, 2), (2**20, 1)):
         monkeypatch.setattr(pool, "free_memory", lambda free=free: free)
@@ -122,5 +122,5 @@ def test_workers_are_bounded_by_memory_and_by_what_is_known(monkeypatch: pytest.
     monkeypatch.setattr(pool, "free_memory", lambda: 2**40)
     assert pool.default_workers(many[:3]) == 3
     assert pool.default_workers([*many, Cell(recipe, ("model.name=owner/somewhere",))]) == 1
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     assert pool.default_workers(many) == 1

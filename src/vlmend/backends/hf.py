@@ -92,6 +92,11 @@ class Hf:
         return self._loaded.fingerprint
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to know about the model's adapter."""
+        return self._loaded.notes
+
+    @property
     def ran_on(self) -> str:
         """Name of the device the model is on, and its precision."""
         import torch

@@ -6,6 +6,7 @@ Conversations go through vLLM's own chat door, as on its server; its prompts and
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from vlmend.backends import response_id, split_reasoning
 from vlmend.errors import ConfigError, DataError, ModelError
-from vlmend.models.places import adapter_folder, locate, vllm_rank, weights_hash
+from vlmend.models.places import adapter_folder, check_base, locate, vllm_rank, weights_hash
 from vlmend.servers.chat import FINISHES, messages
 from vlmend.servers.pictures import Caps
 from vlmend.types import Decoding, Example, Finish, Response, conversation_key, digest
@@ -54,9 +55,20 @@ class Vllm:
     @cached_property
     def fingerprint(self) -> str:
         """Identity of weights, adapter, precision and vLLM's version."""
-        folder, adapter = self._folders
+        adapter = self._folders[1]
         added = weights_hash(adapter, None) if adapter else ""
-        return digest("vllm", weights_hash(folder, self.revision), added, self.dtype, self.max_model_len, _version())
+        return digest("vllm", self._weights, added, self.dtype, self.max_model_len, _version())
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_hash(self._folders[0], self.revision)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to know about the adapter. Raises ModelError for one that was tuned on other weights."""
+        name, _, adapter = self.model.partition("+")
+        found = check_base(adapter_folder(adapter), self._weights, name) if adapter else ""
+        return (found,) if found else ()
 
     @property
     def ran_on(self) -> str:
@@ -88,6 +100,8 @@ class Vllm:
         except ImportError as error:
             raise ModelError(f"vllm is not installed: pip install 'vlmend[vllm]' ({error})") from error
         folder, adapter = self._folders
+        for note in self.notes:
+            logging.getLogger("vlmend").warning(note)
         settings: dict[str, Any] = {"max_model_len": self.max_model_len} if self.max_model_len else {}
         if adapter:
             settings |= {"enable_lora": True, "max_lora_rank": vllm_rank(adapter_folder(adapter))}

@@ -42,11 +42,13 @@ def serve(
     json_: Json = False,
 ) -> None:
     """Print the command that serves MODEL, and how to name the model then. With --run, run it."""
-    from vlmend.models.places import adapter_folder, locate
+    from vlmend.models.places import adapter_folder, check_base, locate, weights_hash
 
     name, _, adapter = model.partition("+")
     folder = locate(name)
     added = adapter_folder(adapter).absolute() if adapter else None
+    if added and Path(folder).is_dir() and (note := check_base(added, weights_hash(folder, None), name)):
+        typer.echo(f"vlmend: {note}", err=True)
     if engine is Engine.VLLM:
         command, served = vllm_command(folder, added, host, port, images, dtype, served=name)
     else:

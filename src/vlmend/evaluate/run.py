@@ -299,6 +299,7 @@ def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend) -> dic
             {"spec": s.spec, "examples": len(s.examples), "placeholders": s.placeholders, "fingerprint": s.fingerprint}
             for s in sets
         ],
+        "notes": list(getattr(backend, "notes", ())),
         "environment": environment(getattr(backend, "ran_on", "")),
     }
 

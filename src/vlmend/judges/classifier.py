@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vlmend.models.classify import Classifier as Network
 
 BATCH = 64
+NOT_FINITE = "the classifier's logits are not finite (NaN or infinity), so that no label is the likeliest"
 PATIENCE = 5.0  # seconds for the hub to say that it is there
 SILENT = ("na", "notapplicable", "none", "unknown", "unclear")
 YES = {  # what labels of well-known classifiers say
@@ -139,7 +141,10 @@ class Classifier:
                 yield place, self._verdict(pairs[place], row, labels)
 
     def _probabilities(self, asked: Sequence[tuple[str, str]]) -> list[list[float]]:
-        """Of every label, for questions and answers; a network is not run again on what it has read before."""
+        """Of every label, for questions and answers; a network is not run again on what it has read before.
+
+        NaN where the network's logits make no distribution.
+        """
         if self._trained and self._trained.kind == "tfidf":
             return self._linear.probabilities(asked).tolist()
         cache = self.desk.cache
@@ -149,11 +154,12 @@ class Classifier:
         if todo:
             for key, logits in zip(todo, self._logits(list(todo.values())), strict=True):
                 known[key] = {"logits": logits}
-                if cache:
+                if cache and all(map(isfinite, logits)):
                     cache.put(key, known[key])
         temperature = self._trained.temperature if self._trained else 1.0
         rows = np.array([known[key]["logits"] for key in keys], np.float64)
-        return textclass.softmax(rows / temperature).tolist()
+        sound = np.isfinite(rows).all(axis=1, keepdims=True)
+        return np.where(sound, textclass.softmax(np.where(sound, rows, 0.0) / temperature), np.nan).tolist()
 
     def _logits(self, asked: Sequence[tuple[str, str]]) -> list[list[float]]:
         if self._trained:
@@ -164,6 +170,8 @@ class Classifier:
     def _verdict(self, pair: Pair, row: Sequence[float], labels: Mapping[str, str]) -> Verdict:
         example, response = pair
         flag, yes, silent = self._reading
+        if not all(map(isfinite, row)):
+            return Verdict(self.name, response.id, labels=labels, why=NOT_FINITE)
         best = int(np.argmax(row))
         label, sure = self._labels[best], row[best]
         labels = {**labels, "label": label, "probability": f"{sure:.3f}"}

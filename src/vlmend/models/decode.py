@@ -154,5 +154,7 @@ def answers(
             kept = torch.tensor(going)
             rows, chosen, live = rows.select(kept), chosen[kept.to(chosen.device)], [live[line] for line in going]
         places = (at[:, live] + step + 1)[..., None]
-        logits = rows.feed(Block(chosen[:, None].clamp(min=0), torch.ones(len(live), 1, dtype=torch.long), places))[:, -1]
+        logits = rows.feed(Block(chosen[:, None].clamp(min=0), torch.ones(len(live), 1, dtype=torch.long), places))[
+            :, -1
+        ]
     return [None if ids[-1] == UNKNOWN else ids for ids in said]

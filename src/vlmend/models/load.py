@@ -21,10 +21,9 @@ from vlmend.config import LoraSettings, ModelConfig, Module
 from vlmend.errors import ModelError, nearest
 from vlmend.models.codec import Codec
 from vlmend.models.parts import Trainable, count, language_linears, outermost, owner
-from vlmend.models.places import adapter_folder, locate, weights_hash
+from vlmend.models.places import BASE_FILE, adapter_folder, check_base, locate, tuned_on, weights_hash
 from vlmend.types import digest
 
-BASE_FILE = "vlmend_base.json"  # beside an adapter: what it was tuned on
 NATIVE = {  # model types that need code from their own repository, and a checkpoint that transformers' classes load
     "internvl_chat": "OpenGVLab/InternVL3-8B-hf",
     "llava_llama": "llava-hf/llava-1.5-7b-hf",
@@ -36,7 +35,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Loaded:
     """A model with the codec that goes with it.
 
-    `fingerprint` hashes weights, adapter, codec and precision; `base` the weights without the adapter.
+    `fingerprint` hashes weights, adapter, codec and precision; `base` the weights without the adapter. `notes` are what
+    was said about the adapter: they belong into the manifest of what is done with the model.
     """
 
     model: Any
@@ -44,6 +44,7 @@ class Loaded:
     fingerprint: str
     base: str
     trainable: Trainable
+    notes: tuple[str, ...] = ()
 
     @property
     def has_adapter(self) -> bool:
@@ -63,15 +64,18 @@ def load(config: ModelConfig, *, for_training: bool = False) -> Loaded:
     base = weights_hash(folder, config.revision)
     added = weights_hash(str(adapter), None) if adapter else None
     fingerprint = digest(base, added, codec.fingerprint, str(model.dtype), config.quantization)
+    notes: tuple[str, ...] = ()
     if adapter:
-        _check_base(adapter, base, config.name, codec)
+        notes = tuple(filter(None, (check_base(adapter, base, config.name), _other_words(adapter, codec))))
+        for note in notes:
+            _say(note)
         model = _attach(model, adapter, config, for_training)
     if for_training:
         model = _prepare(model, config)
     else:
         model.requires_grad_(False)
         model.eval()
-    return Loaded(model, codec, fingerprint, base, count(model))
+    return Loaded(model, codec, fingerprint, base, count(model), notes)
 
 
 def save(loaded: Loaded, folder: Path) -> None:
@@ -238,35 +242,27 @@ def lora_config(model: nn.Module, config: ModelConfig) -> Any:
     )  # fmt: skip
 
 
-def _check_base(adapter: Path, base: str, name: str, codec: Codec) -> None:
-    """Refuse an adapter of ours that was tuned on other weights, even where its shapes would fit.
-
-    Say so when it was tuned on other words or pixels: it may be meant, and must not go unseen.
-    """
-    try:
-        known = json.loads((adapter / BASE_FILE).read_text(encoding="utf-8"))
-        weights, words = known["base_weights"], known.get("codec", codec.fingerprint)
-    except FileNotFoundError:
-        return
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{adapter / BASE_FILE} is damaged") from error
-    if weights != base:
-        raise ModelError(f"adapter {adapter} does not fit {name}: it was tuned on other weights ({weights[:12]}…)")
-    if words != codec.fingerprint:
-        _say(
-            f"adapter {adapter} was tuned with another conversation text or picture preparation "
-            f"(family options then {known.get('family')}, now {asdict(codec.family)})"
-        )
+def _other_words(adapter: Path, codec: Codec) -> str:
+    """What to say where an adapter was tuned on other words or pixels: it may be meant, and must not go unseen."""
+    known = tuned_on(adapter)
+    if known is None or known["codec"] in (None, codec.fingerprint):
+        return ""
+    return (
+        f"adapter {adapter} was tuned with another conversation text or picture preparation "
+        f"(family options then {known['family']}, now {asdict(codec.family)})"
+    )
 
 
 def _attach(model: Any, folder: Path, config: ModelConfig, for_training: bool) -> Any:
     """Put an adapter on, by its own config; refuse one whose weights do not all find their place."""
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict
 
     try:
         with _quiet_peft():
-            tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=for_training)
+            own = PeftConfig.from_pretrained(str(folder))
+            own.base_model_name_or_path = model.name_or_path  # where peft looks for the vocabulary it goes with
+            tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=for_training, config=own)
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             saved = set(file.keys())
     except (ValueError, RuntimeError, OSError, KeyError, TypeError, SafetensorError) as error:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vlmend.errors import ModelError
+from vlmend.errors import DataError, ModelError
 from vlmend.manifest import file_hash
 from vlmend.types import digest
 
 EMBEDDED = "world"
+BASE_FILE = "vlmend_base.json"  # beside an adapter of ours: what it was tuned on
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM's max_lora_rank may be
 
 
@@ -41,6 +43,52 @@ def adapter_folder(name: str) -> Path:
         what = "has no adapter_config.json" if path.is_dir() else "does not exist"
         raise ModelError(f"adapter folder {name} {what}")
     return path
+
+
+def tuned_on(adapter: Path) -> dict[str, Any] | None:
+    """What an adapter of ours was tuned on; None for one of others. Raises ModelError where that cannot be read."""
+    path = adapter / BASE_FILE
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {"codec": None, "family": None, **known, "base_weights": str(known["base_weights"])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged") from error
+
+
+def check_base(adapter: Path, weights: str, name: str) -> str:
+    """What to say of an adapter on the model `name` with these weights (their hash); empty where they go together.
+
+    An adapter of ours says what weights it was tuned on: on others it is a ModelError, even where its shapes would fit.
+    One of others only names its base, which may have been moved or tuned since: where nothing shows that it is this
+    model, that is what to say.
+    """
+    ours = tuned_on(adapter)
+    if ours is None:
+        return _other_name(adapter, weights, name)
+    if ours["base_weights"] != weights:
+        raise ModelError(
+            f"adapter {adapter} does not fit {name}: it was tuned on other weights ({ours['base_weights'][:12]}…)"
+        )
+    return ""
+
+
+def _other_name(adapter: Path, weights: str, name: str) -> str:
+    """See `check_base`: by the names alone, and by the weights where the named base is a folder here."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        named = str(config.get("base_model_name_or_path") or "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{adapter / 'adapter_config.json'} is damaged") from error
+    there, here = Path(named).expanduser(), Path(locate(name)).resolve()
+    cached = f"models--{named.replace('/', '--')}" in here.parts  # a folder of the Hugging Face cache
+    if named in ("", name) or cached or there.resolve() == here:
+        return ""
+    with suppress(ModelError, DataError):  # what cannot be read shows nothing
+        if (there / "config.json").is_file() and weights_hash(str(there), None) == weights:
+            return ""
+    return f"adapter {adapter} names {named} as its base and is put on {name}: nothing shows that it is the same"
 
 
 def vllm_rank(folder: Path) -> int:

@@ -128,7 +128,9 @@ class LocalVictim:
 
 def _finite(loss: float, example: Example) -> float:
     if not math.isfinite(loss):
-        raise ModelError(f"the model's loss of the wanted answer to example {example.id!r} is {loss}: nothing to follow")
+        raise ModelError(
+            f"the model's loss of the wanted answer to example {example.id!r} is {loss}: nothing to follow"
+        )
     return loss
 
 

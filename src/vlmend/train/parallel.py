@@ -40,7 +40,7 @@ def _device(asked: str, accelerator: Accelerator) -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"no device {asked!r}; known: auto, cpu, cuda, cuda:0, mps …") from error
     alone = accelerator.num_processes == 1
-    if wanted.type == got.type and (not alone or wanted.index in (None, got.index or 0)):
+    if wanted.type == got.type and (not alone or asked in (got.type, f"{got.type}:{got.index or 0}")):
         return got
     if wanted.type != got.type and alone and usable(wanted):
         return wanted

@@ -353,6 +353,7 @@ def _about(prepared: Prepared, run: Tuning, moved: float, resumed_from: int) -> 
         "kind": "tune",
         "identity": prepared.identity,
         "recipe": recipe.resolved(),
+        "notes": list(prepared.loaded.notes),
         "environment": manifest.environment(str(prepared.team.device)),
         "processes": prepared.team.size,
         "seeds": {"train": recipe.train.seed, "data": recipe.data.seed},
