@@ -266,8 +266,15 @@ def test_families_that_cannot_branch_say_so_once(
     assert [family in r.getMessage() for r in caplog.records] == [True]
 
 
+FULL = [torch.OutOfMemoryError("no"), RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")]
+
+
+@pytest.mark.parametrize("full", FULL, ids=["cuda", "mps"])
 def test_what_does_not_fit_is_halved_and_said(
-    loaded: Callable[[str], Loaded], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    full: RuntimeError,
+    loaded: Callable[[str], Loaded],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Down to one row, which fails alone; later batches stay within half of what did not fit."""
     model = loaded("llava")
@@ -279,7 +286,7 @@ def test_what_does_not_fit_is_halved_and_said(
     def small(self: Engine, lines: list[Any], asked: list[Wanted], decoding: Decoding) -> list[list[int]]:
         sizes.append(len(lines))
         if len(lines) > 2 or asked[0].example.id == "2/1":
-            raise torch.OutOfMemoryError("no")
+            raise full
         return whole(self, lines, asked, decoding)
 
     monkeypatch.setattr(Engine, "_branching", small)

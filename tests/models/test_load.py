@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.models import tiny
+from vlmend.cli import main
 from vlmend.config import LoraSettings, ModelConfig
 from vlmend.errors import ModelError
 from vlmend.models import load as loading
@@ -246,6 +247,15 @@ def test_an_adapter_that_names_another_base_is_told_so(
     assert found.notes == (said.removeprefix("vlmend: ").strip(),)
     assert (found.fingerprint, ours.notes) == (ours.fingerprint, ())
     assert not [w for w in recwarn if "someone/another-model" in str(w.message)]  # nobody looks for it in the network
+
+
+def test_the_manifest_keeps_what_was_said_of_an_adapter(llava_folder: Path, tmp_path: Path) -> None:
+    adapter = foreign(an_adapter(llava_folder, tmp_path / "adapter"), "someone/another-model")
+    model = f"{llava_folder}+{adapter}"
+    words = ["--suite", "world", "--limit", "1", "--max-new-tokens", "2", "--out", str(tmp_path / "run")]
+    assert main(["generate", "--model", model, "--device", "cpu", *words]) == 0
+    [note] = json.loads((tmp_path / "run" / "manifest.json").read_text())["notes"]
+    assert f"names someone/another-model as its base and is put on {llava_folder}" in note
 
 
 def test_an_adapter_on_the_base_it_names_is_not(

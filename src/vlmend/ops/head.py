@@ -63,7 +63,7 @@ def token_logps(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
         if not sloped:
             return values, None
         excess = logps.exp_()
-        excess[torch.arange(len(excess)), targets[some]] -= 1
+        excess[torch.arange(len(excess), device=excess.device), targets[some]] -= 1
         return values, -_back(excess, head)
 
     if head.frozen:
