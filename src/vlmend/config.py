@@ -44,7 +44,8 @@ class ModelConfig(Section):
     tuned: with `tune: lora` the language model gets adapters and other named modules are tuned in full and saved
     with the adapter; with `tune: full` the named modules are tuned in full, or of their weights only those whose dotted
     name one of the patterns in `parameters` matches, such as `*.layers.[567].mlp.down_proj.weight`. `family` holds
-    options of the model's family (see `vlmend list families`).
+    options of the model's family (see `vlmend list families`). `dtype` is what frozen weights are held in and passes
+    are computed in; weights that are trained are held in float32, or small steps would be rounded away.
     """
 
     name: str
@@ -172,9 +173,14 @@ class SpeedConfig(Section):
 
 
 class OutputConfig(Section):
-    """Where the tuned adapter or model goes."""
+    """Where the tuned adapter or model goes, and in which `dtype` it is saved.
+
+    `auto` saves what was trained in float32, as it is held, and the rest as it was loaded. Rounded to 16 bits the
+    smaller part of an update is lost; how much is told after the run.
+    """
 
     dir: Path
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
 
 class PromptDecouple(Section):

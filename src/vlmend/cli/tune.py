@@ -61,8 +61,12 @@ def tune(
     elif not dry_run and not outcome.finished_before:
         typer.echo(
             f"{outcome.output}: {outcome.steps} steps, loss {outcome.loss:.4f}, {outcome.seconds:.0f} s,"
-            f" weights moved by {outcome.moved:.3g}"
+            f" weights moved by {outcome.moved:.3g}{_share(outcome.moved_share)}"
         )
+
+
+def _share(moved: float | None) -> str:
+    return "" if moved is None else f" ({100 * moved:.4g} % of them)"
 
 
 def _show(shown: Console, recipe: Recipe) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from vlmend.config import LoraSettings, ModelConfig, Module
@@ -28,6 +28,7 @@ NATIVE = {  # model types that need code from their own repository, and a checkp
     "internvl_chat": "OpenGVLab/InternVL3-8B-hf",
     "llava_llama": "llava-hf/llava-1.5-7b-hf",
 }
+LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -35,8 +36,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Loaded:
     """A model with the codec that goes with it.
 
-    `fingerprint` hashes weights, adapter, codec and precision; `base` the weights without the adapter. `notes` are what
-    was said about the adapter: they belong into the manifest of what is done with the model.
+    `fingerprint` hashes weights, adapter, codec and precision; `base` the weights without the adapter. `precision` is
+    what passes are meant to be computed in; in tuning, weights may be held finer than that (`mixed`), and passes are to
+    run under autocast. `notes` are what was said about the adapter: they belong into the manifest of what is done with
+    the model.
     """
 
     model: Any
@@ -45,6 +48,8 @@ class Loaded:
     base: str
     trainable: Trainable
     notes: tuple[str, ...] = ()
+    precision: torch.dtype = torch.float32
+    mixed: bool = False
 
     @property
     def has_adapter(self) -> bool:
@@ -55,36 +60,73 @@ class Loaded:
 def load(config: ModelConfig, *, for_training: bool = False) -> Loaded:
     """Load for inference (eval mode, adapter merged where that is exact), or prepare for tuning (see ModelConfig).
 
+    In tuning, whatever is trained is held in fp32. Tuning in full goes on from an adapter by merging it first.
+
     Raises ModelError with one line when the model or adapter is missing, is not image-text-to-text, or does not fit.
     """
     folder = locate(config.name)
     adapter = adapter_folder(config.adapter) if config.adapter else None
-    model, processor = _base(config, folder, for_training)
+    device, in_full = device_of(config.device), for_training and config.tune == "full"
+    model, processor = _base(config, folder, device, _dtype(config, device, for_training))
     codec = Codec(processor, model.config, model.generation_config, config.family)
     base = weights_hash(folder, config.revision)
     added = weights_hash(str(adapter), None) if adapter else None
     fingerprint = digest(base, added, codec.fingerprint, str(model.dtype), config.quantization)
+    precision: torch.dtype = DTYPES[config.dtype] if in_full and config.dtype != "auto" else model.dtype
     notes: tuple[str, ...] = ()
     if adapter:
         notes = tuple(filter(None, (check_base(adapter, base, config.name), _other_words(adapter, codec))))
         for note in notes:
             _say(note)
-        model = _attach(model, adapter, config, for_training)
+        model = _attach(model, adapter, config, trained=for_training and not in_full)
     if for_training:
         model = _prepare(model, config)
+        mixed = _hold_finely(model, precision)
     else:
         model.requires_grad_(False)
         model.eval()
-    return Loaded(model, codec, fingerprint, base, count(model), notes)
+        mixed = False
+    if config.quantization == "none":
+        model.to(device)
+    return Loaded(model, codec, fingerprint, base, count(model), notes, precision, mixed)
 
 
-def save(loaded: Loaded, folder: Path) -> None:
-    """Write a PEFT adapter folder or a full model folder that plain peft / transformers load, processor included."""
+def save(loaded: Loaded, folder: Path, dtype: str = "auto") -> None:
+    """Write a PEFT adapter folder or a full model folder that plain peft / transformers load, processor included.
+
+    What was tuned is saved as it is held, in fp32, and the config of a whole model says so, for who loads it by its
+    config would else round what was learned away. With another `dtype` all that is saved is rounded to it first, in
+    place.
+    """
+    if dtype != "auto":
+        _round(loaded.model, DTYPES[dtype], all_of_it=not loaded.has_adapter)
     loaded.model.save_pretrained(folder)
     loaded.codec.processor.save_pretrained(folder)
     if loaded.has_adapter:
         note = {"base_weights": loaded.base, "codec": loaded.codec.fingerprint, "family": asdict(loaded.codec.family)}
         (folder / BASE_FILE).write_text(json.dumps(note) + "\n", encoding="utf-8")
+    else:
+        _declare(folder / "config.json", _finest(loaded.model))
+
+
+def _round(model: nn.Module, dtype: torch.dtype, *, all_of_it: bool) -> None:
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and (all_of_it or parameter.requires_grad):
+            parameter.data = parameter.data.to(dtype)
+
+
+def _finest(model: nn.Module) -> torch.dtype:
+    """The widest of the types that weights are held in."""
+    return max((p.dtype for p in model.parameters() if p.is_floating_point()), key=lambda dtype: dtype.itemsize)
+
+
+def _declare(config: Path, dtype: torch.dtype) -> None:
+    """Have the config of a saved model, and those within it, say what it is to be loaded in."""
+    tree = json.loads(config.read_text(encoding="utf-8"))
+    for section in (tree, *(value for value in tree.values() if isinstance(value, dict))):
+        if "dtype" in section:
+            section["dtype"] = str(dtype).removeprefix("torch.")
+    config.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
 
 
 def device_of(name: str) -> torch.device:
@@ -112,14 +154,14 @@ def usable(device: torch.device) -> bool:
     return device.type != "meta"
 
 
-def _base(config: ModelConfig, folder: str, for_training: bool) -> tuple[Any, Any]:
+def _base(config: ModelConfig, folder: str, device: torch.device, dtype: torch.dtype | str) -> tuple[Any, Any]:
+    """Model, still where it was read unless it is quantized, and processor."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     common: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "revision": config.revision}
-    device = device_of(config.device)
-    settings: dict[str, Any] = {"dtype": _dtype(config, device, for_training)}
+    settings: dict[str, Any] = {"dtype": dtype}
     if config.attn_implementation != "auto":
         settings["attn_implementation"] = config.attn_implementation
     if config.quantization != "none":
@@ -132,8 +174,6 @@ def _base(config: ModelConfig, folder: str, for_training: bool) -> tuple[Any, An
         processor = AutoProcessor.from_pretrained(folder, **common)
     except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
         raise ModelError(f"model {config.name} does not load: {_first_line(error)}") from error
-    if config.quantization == "none":
-        model.to(device)
     return model, processor
 
 
@@ -163,12 +203,16 @@ def _say(text: str) -> None:
 
 
 def _dtype(config: ModelConfig, device: torch.device, for_training: bool) -> torch.dtype | str:
-    """`auto`: fp32 on a CPU and for weights that are tuned in full, else what the checkpoint was saved in."""
+    """What weights are read in. `auto`: fp32 on a CPU, else what the checkpoint was saved in.
+
+    fp32, whatever the recipe says, for tuning in full: nothing that an earlier run learned is rounded away, and what
+    stays frozen is lowered afterwards.
+    """
+    if for_training and config.tune == "full":
+        return torch.float32
     if config.dtype != "auto":
         return DTYPES[config.dtype]
-    if device.type == "cpu" or (for_training and config.tune == "full"):
-        return torch.float32
-    return "auto"
+    return torch.float32 if device.type == "cpu" else "auto"
 
 
 def _quantization(kind: str) -> Any:
@@ -202,6 +246,31 @@ def _prepare(model: Any, config: ModelConfig) -> Any:
         raise ModelError(f"nothing to train in {', '.join(idle)}; this model has {', '.join(trained.total)}")
     model.train()
     return model
+
+
+def _hold_finely(model: nn.Module, precision: torch.dtype) -> bool:
+    """Hold what is trained in fp32. Returns whether passes need autocast then, to be computed in `precision`.
+
+    In 16 bits a weight of 0.02 has neighbors 1e-4 apart: a step of 1e-6 is rounded away, and so are gradients that are
+    added up. A model to be tuned in full was read in fp32, and its frozen weights are lowered where all that is trained
+    are linear layers, whose products autocast gives in 16 bits: next to norms and embeddings of another type than their
+    own, models of transformers fail. The weights of an adapter do not count, for peft casts its inputs.
+    """
+    if precision == torch.float32:
+        return False
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for parameter in trained.values():
+        parameter.data = parameter.data.float()
+    if hasattr(model, "disable_adapter"):
+        coarse = any(p.dtype == precision for p in model.parameters())
+        return coarse and not all("lora_" in name for name in trained)
+    linear = {p for m in model.modules() if isinstance(m, LINEAR) for p in m.parameters(recurse=False)}
+    if linear >= set(trained.values()):
+        always: Sequence[str] = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad and not any(kept in name for kept in always):
+                parameter.data = parameter.data.to(precision)
+    return True
 
 
 def _check_patterns(model: nn.Module, config: ModelConfig) -> None:
@@ -253,27 +322,33 @@ def _other_words(adapter: Path, codec: Codec) -> str:
     )
 
 
-def _attach(model: Any, folder: Path, config: ModelConfig, for_training: bool) -> Any:
-    """Put an adapter on, by its own config; refuse one whose weights do not all find their place."""
+def _attach(model: Any, folder: Path, config: ModelConfig, *, trained: bool) -> Any:
+    """Put an adapter on, by its own config; refuse one whose weights do not all find their place.
+
+    One that goes on being `trained` stays on, in fp32: what it learned is not rounded to the precision of the base.
+    """
     from peft import PeftConfig, PeftModel
-    from peft.utils import get_peft_model_state_dict
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
 
     try:
         with _quiet_peft():
             own = PeftConfig.from_pretrained(str(folder))
             own.base_model_name_or_path = model.name_or_path  # where peft looks for the vocabulary it goes with
-            tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=for_training, config=own)
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            saved = set(file.keys())
+            tuned: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=trained, config=own)
+        saved = load_file(folder / "adapter_model.safetensors")
     except (ValueError, RuntimeError, OSError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(f"adapter {folder} does not fit {config.name}: {_first_line(error)}") from error
-    lost = saved ^ set(get_peft_model_state_dict(tuned))
+    lost = set(saved) ^ set(get_peft_model_state_dict(tuned))
     if lost:
         raise ModelError(
             f"adapter {folder} does not fit {config.name}: {len(lost)} weights differ, such as {min(lost)}"
         )
+    if trained and model.dtype != torch.float32:
+        _round(tuned, torch.float32, all_of_it=False)
+        set_peft_model_state_dict(tuned, saved)
     exact = model.dtype == torch.float32 and config.quantization == "none"
-    return tuned.merge_and_unload() if exact and not for_training else tuned
+    return tuned.merge_and_unload() if exact and not trained else tuned
 
 
 @contextmanager

@@ -41,10 +41,11 @@ def owner(parameter: str) -> Owner:
 
 
 def outermost(model: nn.Module, *parts: Owner) -> list[str]:
-    """Dotted names of the outermost modules that belong to these parts."""
+    """Dotted names of the outermost modules that belong to these parts, of a list those in it."""
     tops: list[str] = []
-    for name, _ in model.named_modules():
-        if owner(name) in parts and not any(name.startswith(f"{top}.") for top in tops):
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{top}.") for top in tops)
+        if owner(name) in parts and not inside and not isinstance(module, nn.ModuleList):
             tops.append(name)
     return tops
 
@@ -79,10 +80,12 @@ class Trainable:
 
 
 def count(model: nn.Module) -> Trainable:
-    """Count parameters by part. Shared parameters count once."""
+    """Count parameters by part. Shared parameters count once, and so does a module that peft tunes a copy of."""
     total: dict[str, int] = {}
     trained: dict[str, int] = {}
     for name, parameter in model.named_parameters():
+        if "original_module" in name.split("."):
+            continue
         part = owner(name)
         total[part] = total.get(part, 0) + parameter.numel()
         if parameter.requires_grad:

@@ -10,6 +10,7 @@ from vlmend.config import Recipe
 from vlmend.errors import ConfigError
 from vlmend.ops.scored import Needs
 from vlmend.train.encoding import Encoder
+from vlmend.train.keeping import says
 from vlmend.train.loop import Tuning, forward
 from vlmend.train.reference import Cached, Caching, Live, Reference, key, originals, read_cache
 from vlmend.types import digest
@@ -34,7 +35,7 @@ def reference(run: Tuning, recipe: Recipe, fingerprint: str, console: Console) -
             "hidden states or whole distributions as well; leave it at auto"
         )
     if wanted == "cached" or (wanted == "auto" and tokens_only and (again or not fresh)):
-        return _cached(run, recipe.output.dir, digest(fingerprint, run.config.bf16), console)
+        return _cached(run, recipe.output.dir, digest(fingerprint, says(run.ways.autocast)), console)
     return Live(run.before, {} if fresh else originals(run.trained))
 
 
@@ -47,9 +48,7 @@ def _cached(run: Tuning, folder: Path, identity: str, console: Console) -> Cache
     if share and team.is_main:
         console.print(f"log-probabilities of {len(share):,} answers before tuning, kept in {folder}")
     encoder = Encoder(run.model, run.codec, run.ways, Needs(()), run.config.max_length)
-    caching = Caching(
-        forward(run.model, run.ways, run.config), encoder, team.device, run.config.per_device_train_batch_size
-    )
+    caching = Caching(forward(run.model, run.ways), encoder, team.device, run.config.per_device_train_batch_size)
     caching.fill(share, folder / FILE.format(team.rank), identity)
     team.wait()
     return Cached(read_cache(sorted(folder.glob(FILE.format("*"))), identity), roles)

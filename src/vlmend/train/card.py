@@ -10,6 +10,7 @@ import yaml
 from vlmend.config import Recipe
 from vlmend.models.places import EMBEDDED
 from vlmend.registry import Spec
+from vlmend.train.moved import percent
 
 ADAPTER = """\
 {extra}from peft import PeftModel
@@ -61,7 +62,8 @@ def _warnings(recipe: Recipe, about: Mapping[str, Any]) -> list[str]:
     code = (
         "It was tuned with `trust_remote_code`: code from the base model's repository ran, and runs where it is used."
     )
-    return [*([about["warning"]] if about["warning"] else []), *([code] if recipe.model.trust_remote_code else [])]
+    told = [*([about["warning"]] if about["warning"] else []), *about["warnings"]]
+    return [*told, *([code] if recipe.model.trust_remote_code else [])]
 
 
 def _what(recipe: Recipe) -> str:
@@ -78,6 +80,7 @@ def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("final loss", f"{about['loss']:.4f}"),
         ("trained parameters", f"{sum(part['trained'] for part in about['trainable'].values()):,}"),
         ("change of the weights (norm)", f"{about['moved']:.4g}"),
+        ("trained weights that moved", percent(about["moved_share"])),
         ("supervised tokens in the first batches", f"{mask['supervised']:,}, none of them picture or padding"),
         *(("model family, " + name, str(value)) for name, value in recipe.model.family.items()),
         ("seed", str(about["seeds"]["train"])),

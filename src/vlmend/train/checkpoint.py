@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
 from torch.nn import Parameter
 
 from vlmend.errors import StoreError
@@ -40,6 +39,7 @@ class Progress:
     seconds: float = 0.0
     loss: float | None = None  # of the last logging step
     enough: str = ""  # why the objective wanted to stop, if it did
+    scale: float = 1.0  # of the loss while its gradient is taken
     since_log: dict[str, float] = field(default_factory=dict[str, float])  # sums, to be divided by "steps"
 
 
@@ -164,14 +164,3 @@ def differences(there: object, here: object, where: str = "") -> list[str]:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
-
-
-def snapshot(weights: Mapping[str, Parameter]) -> dict[str, Tensor]:
-    """A copy on the CPU."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in weights.items()}
-
-
-def distance(before: Mapping[str, Tensor], weights: Mapping[str, Parameter]) -> float:
-    """Euclidean norm of the change of all weights together."""
-    squares = ((p.detach().cpu().double() - before[name].double()).pow(2).sum().item() for name, p in weights.items())
-    return sum(squares) ** 0.5

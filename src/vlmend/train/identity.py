@@ -13,6 +13,7 @@ from vlmend.store import read_json, room_for
 from vlmend.train import checkpoint
 from vlmend.types import digest
 
+LATER = {("output", "dtype"): "auto"}  # settings that older folders do not have, which then had this value
 FREE = {"output": {"dir"}, "train": {"logging_steps", "save_steps", "save_total_limit", "report_to"}}
 
 
@@ -20,7 +21,11 @@ def comparable(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what comes out: two runs that agree in them are the same run."""
     sections = {name: section for name, section in recipe.resolved().items() if name != "speed"}
     return {
-        name: {key: value for key, value in section.items() if key not in FREE.get(name, ())}
+        name: {
+            key: value
+            for key, value in section.items()
+            if key not in FREE.get(name, ()) and LATER.get((name, key), ...) != value
+        }
         for name, section in sections.items()
     }
 

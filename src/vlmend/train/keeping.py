@@ -24,6 +24,7 @@ from vlmend.models.parts import Owner, count, owner
 from vlmend.models.prompts import Prompt, bare, shown, taught
 from vlmend.models.tower import Tower, tower_of, varies
 from vlmend.store import room_for
+from vlmend.train.precision import computing, says
 from vlmend.types import Example, digest
 
 OFF = "switched off"
@@ -63,14 +64,16 @@ class Keeping:
     why: str = ""
 
 
-def keep(speed: SpeedConfig, model: Any, codec: Codec, showing: Showing, *, bf16: bool = False) -> Keeping:
+def keep(
+    speed: SpeedConfig, model: Any, codec: Codec, showing: Showing, autocast: torch.dtype | None = None
+) -> Keeping:
     """What is kept of the pictures that a run shows. Raises StoreError when the disk has no room for it."""
     method = codec.family.features
     tower = tower_of(model)
     if why := _against(speed, model, tower, showing):
         return Keeping(Features(model, method, Memory(0)), why=why)
     first = taught(model, codec, showing.examples[0])[0]
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+    with computing(model.device, autocast):
         cut, each = _smallest(model, method, tower, first)
     total = each * showing.pictures
     size = f"features: of {showing.pictures:,} pictures, {decimal(each)} each, {decimal(total)} in all, "
@@ -86,7 +89,7 @@ def keep(speed: SpeedConfig, model: Any, codec: Codec, showing: Showing, *, bf16
             worth and fits,
             f"{size}{where}, in memory{held}{only}",
         )
-    shelf = Shelf(speed.features_dir, identity(model, codec, cut, bf16=bf16))
+    shelf = Shelf(speed.features_dir, identity(model, codec, cut, autocast))
     _check_room(speed.features_dir, shelf, each, showing)
     about = f"{size}{where}, in {speed.features_dir}, where {len(shelf):,} are{only}"
     return Keeping(Features(model, method, shelf, cut, alone=True), worth, about)
@@ -136,7 +139,7 @@ def _check_room(folder: Path, shelf: Shelf, each: int, showing: Showing) -> None
         )
 
 
-def identity(model: Any, codec: Codec, cut: Tower | None, *, bf16: bool) -> str:
+def identity(model: Any, codec: Codec, cut: Tower | None, autocast: torch.dtype | None) -> str:
     """Of everything that decides which numbers come out for a picture."""
     core = bare(model)
     parts: tuple[Owner, ...] = ("vision_tower",) if cut else ("vision_tower", "projector")
@@ -147,5 +150,8 @@ def identity(model: Any, codec: Codec, cut: Tower | None, *, bf16: bool) -> str:
             weights.update(raw(tensor))
     config = json.loads(core.config.to_json_string(use_diff=False))
     settings = {key: value for key, value in config.items() if key not in ("text_config", "_name_or_path")}
-    how = (str(core.dtype), core.device.type, core.config._attn_implementation, bf16, cut is None, torch.__version__)
+    how = (
+        str(core.dtype), core.device.type, core.config._attn_implementation, says(autocast), cut is None,
+        torch.__version__,
+    )  # fmt: skip
     return digest(weights.hexdigest(), codec.fingerprint, settings, *map(str, how))

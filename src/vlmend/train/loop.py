@@ -59,24 +59,20 @@ class Tuning:
     def forward(self) -> Forward:
         """What scores passes."""
         needs = self.objective.needs
-        return forward(self.model, self.ways, self.config, needs.look, needs.tokens)
+        return forward(self.model, self.ways, needs.look, needs.tokens)
 
     @cached_property
     def before(self) -> Forward:
         """What scores passes as the reference, once the model is put back to what it was."""
         needs = self.objective.needs
-        return forward(self.model, self.ways, self.config, needs.look, frozenset() if needs.states_only else None)
+        return forward(self.model, self.ways, needs.look, frozenset() if needs.states_only else None)
 
 
 def forward(
-    model: torch.nn.Module,
-    ways: Ways,
-    config: TrainConfig,
-    look: Look | None = None,
-    told: frozenset[Role] | None = None,
+    model: torch.nn.Module, ways: Ways, look: Look | None = None, told: frozenset[Role] | None = None
 ) -> Forward:
     """What scores passes of a run, of the model as it is at the time."""
-    return Forward(model, look, told, ways.narrow, ways.head, ways.features, config.bf16)
+    return Forward(model, look, told, ways.narrow, ways.head, ways.features, ways.autocast)
 
 
 @dataclass(frozen=True)
@@ -95,8 +91,8 @@ def optimize(run: Tuning, hooks: Hooks) -> bool:
     began = time.monotonic()
     for window in ahead(run):
         rate = set_rate(run.optimizer, run.config, run.progress.step, run.total)
-        values = {**take_step(run, window), "stop": float(hooks.interrupted())}
-        values, now = run.team.sum(values), time.monotonic()
+        values = take_step(run, window)
+        interrupted, now = run.team.any(hooks.interrupted()), time.monotonic()
         _note(run.progress, values, now - began)
         began = now
         hooks.step(run.progress.step)
@@ -104,7 +100,7 @@ def optimize(run: Tuning, hooks: Hooks) -> bool:
         last = run.progress.step == run.total or run.progress.enough != ""
         if run.progress.step % run.config.logging_steps == 0 or last:
             hooks.log(_entry(run, rate))
-        stop = values["stop"] > 0 and not last
+        stop = interrupted and not last
         due = run.config.save_steps > 0 and run.progress.step % run.config.save_steps == 0
         if stop or due:
             hooks.save()
@@ -140,8 +136,11 @@ def _passes(run: Tuning, step: int) -> list[list[int]]:
 
 
 def ahead(run: Tuning) -> Iterator[list[Micro]]:
-    """The windows of all remaining steps; while one is computed the next is encoded."""
-    steps = range(run.progress.step, run.total)
+    """The windows of all remaining steps, of which there are none once the objective has enough.
+
+    While one is computed the next is encoded.
+    """
+    steps = range(run.progress.step, run.total if not run.progress.enough else run.progress.step)
     with ThreadPoolExecutor(1, "encode") as pool:
         coming = pool.submit(encode, run, steps[0]) if steps else None
         for step in steps:
@@ -153,12 +152,18 @@ def ahead(run: Tuning) -> Iterator[list[Micro]]:
 
 
 def take_step(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
-    """One optimizer step. Returns this process's shares of loss, parts and tokens, and the gradient's norm."""
-    seed_everything(run.config.seed, run.progress.step, run.team.rank)
-    values = accumulate(run, window)
-    parameters = list(run.trained.values())
-    run.team.sum_gradients(parameters)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.config.max_grad_norm))
+    """One optimizer step. Returns the step's loss, parts and tokens, summed over processes, and the gradient's norm.
+
+    Where gradients are too large for fp16 the same step is taken again with a loss of half the size.
+    """
+    while True:
+        seed_everything(run.config.seed, run.progress.step, run.team.rank)
+        values = run.team.sum(accumulate(run, window))
+        norm = _gather_gradients(run)
+        if math.isfinite(norm) or run.progress.scale <= 1:
+            break
+        run.optimizer.zero_grad(set_to_none=True)
+        run.progress.scale /= 2
     if not math.isfinite(norm) or not all(map(math.isfinite, values.values())):
         raise ModelError(
             f"loss or gradient is not finite at step {run.progress.step + 1} (loss {values['loss']}, gradient norm"
@@ -166,7 +171,18 @@ def take_step(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
         )
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    return {**values, "grad_norm": norm / run.team.size}
+    return {**values, "grad_norm": norm}
+
+
+def _gather_gradients(run: Tuning) -> float:
+    """Sum the gradients over processes, take out what the loss was multiplied by, and clip. The norm before that."""
+    parameters = list(run.trained.values())
+    run.team.sum_gradients(parameters)
+    if run.progress.scale != 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(run.progress.scale)
+    return float(torch.nn.utils.clip_grad_norm_(parameters, run.config.max_grad_norm))
 
 
 def accumulate(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
@@ -176,7 +192,7 @@ def accumulate(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
     for micro in window:
         real = float(micro.batch.inputs["attention_mask"].sum()) if any(micro.weights) else 0.0
         loss = compute_loss(run, micro.to(run.team.device), totals)
-        loss.total.backward()
+        (loss.total * run.progress.scale).backward()
         shares = {"loss": loss.total, **{f"parts/{name}": part for name, part in loss.parts.items()}}
         for name, share in shares.items():
             values[name] = values.get(name, 0.0) + float(share.detach())

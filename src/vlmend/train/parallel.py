@@ -7,10 +7,12 @@ call the model as often as it likes, or leave a module unused, without the other
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +21,14 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.nn import Parameter
 
-from vlmend.errors import ConfigError
+from vlmend.config import TrainConfig
+from vlmend.errors import ConfigError, VlmendError
 from vlmend.models.load import usable
 from vlmend.types import digest
 
 BUCKET = 32_000_000  # elements summed in one message
+T = TypeVar("T")
+ASKED = ("MIXED_PRECISION", "GRADIENT_ACCUMULATION_STEPS", "DYNAMO_BACKEND")
 PLAIN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
 
 
@@ -39,12 +44,37 @@ def _device(asked: str, accelerator: Accelerator) -> torch.device:
         wanted = torch.device(asked)
     except RuntimeError as error:
         raise ConfigError(f"no device {asked!r}; known: auto, cpu, cuda, cuda:0, mps …") from error
-    alone = accelerator.num_processes == 1
+    count = accelerator.num_processes
+    alone = count == 1
+    if ":" in asked and not alone:
+        raise ConfigError(f"device {asked!r} is one, and {count} processes tune; model.device={wanted.type} is all")
     if wanted.type == got.type and (not alone or asked in (got.type, f"{got.type}:{got.index or 0}")):
         return got
     if wanted.type != got.type and alone and usable(wanted):
         return wanted
     raise ConfigError(f"device {asked!r} is not what there is to tune on: {got} (CUDA_VISIBLE_DEVICES chooses one)")
+
+
+def _refuse_settings_elsewhere(config: TrainConfig) -> None:
+    """Raise ConfigError for what `accelerate launch` or the environment asks of a run and the recipe does not.
+
+    A recipe is the record of a run: what is not in it must not decide what comes out, nor be passed over in silence.
+    """
+    asked = {name: os.environ.get(f"ACCELERATE_{name}", "") for name in ASKED}
+    precision, steps, backend = (asked[name].lower() for name in ASKED)
+    if precision not in ("", "no") and not (precision == "bf16" and config.bf16):
+        known = "train.bf16=true does that" if precision == "bf16" else "model.dtype and train.bf16 are what there is"
+        raise ConfigError(
+            f"accelerate asks for mixed precision {precision}, and the recipe does not: {known}; or launch with"
+            " --mixed_precision no"
+        )
+    if steps not in ("", "auto", "1", str(config.gradient_accumulation_steps)):
+        raise ConfigError(
+            f"accelerate asks for {steps} gradient accumulation steps, and the recipe for"
+            f" {config.gradient_accumulation_steps}: train.gradient_accumulation_steps={steps} does that"
+        )
+    if backend not in ("", "no"):
+        raise ConfigError(f"accelerate asks for the dynamo backend {backend}, and tuning compiles nothing; drop it")
 
 
 def is_first() -> bool:
@@ -60,15 +90,20 @@ class Team:
     device: torch.device  # where this process computes
 
     @classmethod
-    def gather(cls, *, device: str = "auto", report_to: str = "none", folder: Path = Path()) -> Team:
-        """Join the processes that `accelerate launch` started, or work alone."""
-        trackers = None if report_to == "none" else report_to
+    def gather(cls, *, device: str = "auto", config: TrainConfig | None = None, folder: Path = Path()) -> Team:
+        """Join the processes that `accelerate launch` started, or work alone.
+
+        Raises ConfigError for settings of accelerate's that a run would not follow, and for a device it would not use.
+        """
+        config = config or TrainConfig()
+        _refuse_settings_elsewhere(config)
+        trackers = None if config.report_to == "none" else config.report_to
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", log_with=trackers, project_dir=str(folder))
         if accelerator.distributed_type not in PLAIN:
             kind = accelerator.distributed_type.value
             raise ConfigError(f"tuning under {kind} is not supported; launch it with --multi_gpu or as one process")
         if trackers and not accelerator.log_with:
-            raise ConfigError(f"train.report_to names {report_to}, which is not installed: pip install {report_to}")
+            raise ConfigError(f"train.report_to names {trackers}, which is not installed: pip install {trackers}")
         return cls(accelerator, _device(device, accelerator))
 
     @property
@@ -89,6 +124,28 @@ class Team:
     def wait(self) -> None:
         """Until all processes are here."""
         self.accelerator.wait_for_everyone()
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What the first process makes of it, for all, or the error that it raises, in all.
+
+        For whatever is decided by looking at files: another process may look when the first has written already.
+        """
+        if self.size == 1:
+            return work()
+        outcome: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = work()
+            except (VlmendError, OSError) as error:
+                outcome[1] = error
+        torch.distributed.broadcast_object_list(outcome, src=0, device=self.device)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return self.sum({"flag": float(flag)})["flag"] > 0
 
     def sum(self, values: Mapping[str, float]) -> dict[str, float]:
         """Named numbers added up over processes; all must name the same."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.nn import Parameter
 
 from vlmend import manifest
@@ -31,13 +34,16 @@ from vlmend.terminal import say
 from vlmend.train import checkpoint
 from vlmend.train.before import reference
 from vlmend.train.card import model_card
+from vlmend.train.checkpoint import Progress
 from vlmend.train.display import Display, show_mask, show_trainable
 from vlmend.train.identity import comparable, finished, identity, refuse_other
 from vlmend.train.keeping import Showing
 from vlmend.train.layers import find_layer
 from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
+from vlmend.train.moved import Moved, compare, snapshot
 from vlmend.train.parallel import Team, seed_everything
+from vlmend.train.precision import SCALE
 from vlmend.train.schedule import adamw
 from vlmend.train.speed import Ways, choose
 
@@ -46,7 +52,12 @@ REPORTED = 32  # examples the mask report looks at
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. `moved` is the norm of the change of the trained weights."""
+    """What came of a run.
+
+    `moved` is the norm of the change of the trained weights, `moved_share` the share of them that differ from before,
+    `kept_share` of those that still do when rounded to the 16 bits that they are computed or saved in, if they are.
+    `warnings` are those shown after the run. `stopped_early` says why the method wanted no further step, if so.
+    """
 
     output: str
     steps: int
@@ -57,6 +68,10 @@ class Outcome:
     mask_report: dict[str, Any]
     resumed_from: int
     finished_before: bool
+    moved_share: float | None = None
+    kept_share: float | None = None
+    stopped_early: str = ""
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -94,22 +109,29 @@ def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = Fals
     With `dry_run` everything is loaded, checked and shown, and nothing is trained or written.
     """
     console = console or Console(stderr=True)
-    team = Team.gather(device=recipe.model.device, report_to=recipe.train.report_to, folder=recipe.output.dir)
-    refuse_other(recipe.output.dir, {"recipe": comparable(recipe)})
+    config, folder = recipe.train, recipe.output.dir
+    team = Team.gather(device=recipe.model.device, config=config, folder=folder)
+    team.first(lambda: refuse_other(folder, {"recipe": comparable(recipe)}))
     prepared = _prepare(recipe, team)
-    refuse_other(recipe.output.dir, prepared.identity)
-    done = finished(recipe.output.dir)
-    if done:
-        weights_hash(str(recipe.output.dir), None)  # which refuses weights that are not those of the manifest
+    team.first(lambda: refuse_other(folder, prepared.identity))
+    done = team.first(lambda: _finished(folder))
     if done and not dry_run:
         if team.is_main:
-            console.print(f"{recipe.output.dir} holds this run, finished; nothing to do", markup=False, soft_wrap=True)
+            console.print(f"{folder} holds this run, finished; nothing to do", markup=False, soft_wrap=True)
         return _outcome(recipe, done, finished_before=True)
     if team.is_main:
         _show(console, prepared)
     if dry_run:
         return _planned(prepared)
     return _outcome(recipe, _carry_out(prepared, console), finished_before=False)
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished run, or nothing. Raises StoreError for weights that are not those it names."""
+    done = finished(folder)
+    if done:
+        weights_hash(str(folder), None)
+    return done
 
 
 # Before
@@ -134,7 +156,8 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
         groups=picture_groups(mix.examples) if config.group_by_picture else (),
     )
     showing = _showing(mix, plan, config, needs)
-    ways = choose(recipe.speed, loaded.model, loaded.codec, needs, showing, bf16=config.bf16)
+    autocast = torch.bfloat16 if config.bf16 else loaded.precision if loaded.mixed else None
+    ways = choose(recipe.speed, loaded.model, loaded.codec, needs, showing, autocast)
     mask = _mask(loaded, mix, plan, config)
     return Prepared(
         recipe, team, objective, mix, loaded, plan, ways, mask, identity(recipe, mix, loaded.fingerprint, plan)
@@ -191,14 +214,8 @@ def _row(prepared: Prepared) -> str:
 def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
     team, folder = prepared.team, prepared.folder
     run = _tuning(prepared)
-    before = checkpoint.snapshot(run.trained)
-    if team.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
-        _room(prepared, run)
-        remove_stale(folder)
-        recipe = yaml.safe_dump(prepared.recipe.resolved(), sort_keys=False, allow_unicode=True)
-        write_atomic(folder / "recipe.yaml", recipe.encode())
-    team.wait()
+    before = snapshot(run.trained) if team.is_main else {}
+    team.first(lambda: _open_folder(prepared, run))
     run.reference = reference(run, prepared.recipe, prepared.loaded.fingerprint, console)
     resumed_from = _resume(run, folder)
     team.share(run.trained.values())
@@ -206,14 +223,25 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
         _optimize(prepared, run, console, resumed_from)
     except ModelError as error:
         raise ModelError(f"{error}{_last_good(folder, run.progress.step)}") from error
-    moved = _check_moved(before, run)
-    about = _about(prepared, run, moved, resumed_from)
+    found = team.first(lambda: _check_moved(prepared, before, run))
+    about = _about(prepared, run, found, resumed_from)
     if team.is_main:
+        _tell(console, about, found)
         _write(prepared, about)
         manifest.write_manifest(folder, about)
         checkpoint.prune(folder, run.config.save_total_limit if run.config.save_steps else 0)
     team.wait()
     return about
+
+
+def _open_folder(prepared: Prepared, run: Tuning) -> None:
+    """Make sure that there is room, and leave the recipe there."""
+    folder = prepared.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    _room(prepared, run)
+    remove_stale(folder)
+    recipe = yaml.safe_dump(prepared.recipe.resolved(), sort_keys=False, allow_unicode=True)
+    write_atomic(folder / "recipe.yaml", recipe.encode())
 
 
 def _room(prepared: Prepared, run: Tuning) -> None:
@@ -252,14 +280,20 @@ def _tuning(prepared: Prepared) -> Tuning:
         optimizer=adamw(trained.values(), config),
         total=prepared.total,
         ways=prepared.ways,
+        progress=Progress(scale=SCALE if _computed_in(prepared) is torch.float16 else 1.0),
     )
 
 
+def _computed_in(prepared: Prepared) -> torch.dtype:
+    """The precision of passes."""
+    return prepared.ways.autocast or prepared.loaded.precision
+
+
 def _resume(run: Tuning, folder: Path) -> int:
-    """Go to the newest checkpoint. Returns its step, 0 when there is none."""
-    kept = checkpoint.checkpoints(folder)
-    if kept:
-        run.progress = checkpoint.restore(kept[-1], run.trained, run.optimizer)
+    """Go to the newest checkpoint that the first process sees. Returns its step, 0 when there is none."""
+    newest = run.team.first(lambda: (checkpoint.checkpoints(folder) or [None])[-1])
+    if newest is not None:
+        run.progress = checkpoint.restore(newest, run.trained, run.optimizer)
     return run.progress.step
 
 
@@ -338,17 +372,31 @@ def scalars(entry: dict[str, Any]) -> dict[str, float]:
 # After
 
 
-def _check_moved(before: Any, run: Tuning) -> float:
-    moved = checkpoint.distance(before, run.trained)
-    if not math.isfinite(moved):
+def _check_moved(prepared: Prepared, before: Mapping[str, Tensor], run: Tuning) -> Moved:
+    """What became of the trained weights, also in 16 bits where weights tuned in full will meet these."""
+    output, meant = prepared.recipe.output.dtype, prepared.loaded.precision
+    coarse = models.DTYPES[output] if output != "auto" else meant if prepared.loaded.mixed else torch.float32
+    coarse = None if coarse == torch.float32 else coarse
+    found = compare(before, run.trained, run.optimizer, coarse, adapters=output != "auto")
+    if not math.isfinite(found.norm):
         raise ModelError("the tuned weights are not finite")
-    if moved == 0:
+    if found.norm == 0:
         raise ModelError(f"{run.total} steps changed no weight; is learning_rate {run.config.learning_rate} too small?")
-    return moved
+    return found
 
 
-def _about(prepared: Prepared, run: Tuning, moved: float, resumed_from: int) -> dict[str, Any]:
+def _tell(console: Console, about: dict[str, Any], found: Moved) -> None:
+    """What a person should know once the steps are done."""
+    if about["stopped_early"]:
+        say(console, f"stopped after step {about['steps']}: {about['stopped_early']}")
+    say(console, found.says())
+    for warning in about["warnings"]:
+        console.print(f"warning: {warning}", style="bold red", markup=False, soft_wrap=True)
+
+
+def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> dict[str, Any]:
     recipe = prepared.recipe
+    warning = found.warning(recipe.output.dtype)
     return {
         "kind": "tune",
         "identity": prepared.identity,
@@ -370,9 +418,23 @@ def _about(prepared: Prepared, run: Tuning, moved: float, resumed_from: int) -> 
         "loss": run.progress.loss,
         "lr_at_end": run.optimizer.param_groups[0]["lr"],
         "seconds": round(run.progress.seconds, 3),
-        "moved": moved,
+        "moved": found.norm,
+        "moved_share": found.share,
+        "idle_share": found.idle,
+        "kept_share": found.kept,
+        "precision": {
+            "passes": _name(_computed_in(prepared)),
+            "trained_weights": "float32",
+            "saved": "float32" if recipe.output.dtype == "auto" else recipe.output.dtype,
+            "loss_scale": run.progress.scale,
+        },
+        "warnings": [warning] if warning else [],
         "resumed_from": resumed_from,
     }
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _write(prepared: Prepared, about: dict[str, Any]) -> None:
@@ -380,7 +442,7 @@ def _write(prepared: Prepared, about: dict[str, Any]) -> None:
     part = prepared.folder / ".weights.part"
     shutil.rmtree(part, ignore_errors=True)
     with checkpoint.written_whole(part):
-        models.save(prepared.loaded, part)
+        models.save(prepared.loaded, part, prepared.recipe.output.dtype)
         write_atomic(part / "README.md", model_card(prepared.recipe, about).encode())
         _save_drawn(prepared, part)
         about["weights"] = {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))}
@@ -400,7 +462,15 @@ def _save_drawn(prepared: Prepared, folder: Path) -> None:
 
 def _outcome(recipe: Recipe, about: dict[str, Any], *, finished_before: bool) -> Outcome:
     names = ("steps", "loss", "seconds", "trainable", "moved", "mask_report", "resumed_from")
-    return Outcome(output=str(recipe.output.dir), finished_before=finished_before, **{n: about[n] for n in names})
+    return Outcome(
+        output=str(recipe.output.dir),
+        finished_before=finished_before,
+        moved_share=about.get("moved_share"),  # which runs of before do not know
+        kept_share=about.get("kept_share"),
+        stopped_early=about["stopped_early"],
+        warnings=tuple(about.get("warnings", ())),
+        **{n: about[n] for n in names},
+    )
 
 
 def _planned(prepared: Prepared) -> Outcome:

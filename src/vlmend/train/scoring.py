@@ -18,6 +18,7 @@ from vlmend.ops.logprobs import IGNORE, Supervised, places, predicting, supervis
 from vlmend.ops.scored import Look, Scored, Spots, Totals, Vocabulary
 from vlmend.train.layers import capture, stopping
 from vlmend.train.parallel import Team
+from vlmend.train.precision import computing
 from vlmend.types import Role
 
 
@@ -86,6 +87,7 @@ class Forward:
 
     told: roles whose log-probabilities are wanted; None for all. narrow: the language-model head runs only where that
     is read, as a matrix (`head`) where it is one. features: what turns the pictures of shared rows into embeddings.
+    autocast: the precision it is computed in, where that is not simply the weights'.
     """
 
     model: torch.nn.Module
@@ -94,7 +96,7 @@ class Forward:
     narrow: bool = False
     head: Head | None = None
     features: Features | None = None
-    bf16: bool = False
+    autocast: torch.dtype | None = None
 
     def __call__(self, micro: Micro, totals: Totals) -> Scored:
         """The scored tokens of all examples of a pass."""
@@ -132,8 +134,11 @@ class Forward:
         head = self.head if narrow else None
         wanted = torch.cat([places, spots] if wide else [places])
         read, where = wanted.unique(return_inverse=True) if narrow else (wanted, wanted)
-        autocast = torch.autocast(places.device.type, dtype=torch.bfloat16, enabled=self.bf16)
-        with autocast, capture(self.model, layer) as seen, stopping(self.model, None if deep else layer):
+        with (
+            computing(places.device, self.autocast),
+            capture(self.model, layer) as seen,
+            stopping(self.model, None if deep else layer),
+        ):
             if narrow:
                 with heads.at(self.model, read, run=head is None) as chosen:
                     logits = self._logits(feed)[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from vlmend.config import SpeedConfig
 from vlmend.models.codec import Codec
 from vlmend.models.features import Features
@@ -13,7 +15,7 @@ from vlmend.models.prefix import SHARING, attention_of
 from vlmend.models.prompts import whole_only
 from vlmend.ops.head import Head
 from vlmend.ops.scored import Needs
-from vlmend.train.keeping import OFF, Showing, keep
+from vlmend.train.keeping import OFF, Showing, computing, keep
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Ways:
 
     apart: examples can be encoded one at a time and put together, which sharing, packing, stopping and features that
     are kept are built on. ahead: it is done for the sake of features alone. about: what features are kept.
+    autocast: the precision passes are computed in, where that is not simply the weights'.
     """
 
     apart: bool = False
@@ -34,6 +37,7 @@ class Ways:
     ahead: bool = False
     about: str = ""
     tokens_per_pass: int | None = None
+    autocast: torch.dtype | None = None
     why: tuple[tuple[str, str], ...] = ()
 
     def lines(self) -> list[str]:
@@ -51,13 +55,18 @@ class Ways:
 
 
 def choose(
-    speed: SpeedConfig, model: Any, codec: Codec, needs: Needs, showing: Showing | None = None, *, bf16: bool = False
+    speed: SpeedConfig,
+    model: Any,
+    codec: Codec,
+    needs: Needs,
+    showing: Showing | None = None,
+    autocast: torch.dtype | None = None,
 ) -> Ways:
     """The ways that this model and method allow, of those that are switched on and pay for what is shown."""
     alone = _against_alone(model, codec, needs)
     masked = alone or _against_masks(model)
     showing = showing or Showing()
-    kept = None if alone else keep(speed, model, codec, showing, bf16=bf16)
+    kept = None if alone else keep(speed, model, codec, showing, autocast)
     against = {
         "shared_prefix": masked if speed.shared_prefix else OFF,
         "packing": masked if speed.packing else OFF,
@@ -68,17 +77,20 @@ def choose(
     gone = {name: not reason for name, reason in against.items()}
     ahead = kept is not None and kept.ahead
     used = gone["shared_prefix"] or gone["packing"] or gone["stop_at_layer"] or ahead
+    with computing(model.device, autocast):
+        head = head_of(model) if gone["answer_logits"] else None
     return Ways(
         apart=used,
         share=gone["shared_prefix"],
         pack=gone["packing"],
         stop=gone["stop_at_layer"],
         narrow=gone["answer_logits"],
-        head=head_of(model) if gone["answer_logits"] else None,
+        head=head,
         features=kept.features if kept and used else None,
         ahead=ahead,
         about=kept.about if kept and used else "",
         tokens_per_pass=speed.tokens_per_pass,
+        autocast=autocast,
         why=tuple((name, reason) for name, reason in against.items() if reason and _concerns(name, needs, showing)),
     )
 
