@@ -44,6 +44,7 @@ def _cached(run: Tuning, folder: Path, identity: str, console: Console) -> Cache
     roles, team = run.objective.needs.reference, run.team
     examples = [example for example in run.examples if example.role in roles]
     known = read_cache(sorted(folder.glob(FILE.format("*"))), identity)
+    team.wait()  # before any process writes what another would read half of
     share = [e for i, e in enumerate(examples) if i % team.size == team.rank and key(e) not in known]
     if share and team.is_main:
         console.print(f"log-probabilities of {len(share):,} answers before tuning, kept in {folder}")

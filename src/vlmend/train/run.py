@@ -214,9 +214,9 @@ def _row(prepared: Prepared) -> str:
 def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
     team, folder = prepared.team, prepared.folder
     run = _tuning(prepared)
-    before = snapshot(run.trained) if team.is_main else {}
     team.first(lambda: _open_folder(prepared, run))
     run.reference = reference(run, prepared.recipe, prepared.loaded.fingerprint, console)
+    before = _before(run)
     resumed_from = _resume(run, folder)
     team.share(run.trained.values())
     try:
@@ -224,14 +224,14 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
     except ModelError as error:
         raise ModelError(f"{error}{_last_good(folder, run.progress.step)}") from error
     found = team.first(lambda: _check_moved(prepared, before, run))
-    about = _about(prepared, run, found, resumed_from)
-    if team.is_main:
-        _tell(console, about, found)
-        _write(prepared, about)
-        manifest.write_manifest(folder, about)
-        checkpoint.prune(folder, run.config.save_total_limit if run.config.save_steps else 0)
-    team.wait()
-    return about
+    return team.first(lambda: _finish(prepared, run, console, _about(prepared, run, found, resumed_from), found))
+
+
+def _before(run: Tuning) -> Mapping[str, Tensor]:
+    """The trained weights as they are before the first step, for the first process alone to compare with."""
+    if not run.team.is_main:
+        return {}
+    return getattr(run.reference, "originals", None) or snapshot(run.trained)
 
 
 def _open_folder(prepared: Prepared, run: Tuning) -> None:
@@ -319,8 +319,7 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
             display.log(entry, left)
 
         def save() -> None:
-            _keep(prepared, run)
-            team.wait()
+            team.first(lambda: _keep(prepared, run))
 
         def stepped(step: int) -> None:
             display.step(step)
@@ -336,8 +335,7 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
 
 def _keep(prepared: Prepared, run: Tuning) -> None:
     """Write a checkpoint."""
-    if prepared.team.is_main:
-        checkpoint.save_checkpoint(prepared.folder, run.progress, run.trained, run.optimizer, prepared.identity)
+    checkpoint.save_checkpoint(prepared.folder, run.progress, run.trained, run.optimizer, prepared.identity)
 
 
 def _let_go(prepared: Prepared) -> None:
@@ -383,6 +381,15 @@ def _check_moved(prepared: Prepared, before: Mapping[str, Tensor], run: Tuning) 
     if found.norm == 0:
         raise ModelError(f"{run.total} steps changed no weight; is learning_rate {run.config.learning_rate} too small?")
     return found
+
+
+def _finish(prepared: Prepared, run: Tuning, console: Console, about: dict[str, Any], found: Moved) -> dict[str, Any]:
+    """Say and write what came of the run. Returns its manifest."""
+    _tell(console, about, found)
+    _write(prepared, about)
+    manifest.write_manifest(prepared.folder, about)
+    checkpoint.prune(prepared.folder, run.config.save_total_limit if run.config.save_steps else 0)
+    return about
 
 
 def _tell(console: Console, about: dict[str, Any], found: Moved) -> None:
