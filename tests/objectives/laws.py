@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,8 @@ def loss_of(objective: Objective, toy: Toy, before: Toy | None = None, rows: lis
     if objective.needs.reference:
         with torch.no_grad():
             reference = (before or toy).score(look, rows).only(*objective.needs.reference)
-    return objective(toy.score(look, rows), reference)
+            reference = replace(reference, named=objective.needs.reference)
+    return objective(replace(toy.score(look, rows), named=objective.needs.roles), reference)
 
 
 def gradient(objective: Objective, toy: Toy, before: Toy | None = None, rows: list[int] | None = None) -> Tensor:

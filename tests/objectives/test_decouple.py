@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 from tests.objectives.conftest import MakeToy, cross_entropy
 from tests.objectives.laws import check_split, gradient, loss_of
 from vlmend.config import MethodConfig
+from vlmend.errors import ConfigError
 from vlmend.objectives import Decoupled, build
+from vlmend.objectives import cross_entropy as cross_entropy_of
+from vlmend.ops.scored import Loss, Needs, Scored
 from vlmend.types import Role
 
 ROLES = (Role.FORGET, Role.SAFETY, Role.RETAIN, Role.DECOUPLE)
@@ -38,6 +42,25 @@ def test_unless_said_the_weight_is_the_published_one(name: str, weight: float) -
     objective = build(MethodConfig(name=name, pd=True))
     assert isinstance(objective, Decoupled)
     assert objective.weight == weight
+
+
+class Retains:
+    """An objective that neither forgets nor refuses."""
+
+    needs = Needs(((Role.RETAIN,), (Role.UTILITY,)))
+
+    def __call__(self, policy: Scored, reference: Scored | None = None) -> Loss:
+        return Loss.of({"retain": cross_entropy_of(policy, Role.RETAIN)})
+
+
+def test_without_a_forgotten_or_refused_example_there_is_nothing_to_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows drawn at random in place of matched pairs are another method, which has to be asked for."""
+    monkeypatch.setattr("vlmend.objectives.objectives", SimpleNamespace(build=lambda *_: Retains()))
+    with pytest.raises(ConfigError, match=r"'keep' uses no forgotten or refused examples.*pairing: random"):
+        build(MethodConfig(name="keep", pd=True))
+    drawn = build(MethodConfig(name="keep", pd={"pairing": "random"}))  # type: ignore[arg-type]
+    assert drawn.needs.links == {}
+    assert drawn.needs.streams == ((Role.RETAIN,), (Role.UTILITY,), (Role.DECOUPLE,))
 
 
 def test_matched_follows_what_is_forgotten_or_else_refused() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from vlmend.ops.logprobs import IGNORE, places, predicting
 from vlmend.ops.scored import Loss, Scored, Spots, Totals, Vocabulary, given
@@ -58,6 +62,48 @@ def test_what_was_not_asked_for_is_not_there(scored: Scored) -> None:
             look()
     with pytest.raises(RuntimeError, match="reference"):
         given(None)
+
+
+def test_roles_that_were_not_named_cannot_be_read(scored: Scored) -> None:
+    """What was not asked for is missing, and a mean over nothing would pass for a loss of 0."""
+    named = replace(scored, named=frozenset({Role.FORGET}))
+    assert named.only(Role.FORGET).lengths.tolist() == [2.0, 3.0]
+    for roles in ([Role.RETAIN], [Role.FORGET, Role.DECOUPLE]):
+        with pytest.raises(RuntimeError, match=f"role {roles[-1]}, which its needs do not name"):
+            named.only(*roles)
+
+
+def test_log_probabilities_of_roles_that_were_not_told_cannot_be_read(scored: Scored) -> None:
+    told = replace(scored, told=frozenset({Role.RETAIN}))
+    assert told.only(Role.RETAIN).answer_logps.tolist() == [3.0]
+    forget = told.only(Role.FORGET)
+    assert forget.states.tolist() == [[0.0, 1.0], [6.0, 7.0]]  # which were looked at all the same
+    reads: list[Callable[[], Tensor]] = [
+        lambda: forget.answer_logps,
+        lambda: forget.lengths,
+        lambda: forget.sums(forget.logps),
+        lambda: forget.token_mean(forget.logps),
+        lambda: told.token_mean(told.logps),
+    ]
+    for read in reads:
+        with pytest.raises(RuntimeError, match="do not name in tokens"):
+            read()
+
+
+def test_positions_of_roles_that_were_not_looked_at_cannot_be_read(scored: Scored) -> None:
+    assert scored.spots is not None
+    seen = replace(scored, spots=replace(scored.spots, roles=frozenset({Role.FORGET})))
+    assert seen.only(Role.FORGET).states.tolist() == [[0.0, 1.0], [6.0, 7.0]]
+    blind = seen.only(Role.RETAIN)
+    reads: list[Callable[[], object]] = [
+        lambda: blind.states,
+        lambda: blind.vocabulary,
+        lambda: blind.spot_mean(torch.zeros(2)),
+        lambda: seen.only(Role.FORGET, Role.RETAIN).states,
+    ]
+    for read in reads:
+        with pytest.raises(RuntimeError, match="do not name in look"):
+            read()
 
 
 def test_a_loss_is_the_sum_of_its_parts() -> None:

@@ -17,7 +17,6 @@ from rich.console import Console
 from tests.models import tiny
 from vlmend.config import Recipe, parse_recipe
 from vlmend.train import run as running
-from vlmend.train.checkpoint import Progress
 from vlmend.train.loop import Tuning
 from vlmend.train.parallel import Team
 
@@ -91,7 +90,6 @@ def ready(recipe: Recipe) -> Tuning:
     """A run that is about to take its first step."""
     team = Team.gather(device="cpu")
     run = running._tuning(running._prepare(recipe, team))
-    run.progress = Progress()
     run.model.train()
     return run
 

@@ -38,6 +38,24 @@ def test_no_step_is_wasted_and_the_end_is_exactly_zero(kind: str, total: int) ->
     assert set_rate(optimizer, config, total, total) == 0.0 == optimizer.param_groups[0]["lr"]
 
 
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant_with_warmup"])
+def test_warm_up_rises_by_equal_steps_to_the_whole_rate(kind: str) -> None:
+    """Three of ten steps at a quarter, a half and three quarters; the fourth has the rate of the recipe."""
+    config = TrainConfig(learning_rate=8e-4, warmup_ratio=0.25, lr_scheduler_type=kind)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rates = [set_rate(optimizer, config, step, 10) for step in range(4)]
+    assert rates == pytest.approx([2e-4, 4e-4, 6e-4, 8e-4], rel=1e-12)
+    assert optimizer.param_groups[0]["lr"] == rates[-1]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "total", "steps"),
+    [(0.0, 10, 0), (0.03, 100, 3), (0.03, 101, 4), (0.25, 10, 3), (0.001, 10, 1), (1.0, 10, 9), (0.5, 1, 0)],
+)
+def test_warm_up_takes_its_share_of_the_steps_rounded_up_and_never_all(ratio: float, total: int, steps: int) -> None:
+    assert warmup_steps(TrainConfig(warmup_ratio=ratio), total) == steps
+
+
 def test_only_matrices_decay() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
     groups = adamw(model.parameters(), TrainConfig(weight_decay=0.1)).param_groups

@@ -10,11 +10,13 @@ from pydantic import Field
 from torch import Tensor
 
 from vlmend.config import MethodConfig
+from vlmend.errors import ConfigError
 from vlmend.ops.scored import Loss, Needs, Scored
 from vlmend.ops.unlearning import ascent
 from vlmend.registry import objectives
 from vlmend.types import Role
 
+LEADERS = (Role.FORGET, Role.SAFETY)  # what a decouple example may be matched with, the first that a method uses
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -96,7 +98,7 @@ class Decoupled:
     def needs(self) -> Needs:
         """What the objective needs, and a decouple example with each forgotten (or else refused) one."""
         needs = self.base.needs
-        leader = next((role for role in (Role.FORGET, Role.SAFETY) if role in needs.roles), None)
+        leader = next((role for role in LEADERS if role in needs.roles), None)
         links = {**needs.links, Role.DECOUPLE: leader} if self.matched and leader else needs.links
         read = None if needs.tokens is None else needs.tokens | {Role.DECOUPLE}
         return replace(needs, streams=(*needs.streams, (Role.DECOUPLE,)), links=links, tokens=read)
@@ -113,7 +115,13 @@ def build(method: MethodConfig) -> Objective:
     pd = method.prompt_decouple
     if pd is None:
         return objective
-    return Decoupled(objective, pd.weight or objective.needs.decouple, pd.pairing == "matched")
+    matched = pd.pairing == "matched"
+    if matched and not objective.needs.roles.intersection(LEADERS):
+        raise ConfigError(
+            f"method {method.name!r} uses no forgotten or refused examples for decouple examples to be matched with;"
+            " pd: {pairing: random} shows them beside any"
+        )
+    return Decoupled(objective, pd.weight or objective.needs.decouple, matched)
 
 
 def innermost(objective: Objective) -> Objective:

@@ -107,11 +107,13 @@ class Spots:
     """What was looked at: M positions, `owner[i]` is the example position i belongs to.
 
     `states` (M, d) are hidden states in fp32, `vocabulary` the distributions, each if the objective asked for it.
+    `roles` are those whose examples were looked at; None for all.
     """
 
     owner: Tensor
     states: Tensor | None = None
     vocabulary: Vocabulary | None = None
+    roles: frozenset[Role] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ class Scored:
 
     `logps` (N,) are natural-log probabilities in fp32, each of the token given all before it and the pictures.
     `weights` (E,) multiply an example's tokens and the example itself in every mean. `within` are the roles that were
-    selected by `only`: all means are over them. `told` are the roles whose log-probabilities are here; None for all.
+    selected by `only`: all means are over them. `told` are the roles whose log-probabilities are here, `named` those
+    that may be asked for at all; None for all. What was not asked for raises RuntimeError where it is read: it is
+    missing, and a mean over nothing would pass for 0.
     """
 
     logps: Tensor
@@ -131,9 +135,13 @@ class Scored:
     spots: Spots | None = None
     within: frozenset[Role] | None = None
     told: frozenset[Role] | None = None
+    named: frozenset[Role] | None = None
 
     def only(self, *roles: Role) -> Scored:
         """The examples of these roles alone, in their order, with means over them alone."""
+        if self.named is not None and not set(roles) <= self.named:
+            odd = ", ".join(sorted(set(roles) - self.named))
+            raise RuntimeError(f"this objective reads examples of the role {odd}, which its needs do not name")
         kept = [index for index, role in enumerate(self.roles) if role in roles]
         place = torch.full((len(self.roles),), -1, device=self.owner.device)
         place[kept] = torch.arange(len(kept), device=place.device)
@@ -160,6 +168,7 @@ class Scored:
         """(M, d) hidden states, in fp32, where the objective asked to look."""
         if self.spots is None or self.spots.states is None:
             raise RuntimeError("this objective sees no hidden states: its needs name no layer to look at")
+        self._check_looked(self.spots)
         return self.spots.states
 
     @property
@@ -167,6 +176,7 @@ class Scored:
         """Whole distributions where the objective asked to look."""
         if self.spots is None or self.spots.vocabulary is None:
             raise RuntimeError("this objective sees no distributions: its needs do not ask for the vocabulary")
+        self._check_looked(self.spots)
         return self.spots.vocabulary
 
     def sums(self, values: Tensor) -> Tensor:
@@ -197,11 +207,16 @@ class Scored:
         """Weighted mean of (M,) values over the step's positions that are looked at; this call's share of it."""
         if self.spots is None:
             raise RuntimeError("this objective looks at no positions: its needs have no look")
+        self._check_looked(self.spots)
         return self._share(values * self.weights[self.spots.owner], self.totals.spots)
 
     def _check_told(self) -> None:
         if self.told is not None and not set(self.roles) <= self.told:
             raise RuntimeError("this objective reads log-probabilities of roles that its needs do not name in tokens")
+
+    def _check_looked(self, spots: Spots) -> None:
+        if spots.roles is not None and self.within is not None and not self.within <= spots.roles:
+            raise RuntimeError("this objective looks at examples of roles that its needs do not name in look")
 
     def _share(self, weighted: Tensor, unit: Mapping[Role, float]) -> Tensor:
         total = self.totals.of(unit, self.within)
@@ -213,7 +228,7 @@ def _at(spots: Spots, place: Tensor) -> Spots:
     owner = place[spots.owner]
     kept = torch.nonzero(owner >= 0).squeeze(1)
     states = None if spots.states is None else spots.states[kept]
-    return Spots(owner[kept], states, spots.vocabulary and spots.vocabulary.at(kept))
+    return replace(spots, owner=owner[kept], states=states, vocabulary=spots.vocabulary and spots.vocabulary.at(kept))
 
 
 def given(reference: Scored | None) -> Scored:

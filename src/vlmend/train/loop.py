@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -204,10 +204,10 @@ def compute_loss(run: Tuning, micro: Micro, totals: Totals) -> Loss:
     """Score with the model before tuning where the objective asks for it, then with the model, and reduce."""
     needs = run.objective.needs
     before = run.reference(micro, totals) if run.reference else None
-    policy = run.forward(micro, totals)
+    policy = replace(run.forward(micro, totals), named=needs.roles)
     if needs.reference and before is None:  # none of these examples is compared
         before = policy.only(*needs.reference)
-    return run.objective(policy, before)
+    return run.objective(policy, before and replace(before, named=needs.reference))
 
 
 def _enough(run: Tuning, values: Mapping[str, float]) -> str:

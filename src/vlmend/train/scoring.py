@@ -109,7 +109,7 @@ class Forward:
             tuple(example.role for example in micro.batch.examples),
             torch.tensor(micro.weights, dtype=torch.float32, device=device),
             totals,
-            _joined([spots for _, _, spots in found]) if self.look else None,
+            _joined([spots for _, _, spots in found], self.look.roles) if self.look else None,
             told=self.told,
         )
 
@@ -159,8 +159,8 @@ class Forward:
         return self.model(**inputs, use_cache=False).logits
 
 
-def _joined(found: Sequence[Spots]) -> Spots:
+def _joined(found: Sequence[Spots], roles: frozenset[Role]) -> Spots:
     """What was looked at in all parts; distributions only ever come from one."""
     states = [s.states for s in found if s.states is not None]
     vocabulary = next((s.vocabulary for s in found if s.vocabulary is not None), None)
-    return Spots(torch.cat([s.owner for s in found]), torch.cat(states) if states else None, vocabulary)
+    return Spots(torch.cat([s.owner for s in found]), torch.cat(states) if states else None, vocabulary, roles)
