@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText
 from tests.train.conftest import MakeRecipe, log_of, ready, tune
 from vlmend.errors import ModelError, StoreError
 from vlmend.models import load as models
+from vlmend.train.identity import comparable
 from vlmend.train.loop import Hooks, encode, optimize, take_step
 
 
@@ -42,6 +43,23 @@ def test_a_finished_folder_has_everything_and_is_left_alone(make_recipe: MakeRec
     assert "nothing to do" in shown
     assert (again.loss, again.moved, again.steps) == (outcome.loss, outcome.moved, outcome.steps)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_a_module_that_is_tuned_beside_an_adapter_is_counted_once(make_recipe: MakeRecipe, base: Path) -> None:
+    """peft keeps the original beside the copy that it trains."""
+    outcome, _ = tune(make_recipe(model={"train": ["language_model", "projector"]}), dry_run=True)
+    plain = AutoModelForImageTextToText.from_pretrained(base)
+    projector = sum(p.numel() for name, p in plain.named_parameters() if "projector" in name)
+    assert outcome.trainable["projector"] == {"trained": projector, "total": projector}
+
+
+def test_a_folder_of_before_there_was_a_dtype_to_save_in_holds_the_same_run(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    assert "dtype" not in comparable(recipe)["output"]
+    other = make_recipe(output={"dir": str(recipe.output.dir), "dtype": "bfloat16"})
+    tune(recipe)
+    with pytest.raises(StoreError, match=r"recipe\.output\.dtype is None there and 'bfloat16' here"):
+        tune(other)
 
 
 def test_the_card_opens_with_the_front_matter_of_hubs(make_recipe: MakeRecipe) -> None:

@@ -488,6 +488,32 @@ def test_ascent_stops_where_it_was_told_to(make: Make) -> None:
     assert tune(bounded)[0].finished_before
 
 
+@pytest.mark.parametrize("at", ["the last checkpoint", "the end"])
+def test_a_run_that_had_enough_does_not_go_on_when_it_is_resumed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Killed after the step that was enough, before anything was written of its end."""
+    train = {"max_steps": 12, "save_steps": 1}
+    whole, killed = (make("ga", out, train=train, stop=1e-6) for out in ("whole", "killed"))
+    expected, shown = tune(whole)
+    assert expected.steps == 1
+    assert "method.stop" in expected.stopped_early
+    assert "stopped after step 1: the forgotten answers' loss reached" in shown
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_check_moved" if at == "the last checkpoint" else "_write", die)
+        with pytest.raises(KeyboardInterrupt):
+            tune(killed)
+    outcome, _ = tune(killed)
+    assert (outcome.resumed_from, outcome.steps, outcome.stopped_early) == (1, 1, expected.stopped_early)
+    one, two = (load_file(recipe.output.dir / "adapter_model.safetensors") for recipe in (whole, killed))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert len(log_of(killed.output.dir)) == 1
+
+
 def test_the_reference_of_a_second_adapter_is_the_first(make: Make) -> None:
     """Tuning goes on from an adapter: with it off, the model would be the base, which is not what it is compared to."""
     first = make("sft", "first", train={"max_steps": 3})
