@@ -8,49 +8,24 @@ from dataclasses import replace
 import pytest
 
 from tests.models import tiny
+from tests.models.templates import (
+    AFTER_QUESTION,
+    ASK,
+    END,
+    IN_LAST_ANSWER,
+    LAST_TURN,
+    NOWHERE,
+    PARTS,
+    SYSTEMLESS,
+    TURN,
+    loop,
+    plain,
+)
 from vlmend.errors import ModelError
 from vlmend.models.codec import Codec
 from vlmend.models.wording import FORGOTTEN, MOVED, REASONING
 from vlmend.ops.logprobs import IGNORE
 from vlmend.types import Example, Image, Message
-
-END = "<|im_end|>"
-TURN = "{{ '<|im_start|>' + m['role'] + '\\n' }}"
-PARTS = "{% for p in m['content'] %}{{ '<image>' if p['type'] == 'image' else p['text'] }}{% endfor %}"
-ASK = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-SAID = (  # the turn's text, as templates that look into it take it
-    "{% set ns = namespace(said='') %}{% for p in m['content'] %}"
-    "{% set ns.said = ns.said + ('<image>' if p['type'] == 'image' else p['text']) %}{% endfor %}"
-)
-ANSWER = "ns.said.split('</think>')[-1].lstrip('\\n')"
-THOUGHT = "ns.said.split('</think>')[0].split('<think>')[-1].strip('\\n')"
-
-
-def loop(body: str, before: str = "") -> str:
-    """A template in ChatML that writes `body` for every message `m`."""
-    return before + "{% for m in messages %}" + body + "{% endfor %}" + ASK
-
-
-def plain(shown: str) -> str:
-    return loop(TURN + shown + "{{ '<|im_end|>\\n' }}")
-
-
-def reasoning_kept(where: str, before: str = "") -> str:
-    """Reasoning of the assistant is written where the condition holds, in a form of the template's own."""
-    shown = f"{{% if m['role'] == 'assistant' %}}{{% if {where} and '</think>' in ns.said %}}"
-    shown += f"{{{{ '<think>\\n' + {THOUGHT} + '\\n</think>\\n\\n' }}}}{{% endif %}}{{{{ {ANSWER} }}}}"
-    return loop(TURN + SAID + shown + "{% else %}{{ ns.said }}{% endif %}{{ '<|im_end|>\\n' }}", before)
-
-
-LAST_ANSWER = (
-    "{% set at = namespace(last=-1) %}{% for m in messages %}"
-    "{% if m['role'] == 'assistant' %}{% set at.last = loop.index0 %}{% endif %}{% endfor %}"
-)
-LAST_QUESTION = LAST_ANSWER.replace("'assistant'", "'user'")
-AFTER_QUESTION = reasoning_kept("loop.index0 > at.last", LAST_QUESTION)
-IN_LAST_ANSWER = reasoning_kept("loop.index0 == at.last", LAST_ANSWER)
-LAST_TURN = reasoning_kept("loop.last")
-NOWHERE = reasoning_kept("false")
 
 
 def codec(template: str) -> Codec:
@@ -134,7 +109,6 @@ def test_an_empty_thought_that_the_template_adds_is_learned_with_the_answer_it_i
     assert learned(made, conversation("Hi?", "Yes.", "So?")) == f"Yes.{END}<think>\n\n</think>\n\nA.{END}"
 
 
-SYSTEMLESS = loop("{% if m['role'] != 'system' %}" + TURN + PARTS + "{{ '<|im_end|>\\n' }}{% endif %}")
 LAST_WITH_SYSTEM = loop(
     "{% if m['role'] != 'system' %}" + TURN + "{% if loop.last and messages[0]['role'] == 'system' %}"
     "{{ messages[0]['content'][0]['text'] + '\\n' }}{% endif %}" + PARTS + "{{ '<|im_end|>\\n' }}{% endif %}"

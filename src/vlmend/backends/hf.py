@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +14,7 @@ from pydantic import BeforeValidator
 
 from vlmend.backends import response_id
 from vlmend.config import ModelConfig
-from vlmend.errors import ConfigError, DataError
+from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.places import locate
 from vlmend.reasoning import KNOWN, MARKS, Tags, tags_of, told_apart
 from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim, digest
@@ -105,6 +107,14 @@ class Hf:
         model = self._loaded.model
         name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
         return f"{name}, {str(model.dtype).removeprefix('torch.')}"
+
+    def wording(self, examples: Sequence[Example]) -> dict[str, int]:
+        """What the chat template does with prompts that is to be known, and with how many; errors come when asked."""
+        notes = Counter[str]()
+        for example in examples:
+            with suppress(DataError, ModelError):
+                notes.update(self._loaded.codec.check([example], answered=False))
+        return dict(notes)
 
     def victim(self) -> Victim:
         """The model, for attacks that see into it."""

@@ -108,12 +108,14 @@ class Codec:
     def check(self, examples: Iterable[Example], *, answered: bool) -> dict[str, int]:
         """Render conversations, with `answers[0]` as last turn where `answered`, without opening a picture.
 
-        Returns what is to be known of how the template writes them, and of how many. Raises as encoding would.
+        Returns what is to be known of how the template writes them, and of how many; encoding will not say it again.
+        Raises as encoding would.
         """
         notes = Counter[str]()
         for example in examples:
             self._check_turns([example])
             notes.update(self._notes([example], self._rendered([example], answered=answered), answered=answered))
+        self._noted.update(notes)
         return dict(notes)
 
     def encode_prompts(self, examples: Sequence[Example]) -> Batch:
