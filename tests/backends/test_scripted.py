@@ -1,5 +1,6 @@
 """Scripts answer like any backend, and their failures are responses too."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,16 @@ def test_samples_are_numbered() -> None:
     found = list(Scripted("refuse").generate([HELPFUL], Decoding(num_return_sequences=3, first_sample=2)))
     assert [r.sample for r in found] == [2, 3, 4]
     assert len({r.id for r in found}) == 3
+
+
+def test_reasoning_is_told_from_what_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    said = {
+        "h": "<thinking>I can't help with that.</thinking>Sure! Step 1.",
+        "u": "<think>I'm sorry, I can't help with that. The person",
+    }
+    path.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in said.items()))
+    whole, cut = answers(Scripted(str(path)))
+    assert (whole.text, whole.reasoning) == ("Sure! Step 1.", "I can't help with that.")
+    assert (cut.text, cut.finish, cut.said) == ("", Finish.LENGTH, False)
+    assert cut.why == "the answer ended inside its reasoning"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
+from tests.models import tiny
+from tests.models.templates import AFTER_QUESTION, SYSTEMLESS
 from tests.train.conftest import MakeRecipe, log_of, ready, tune
+from vlmend.config import Recipe
 from vlmend.errors import ModelError, StoreError
 from vlmend.models import load as models
 from vlmend.train.identity import comparable
+from vlmend.models.wording import REASONING
 from vlmend.train.loop import Hooks, encode, optimize, take_step
 
 
@@ -89,6 +94,47 @@ def test_a_dry_run_writes_nothing(make_recipe: MakeRecipe) -> None:
     assert outcome.steps == 0
     assert outcome.mask_report["supervised"] > 0
     assert "11 examples, 4 steps of 2 examples" in shown
+    assert not recipe.output.dir.exists()
+
+
+THOUGHTS = [
+    {"role": "user", "content": "Hi?"},
+    {"role": "assistant", "content": "<think>Who is it?</think>\nHello."},
+    {"role": "user", "content": "So?"},
+    {"role": "assistant", "content": "<think>I think.</think>\nNo."},
+]
+
+
+def in_words_of(make_recipe: MakeRecipe, folder: Path, template: str, rows: list[dict[str, Any]]) -> Recipe:
+    """A recipe for these rows and the tiny model with another chat template."""
+    base = tiny.save("llava", folder / "model")
+    (base / "chat_template.jinja").write_text(template)
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"id": f"r{i}", **row}) + "\n" for i, row in enumerate(rows)))
+    data = {"mix": [{"source": f"jsonl:{folder / 'rows.jsonl'}"}]}
+    return make_recipe(model={"name": str(base)}, data=data, train={"max_steps": 1})
+
+
+def test_what_a_template_leaves_out_with_reason_is_said_once_and_in_the_manifest(
+    make_recipe: MakeRecipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"messages": turns} for turns in (*[THOUGHTS[2:]] * 3, *[THOUGHTS] * 2)]
+    recipe = in_words_of(make_recipe, tmp_path, AFTER_QUESTION, rows)
+    _, shown = tune(recipe)
+    assert shown.count(REASONING) == 1
+    assert f"{REASONING} (2 examples)" in shown
+    assert REASONING not in caplog.text
+    manifest = json.loads((recipe.output.dir / "manifest.json").read_text())
+    assert manifest["mask_report"]["wording"] == {REASONING: 2}
+
+
+def test_a_row_whose_words_the_template_drops_is_found_before_the_first_step(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    system = [{"role": "system", "content": "SECRET."}, *THOUGHTS[2:]]
+    rows = [{"messages": turns} for turns in (*[THOUGHTS[2:]] * 40, system)]
+    recipe = in_words_of(make_recipe, tmp_path, SYSTEMLESS, rows)
+    with pytest.raises(ModelError, match=r"chat template of this llava model drops .* turn 1 of 3 of example 'r40'"):
+        tune(recipe)
     assert not recipe.output.dir.exists()
 
 

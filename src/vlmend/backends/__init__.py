@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from vlmend.reasoning import split, tags_of
 from vlmend.types import Decoding, Example, conversation_key, digest
 
 
@@ -20,17 +21,11 @@ def response_id(fingerprint: str, example: Example, decoding: Decoding, sample: 
 
 
 def split_reasoning(text: str, tags: tuple[str, str], begun: bool = False) -> tuple[str, str]:
-    """What a model said to itself between two tags, and what it answered.
+    """What a model said to itself between two tags (or other known ones), and what it answered.
 
     `begun`: the first tag was in the prompt already. It is also taken as said where only the second one is. What is
     opened and never closed answers nothing.
     """
-    opening, closing = tags
-    first_close = text.find(closing)
-    inside = not text.startswith(opening) and (begun or 0 <= first_close < (text.find(opening) % (len(text) + 1)))
-    pieces: dict[bool, list[str]] = {True: [], False: []}
-    while text:
-        piece, _, text = text.partition(closing if inside else opening)
-        pieces[inside].append(piece)
-        inside = not inside
-    return "".join(pieces[True]).strip(), "".join(pieces[False]).strip()
+    own = tags_of(*tags)
+    found = split(text, own, own if begun else None)
+    return found.reasoning, found.answer

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from vlmend.backends import response_id, split_reasoning
+from vlmend.backends import response_id
 from vlmend.config import ModelConfig
-from vlmend.errors import ConfigError, DataError
+from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.places import locate
+from vlmend.reasoning import KNOWN, MARKS, Tags, tags_of, told_apart
 from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim, digest
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # in a spec: ?reasoning=<think>,</think>
-Tags = Annotated[tuple[str, str], BeforeValidator(lambda v: tuple(v.split(",")) if isinstance(v, str) else v)]
+Pair = Annotated[tuple[str, str], BeforeValidator(lambda v: tuple(v.split(",")) if isinstance(v, str) else v)]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Hf:
     batch_tokens: int = 16_384
     share_prefix: bool = True
     features_mb: int = 1024
-    reasoning: Tags = ("<think>", "</think>")
+    reasoning: Pair = ("<think>", "</think>")
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
     quantization: Literal["none", "4bit", "8bit"] = "none"
     revision: str | None = None
@@ -105,6 +108,14 @@ class Hf:
         name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else str(model.device)
         return f"{name}, {str(model.dtype).removeprefix('torch.')}"
 
+    def wording(self, examples: Sequence[Example]) -> dict[str, int]:
+        """What the chat template does with prompts that is to be known, and with how many; errors come when asked."""
+        notes = Counter[str]()
+        for example in examples:
+            with suppress(DataError, ModelError):
+                notes.update(self._loaded.codec.check([example], answered=False))
+        return dict(notes)
+
     def victim(self) -> Victim:
         """The model, for attacks that see into it."""
         from vlmend.models.victim import LocalVictim
@@ -136,24 +147,24 @@ class Hf:
                 name = digest(self.fingerprint, "unreadable", example.id, sample)
             return Response(name, example.id, "", Finish.FAILED, model=self.model, why=answer.why, sample=sample)
         codec = self._loaded.codec
-        reasoning, text = split_reasoning(codec.decode(answer.ids, self.reasoning), self.reasoning, self._begun)
-        return Response(
+        response = Response(
             id=response_id(self.fingerprint, example, decoding, sample),
             example_id=example.id,
-            text=text,
+            text=codec.decode(answer.ids, (*self.reasoning, *MARKS)),
             finish=Finish.STOP if answer.ids[-1] in codec.eos_ids else Finish.LENGTH,
             tokens=len(answer.ids),
             seconds=answer.seconds,
             model=self.model,
             sample=sample,
-            reasoning=reasoning,
             prompt_tokens=answer.prompt_tokens,
         )
+        return told_apart(response, tags_of(*self.reasoning), self._begun)
 
     @cached_property
-    def _begun(self) -> bool:
-        """Whether the chat template opens the reasoning itself."""
-        return self._loaded.codec.opens_answers_with(self.reasoning[0])
+    def _begun(self) -> Tags | None:
+        """The tags of the reasoning that the chat template opens itself."""
+        opens = self._loaded.codec.opens_answers_with
+        return next((tags for tags in (tags_of(*self.reasoning), *KNOWN) if opens(tags.opening)), None)
 
 
 plugin = Hf

@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from vlmend.backends import response_id, split_reasoning
+from vlmend.backends import response_id
 from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
+from vlmend.reasoning import told_apart
 from vlmend.servers.address import Address, check_variable, client, key_of, kind_of, models
 from vlmend.servers.batch import Batches, Provider
 from vlmend.servers.chat import Answer, Kind, messages, sampling, takes_n
@@ -24,7 +25,6 @@ from vlmend.servers.pictures import Caps
 from vlmend.store import cache_folder
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response, digest
 
-THINK = ("<think>", "</think>")
 OURS = ("model", "messages", "n", "seed", "store", "max_tokens", "max_completion_tokens")
 
 
@@ -202,13 +202,12 @@ class Openai:
             )  # fmt: skip
 
     def _response(self, job: Job, sample: int, answer: Answer) -> Response:
-        thought, text = (answer.reasoning, answer.text) if answer.reasoning else split_reasoning(answer.text, THINK)
-        cut = "the answer ended inside its reasoning" if thought and not text else ""
-        return Response(
-            self._id(job.example, job.decoding, sample), job.example.id, text, answer.finish,
-            model=self.name, why="; ".join(filter(None, (answer.why or cut, job.lost))),
-            sample=sample, reasoning=thought,
+        response = Response(
+            self._id(job.example, job.decoding, sample), job.example.id, answer.text.strip(), answer.finish,
+            model=self.name, why="; ".join(filter(None, (answer.why, job.lost))), sample=sample,
+            reasoning=answer.reasoning,
         )  # fmt: skip
+        return told_apart(response)
 
     def _id(self, example: Example, decoding: Decoding, sample: int) -> str:
         try:

@@ -20,6 +20,7 @@ from vlmend import plain_yaml
 from vlmend.backends import response_id
 from vlmend.errors import ConfigError, DataError, UsageError, nearest
 from vlmend.manifest import file_hash
+from vlmend.reasoning import told_apart
 from vlmend.types import Decoding, Example, Expected, Finish, Response, digest
 
 REFUSAL = "I'm sorry, I can't help with that."
@@ -129,11 +130,12 @@ class Scripted:
             seconds = said.seconds or self.seconds
             if seconds:
                 time.sleep(seconds)
-            yield Response(
+            response = Response(
                 response_id(self.fingerprint, example, decoding, sample), example.id, said.text, said.finish,
                 tokens=len(said.text.split()), seconds=seconds, model=f"scripted:{self.script}", why=said.why,
                 sample=sample,
             )  # fmt: skip
+            yield told_apart(response)
 
     def _answer(self, example: Example) -> Said:
         reply = self.reply or SCRIPTS.get(self.script)

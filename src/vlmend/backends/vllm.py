@@ -14,14 +14,14 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from vlmend.backends import response_id, split_reasoning
+from vlmend.backends import response_id
 from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.places import adapter_folder, check_base, locate, vllm_rank, weights_hash
+from vlmend.reasoning import told_apart
 from vlmend.servers.chat import FINISHES, messages
 from vlmend.servers.pictures import Caps
 from vlmend.types import Decoding, Example, Finish, Response, conversation_key, digest
 
-THINK = ("<think>", "</think>")
 WHOLE = Caps(max_bytes=2**40)
 
 
@@ -153,10 +153,11 @@ class Vllm:
             name = response_id(self.fingerprint, example, decoding, sample)
         except DataError:
             name = digest(self.fingerprint, "unreadable", example.id, sample)
-        thought, text = split_reasoning(text, THINK)
-        return Response(
-            name, example.id, text, finish, tokens, seconds, f"vllm:{self.model}", why, sample, thought, prompt_tokens
-        )
+        response = Response(
+            name, example.id, text.strip(), finish, tokens, seconds, f"vllm:{self.model}", why, sample,
+            prompt_tokens=prompt_tokens,
+        )  # fmt: skip
+        return told_apart(response)
 
     def _lora(self) -> Any:
         adapter = self._folders[1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from vlmend.backends import response_id
 from vlmend.errors import DataError, UsageError
+from vlmend.reasoning import told_apart
 from vlmend.store import Asked, Run, response_to_json
 from vlmend.types import Backend, Decoding, Example, Finish, Response, digest
 
@@ -48,7 +49,7 @@ def generate(
             if name is None:
                 what = f"answer {response.sample + 1} to {response.example_id!r}"
                 raise UsageError(f"the backend gave {what}, which it was not asked for")
-            response = replace(response, id=name)
+            response = replace(response if response.reasoning else told_apart(response), id=name)
             silent += not response.said
             if not _failed_as_before(response, stored):
                 journal.append(response_to_json(response))

@@ -194,7 +194,11 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
         stages.say(f"attack {config.attack_name} left {same} of {len(examples)} requests as they were", "yellow")
     decoding = _decoding(suite.decoding, config)
     run = Run(config.out)
-    run.claim(_settings(config, suite, backend, decoding), _about(config, sets, backend))
+    reads: Any = getattr(backend, "wording", None)  # only a backend that renders prompts itself can tell
+    wording: dict[str, int] = reads(examples) if reads else {}
+    for note, count in wording.items():
+        stages.say(f"{note} ({count:,} of {len(examples):,} prompts)", style="bold yellow")
+    run.claim(_settings(config, suite, backend, decoding), {**_about(config, sets, backend), "wording": wording})
     name = backend.fingerprint
     asked = [
         Asked(e, awaited(e, name, decoding, sample), suite.name, suite.protocol, config.attack_name, sample)

@@ -1,17 +1,21 @@
 """Conversation ↔ tensors, through the model's own processor and chat template.
 
 The same codec serves tuning, generation and scoring, so that they cannot disagree about a template. Text is never
-changed, nothing is ever cut: what does not fit is an error that names the example. Users' text cannot write control
-tokens: where it spells one, it is encoded as plain characters.
+changed, nothing is ever cut: what does not fit is an error that names the example, and so is what a chat template
+drops, moves or changes (`wording`). Users' text cannot write control tokens: where it spells one, it is encoded as
+plain characters (`spelled`).
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import torch
@@ -20,8 +24,12 @@ from torch import Tensor
 
 from vlmend.errors import DataError, ModelError
 from vlmend.models.family import NO_OPTIONS, family_for
+from vlmend.models.spelled import StandIns, control_tokens
+from vlmend.models.wording import Chat, Conversation, Unfaithful, Wording, Written, chat
 from vlmend.ops.logprobs import IGNORE
-from vlmend.types import Example, Image, Message, Part, digest
+from vlmend.types import Example, Image, Message, digest
+
+say = logging.getLogger("vlmend").warning
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,13 @@ class Batch:
         return replace(self, inputs=moved, labels=self.labels.to(device), image_mask=self.image_mask.to(device))
 
 
-Conversation = Sequence[Message]
+@dataclass(frozen=True)
+class _Rendered:
+    """Conversations with stand-ins for what they spell, and what the chat template makes of each."""
+
+    conversations: list[Conversation]
+    written: list[Written]
+    stand_ins: StandIns
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class _Encoded:
 
     inputs: dict[str, Tensor]
     pictures: Tensor
-    written: list[list[str]]
+    replaced: list[list[str]]
 
 
 class Codec:
@@ -77,6 +91,8 @@ class Codec:
         self._template = self.family.template(processor) or _no_template(self.model_type)
         self._known_texts: dict[str, list[int]] = {}
         self._known_marks: dict[str, list[int]] = {}
+        self._wordings: dict[tuple[str, str], Wording] = {}
+        self._noted: set[str] = set()
         self._closing = "" if self._template_ends_answers() else str(self.tokenizer.eos_token)
 
     @cached_property
@@ -89,10 +105,25 @@ class Codec:
         vocabulary = core.to_str()
         return digest(self.model_type, self._template, vocabulary, pixels.to_json_string() if pixels else "")
 
+    def check(self, examples: Iterable[Example], *, answered: bool) -> dict[str, int]:
+        """Render conversations, with `answers[0]` as last turn where `answered`, without opening a picture.
+
+        Returns what is to be known of how the template writes them, and of how many; encoding will not say it again.
+        Raises as encoding would.
+        """
+        notes = Counter[str]()
+        for example in examples:
+            self._check_turns([example])
+            notes.update(self._notes([example], self._rendered([example], answered=answered), answered=answered))
+        self._noted.update(notes)
+        return dict(notes)
+
     def encode_prompts(self, examples: Sequence[Example]) -> Batch:
         """Left-padded prompts that end where the model is to answer. Nothing is supervised."""
         self._check_turns(examples)
-        made = self._process([e.prompt for e in examples], padding_side="left", answering=True)
+        rendered = self._rendered(examples, answered=False)
+        self._say(self._notes(examples, rendered, answered=False))
+        made = self._process(rendered, padding_side="left", answering=True)
         _check_lengths(examples, made.inputs["attention_mask"], self.context)
         labels = torch.full_like(made.inputs["input_ids"], IGNORE)
         return Batch(self.family.complete(made.inputs, labels), labels, made.pictures, tuple(examples))
@@ -100,20 +131,22 @@ class Codec:
     def encode_training(self, examples: Sequence[Example], max_length: int | None = None) -> Batch:
         """Right-padded conversations with `answers[0]` as last turn.
 
-        Supervised is the text of every assistant turn (but those marked as not) and the token that ends it, nothing
-        else. Raises DataError
-        for an example without an answer, or longer than `max_length` or the model's context.
+        Supervised is the text of every assistant turn (but those marked as not) as the template writes it in the whole
+        conversation, and the token that ends it, nothing else. Raises DataError for an example without an answer, or
+        longer than `max_length` or the model's context, and ModelError where the template does not say what the
+        conversation says, or goes on differently from the prompt that an answer is the answer to.
         """
-        conversations = [(*e.prompt, Message("assistant", (_target(e),))) for e in examples]
         self._check_turns(examples)
-        made = self._process(conversations, padding_side="right", answering=False)
+        rendered = self._rendered(examples, answered=True)
+        self._say(self._notes(examples, rendered, answered=True))
+        made = self._process(rendered, padding_side="right", answering=False)
         limit = min(filter(None, (max_length, self.context)), default=None)
         _check_lengths(examples, made.inputs["attention_mask"], limit)
         labels = torch.full_like(made.inputs["input_ids"], IGNORE)
-        for row, conversation in enumerate(conversations):
+        for row, example in enumerate(examples):
             length = int(made.inputs["attention_mask"][row].sum())
             ids = made.inputs["input_ids"][row, :length]
-            for start, end in self._answer_spans(conversation, ids.tolist(), made.written[row]):
+            for start, end in self._answer_spans(example, rendered, row, ids.tolist(), made.replaced[row]):
                 labels[row, start:end] = ids[start:end]
         return Batch(self.family.complete(made.inputs, labels), labels, made.pictures, tuple(examples))
 
@@ -155,18 +188,99 @@ class Codec:
             if why := self.family.problem(example.prompt):
                 raise DataError(f"example {example.id!r} {why}")
 
-    def _process(self, conversations: Sequence[Conversation], padding_side: str, answering: bool) -> _Encoded:
-        """Template, pictures and tokens in one call of the model's processor."""
-        chats = [self._chat(conversation, pictures=True) for conversation in conversations]
+    @property
+    def _wording(self) -> Wording:
+        """The chat template as it is now, and what it is known to write."""
+        key = self._template, self._closing
+        if key not in self._wordings:
+            ends = tuple(str(self.tokenizer.convert_ids_to_tokens(i)) for i in sorted(self.eos_ids))
+            self._wordings[key] = Wording(self._render, self._closing, ends, self._picture_marks())
+        return self._wordings[key]
+
+    def _picture_marks(self) -> tuple[str, ...]:
+        """Texts that may stand for a picture in what a chat template writes, the likeliest first."""
+        holders = (self.processor, self.tokenizer)
+        found = [getattr(holder, name, None) for name in ("image_token", "boi_token") for holder in holders]
+        if self.image_id >= 0:
+            found.append(self.tokenizer.convert_ids_to_tokens(self.image_id))
+        return tuple(dict.fromkeys(mark for mark in found if isinstance(mark, str) and mark))
+
+    def _render(self, turns: Chat, answering: bool) -> str:
         with self._refusals():
-            encoded = self.processor.apply_chat_template(
+            return self.tokenizer.apply_chat_template(
+                turns, chat_template=self._template, add_generation_prompt=answering, tokenize=False
+            )
+
+    def _rendered(self, examples: Sequence[Example], *, answered: bool) -> _Rendered:
+        """What the chat template makes of examples' prompts, or of them with their answers."""
+        asked: list[Conversation] = [
+            (*e.prompt, Message("assistant", (_target(e),))) if answered else e.prompt for e in examples
+        ]
+        stand_ins = StandIns.of(asked, self._control)
+        safe = [stand_ins.put_into(conversation, self._control) for conversation in asked]
+        written: list[Written] = []
+        for example, conversation in zip(examples, safe, strict=True):
+            with self._faithful(example, conversation, stand_ins):
+                written.append(self._wording.written(conversation, answering=not answered))
+                self._check_seams(conversation, written[-1])
+        return _Rendered(safe, written, stand_ins)
+
+    def _check_seams(self, conversation: Conversation, written: Written) -> None:
+        """Parts that spell a control token only together cannot be told from the template's own."""
+        for turn, message in enumerate(conversation):
+            if len(message.parts) > 1:
+                apart = (*written.pieces, *written.words)
+                together = len(self._control.findall(written.text))
+                if together != sum(len(self._control.findall(text)) for text in apart):
+                    raise Unfaithful("joins to a control token the parts of", turn)
+
+    @contextmanager
+    def _faithful(self, example: Example, conversation: Conversation, stand_ins: StandIns) -> Generator[None]:
+        """Name example, turn and text where the template does not say what the conversation says."""
+        try:
+            yield
+        except Unfaithful as error:
+            message = conversation[error.turn]
+            texts = [p for p in message.parts[error.part :][:1] if isinstance(p, str)] if error.part is not None else []
+            said = stand_ins.undone(" ".join((texts or [message.text])[0].split()))
+            shown = repr(said[:40] + "…" if len(said) > 40 else said)
+            raise ModelError(
+                f"the chat template of this {self.model_type} model {error.what} turn {error.turn + 1} of "
+                f"{len(conversation)} of example {example.id!r} ({message.role}, {shown})"
+            ) from error
+
+    def _notes(self, examples: Sequence[Example], rendered: _Rendered, *, answered: bool) -> Counter[str]:
+        """What is to be known of how conversations are written, and of how many of them."""
+        notes = Counter(note for written in rendered.written for note in written.notes)
+        if answered:
+            for example, conversation, written in zip(examples, rendered.conversations, rendered.written, strict=True):
+                with self._faithful(example, conversation, rendered.stand_ins):
+                    found = {note for *_, note in self._wording.taught(conversation, written) if note}
+                notes.update(found)
+        return notes
+
+    def _say(self, notes: Iterable[str]) -> None:
+        """Say what was not said before."""
+        for note in notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                say(note)
+
+    def _process(self, rendered: _Rendered, padding_side: str, answering: bool) -> _Encoded:
+        """Template, pictures and tokens in one call of the model's processor."""
+        conversations = rendered.conversations
+        chats = [
+            chat(conversation, self._closing, written.as_text, pictures=True)
+            for conversation, written in zip(conversations, rendered.written, strict=True)
+        ]
+        with self._refusals():
+            encoded = rendered.stand_ins.processor(self.processor).apply_chat_template(
                 chats,
                 chat_template=self._template,
                 add_generation_prompt=answering,
                 tokenize=True,
                 return_dict=True,
                 return_tensors="pt",
-                sanitize_control_tokens=any(map(self._spells_control_token, conversations)),
                 processor_kwargs={
                     "padding": True,
                     "padding_side": padding_side,
@@ -176,12 +290,12 @@ class Codec:
         inputs = {name: value for name, value in encoded.items() if isinstance(value, Tensor)}
         told = encoded.get("text_replacement_offsets")
         rows = told if isinstance(told, list) and told else [[] for _ in conversations]
-        written = [[place["replacement"] for place in row] for row in rows]
+        replaced = [[place["replacement"] for place in row] for row in rows]
         pictures = [
             self._picture_row(conversation, ids, texts)
-            for conversation, ids, texts in zip(conversations, inputs["input_ids"].tolist(), written, strict=True)
+            for conversation, ids, texts in zip(conversations, inputs["input_ids"].tolist(), replaced, strict=True)
         ]
-        return _Encoded(inputs, torch.tensor(pictures), written)
+        return _Encoded(inputs, torch.tensor(pictures), replaced)
 
     def _picture_row(self, conversation: Conversation, ids: list[int], written: Sequence[str]) -> list[bool]:
         """Which tokens stand for pictures, given what the processor wrote in place of each.
@@ -230,69 +344,77 @@ class Codec:
             raise ModelError(f"the processor of this {self.model_type} model refused its input: {message}") from error
 
     def _answer_spans(
-        self, conversation: Conversation, ids: list[int], written: Sequence[str]
+        self, example: Example, rendered: _Rendered, row: int, ids: list[int], replaced: Sequence[str]
     ) -> Iterator[tuple[int, int]]:
-        """[start, end) of every assistant turn in `ids`, its end token included.
+        """[start, end) of every answer that is learned in `ids`, its end token included.
 
-        A turn is found by rendering the conversation up to its start and up to its end, one token per picture.
-        Pictures stand for more tokens in `ids`, so a span is counted from the right end, less what the pictures
-        behind it stand for.
+        They are known in the rendered text, which has one placeholder per picture. Pictures stand for more tokens in
+        `ids`, so a span is counted from the right end, less what the pictures behind it stand for.
         """
-        whole = self._plain_ids(conversation)
-        shown = sum(len(message.images) for message in conversation)
-        lengths = [len(self._written_ids(text)) for text in written] or [
-            ids.count(self.image_id) // max(shown, 1)
-        ] * shown
-        for turn, message in enumerate(conversation):
-            if message.role != "assistant" or not message.supervised:
-                continue
-            prompt = self._plain_ids(conversation[:turn], answering=True)
-            start = len(prompt)
-            end = _after_end_token(whole, start, len(self._plain_ids(conversation[: turn + 1])), self.eos_ids)
+        conversation, written = rendered.conversations[row], rendered.written[row]
+        turns = [i for i, m in enumerate(conversation) if m.role == "assistant" and m.supervised]
+        taught = [(start, end) for start, end, _ in self._wording.taught(conversation, written)]
+        text = written.text
+        tokenizer = rendered.stand_ins.tokenizer(self.tokenizer)
+        whole, *begun = tokenizer([text, *(text[:edge] for span in taught for edge in span)], add_special_tokens=False)[
+            "input_ids"
+        ]
+        lengths = [len(self._written_ids(shown)) for shown in replaced] or self._unsaid_lengths(
+            conversation, ids, whole
+        )
+        for number, turn in enumerate(turns):
+            start, end = map(len, begun[2 * number : 2 * number + 2])
             later = lengths[sum(len(m.images) for m in conversation[:turn]) :]
             shift = len(ids) - len(whole) - sum(length - 1 for length in later)
             # a line break before a picture may have become one token with one that was written around it
             near = sorted(range(-2 * len(later), 2 * len(later) + 1), key=abs)
             found = (shift + d for d in near if ids[start + shift + d : end + shift + d] == whole[start:end])
             place = next(found, None)
-            if whole[:start] != prompt or place is None or start >= end:
-                raise ModelError(
-                    f"the chat template of this {self.model_type} model renders a finished turn differently from the "
-                    f"prompt it answers, so tuning and generation would disagree (answer {message.text[:40]!r})"
-                )
+            with self._faithful(example, conversation, rendered.stand_ins):
+                if whole[:start] != begun[2 * number] or place is None or start >= end:
+                    raise Unfaithful("has tokens that begin in a prompt and end in the answer to it:", turn)
             yield start + place, end + place
+
+    def _unsaid_lengths(self, conversation: Conversation, ids: list[int], whole: list[int]) -> list[int]:
+        """How many tokens stand for each picture, where the processor does not say what it wrote.
+
+        What stands around the pictures in the rendered text is found in `ids`, from the right end. Where it is not,
+        because line breaks became one token, all are taken to be equally long, which the caller finds out.
+        """
+        shown = sum(len(message.images) for message in conversation)
+        equal = [ids.count(self.image_id) // max(shown, 1)] * shown
+        mark = self.tokenizer.convert_tokens_to_ids(self._wording.mark) if self._wording.mark else self.image_id
+        marks = [i for i, token in enumerate(whole) if token == mark]
+        if len(marks) != shown:
+            return equal
+        limit, lengths = len(ids), list[int]()
+        for first, end in reversed(list(pairwise([-1, *marks, len(whole)]))):
+            text = whole[first + 1 : end]
+            start = next((i for i in range(limit - len(text), -1, -1) if ids[i : i + len(text)] == text), None)
+            if start is None or (not lengths and start + len(text) != len(ids)):
+                return equal
+            lengths.append(limit - start - len(text))
+            limit = start
+        return lengths[:0:-1]
+
+    def text(self, conversation: Conversation, answering: bool = False) -> str:
+        """The conversation as the template writes it, faithful or not; where `answering`, as far as an answer to it."""
+        try:
+            return self._wording.written(conversation, answering).text
+        except Unfaithful:
+            return self._render(chat(conversation, self._closing, frozenset()), answering)
 
     def _plain_ids(self, conversation: Conversation, answering: bool = False) -> list[int]:
         """Token ids of the rendered conversation, one placeholder per picture, no pictures read."""
-        with self._refusals():
-            return self.tokenizer.apply_chat_template(
-                self._chat(conversation, pictures=False),
-                chat_template=self._template,
-                add_generation_prompt=answering,
-                tokenize=True,
-                return_dict=False,
-                sanitize_control_tokens=self._spells_control_token(conversation),
-            )
-
-    def _chat(self, conversation: Conversation, pictures: bool) -> list[dict[str, Any]]:
-        """The conversation as transformers' templates expect it: every turn a list of typed parts."""
-        return [{"role": m.role, "content": [self._part(m, part, pictures) for part in m.parts]} for m in conversation]
-
-    def _part(self, message: Message, part: Part, pictures: bool) -> dict[str, Any]:
-        if isinstance(part, Image):
-            return {"type": "image", "image": part.open()} if pictures else {"type": "image"}
-        if message.role == "assistant":
-            return {"type": "text", "text": part.strip() + self._closing}
-        return {"type": "text", "text": part}
-
-    def _spells_control_token(self, conversation: Conversation) -> bool:
-        return any(self._control.search(part) for m in conversation for part in m.parts if isinstance(part, str))
+        stand_ins = StandIns.of([conversation], self._control)
+        safe = stand_ins.put_into(conversation, self._control)
+        text = self.text(safe, answering)
+        return stand_ins.tokenizer(self.tokenizer)(text, add_special_tokens=False)["input_ids"]
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
         """Matches any control token in plain text."""
-        tokens = [t.content for t in self.tokenizer.added_tokens_decoder.values() if not t.content.isspace()]
-        return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+        return control_tokens(self.tokenizer, self._template)
 
     def _template_ends_answers(self) -> bool:
         """Whether the chat template itself writes an end token after an answer."""
@@ -326,12 +448,6 @@ def _check_lengths(examples: Sequence[Example], attention_mask: Tensor, limit: i
                 f"example {example.id!r} is {length} tokens long with its {len(example.images)} picture(s), "
                 f"but only {limit} fit; nothing is cut, so raise max_length or leave the example out"
             )
-
-
-def _after_end_token(ids: list[int], start: int, end: int, eos_ids: frozenset[int]) -> int:
-    """Where an answer in ids[start:end] ends, its end token included and what the template adds behind it not."""
-    last = next((i for i in range(end - 1, start - 1, -1) if ids[i] in eos_ids), end - 1)
-    return last + 1
 
 
 def _no_template(model_type: str) -> NoReturn:

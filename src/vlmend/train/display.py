@@ -22,6 +22,8 @@ def show_mask(console: Console, report: MaskReport) -> None:
         made.add_row(kind, f"{count:,}", f"{100 * count / max(1, report.tokens):.1f} %", f"{supervised:,}")
     console.print(made)
     console.print(f"first supervised span: {escape(repr(report.first_answer[:200]))}", highlight=False)
+    for note, count in report.wording.items():
+        say(console, f"{note} ({count:,} examples)", style="yellow")
 
 
 def show_trainable(console: Console, trainable: Trainable) -> None:

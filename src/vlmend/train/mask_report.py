@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,10 @@ from vlmend.ops.logprobs import IGNORE
 
 @dataclass(frozen=True)
 class MaskReport:
-    """Tokens of the first batches by kind. Supervised are the answer's tokens, its end token included."""
+    """Tokens of the first batches by kind. Supervised are the answer's tokens, its end token included.
+
+    wording: what the chat template does with conversations that is to be known, and with how many of all examples.
+    """
 
     examples: int
     picture: int
@@ -24,6 +27,7 @@ class MaskReport:
     padding: int
     supervised: int
     first_answer: str
+    wording: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def tokens(self) -> int:
@@ -65,7 +69,9 @@ def _refuse(batch: Batch, bad: Tensor, why: str) -> None:
         raise DataError(f"example {names[0]!r} {why} ({len(names)} of {len(batch.examples)} in its batch)")
 
 
-def mask_report(batches: Iterable[Batch], decode: Callable[[Sequence[int]], str]) -> MaskReport:
+def mask_report(
+    batches: Iterable[Batch], decode: Callable[[Sequence[int]], str], wording: Mapping[str, int] | None = None
+) -> MaskReport:
     """Check and count. `decode` shows the first supervised span, special tokens included."""
     examples = picture = prompt = padding = supervised = 0
     first = ""
@@ -79,4 +85,4 @@ def mask_report(batches: Iterable[Batch], decode: Callable[[Sequence[int]], str]
         supervised += int(answer.sum())
         prompt += int((real & ~answer & ~batch.image_mask).sum())
         first = first or decode(batch.labels[0][answer[0]].tolist())
-    return MaskReport(examples, picture, prompt, supervised, padding, supervised, first)
+    return MaskReport(examples, picture, prompt, supervised, padding, supervised, first, dict(wording or {}))

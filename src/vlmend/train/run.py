@@ -173,14 +173,15 @@ def _showing(mix: Mix, plan: Plan, config: TrainConfig, needs: Needs) -> Showing
 
 
 def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> MaskReport:
-    """Of the first examples in the order of training, batched as they will be."""
+    """Of the first examples in the order of training, batched as they will be; every example is rendered before."""
+    wording = loaded.codec.check(mix.examples, answered=True)
     first = [i for row in plan.step(0) for i in row][:REPORTED]
     size = config.per_device_train_batch_size
     batches = (
         loaded.codec.encode_training([mix.examples[i] for i in first[at : at + size]], config.max_length)
         for at in range(0, len(first), size)
     )
-    return mask_report(batches, loaded.codec.tokenizer.decode)
+    return mask_report(batches, loaded.codec.tokenizer.decode, wording)
 
 
 def _show(console: Console, prepared: Prepared) -> None:

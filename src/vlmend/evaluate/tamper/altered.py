@@ -117,18 +117,12 @@ class Begun(Hf):
             def _start(self) -> str:
                 """What stands between the prompt and the end of the opening in a conversation that has it."""
                 asked = (Message("user", ("?",)),)
-                prompt = self._rendered(asked, answering=True)
-                whole = self._rendered((*asked, Message("assistant", (opening,))), answering=False)
+                prompt = self.text(asked, answering=True)
+                whole = self.text((*asked, Message("assistant", (opening,))), answering=False)
                 end = whole.rfind(opening) + len(opening)
                 if not whole.startswith(prompt) or end <= len(prompt):
                     raise ModelError("the conversation text of this model does not let an answer be begun")
                 return whole[len(prompt) : end]
-
-            def _rendered(self, conversation: Sequence[Message], answering: bool) -> str:
-                return self.tokenizer.apply_chat_template(
-                    self._chat(conversation, pictures=False), chat_template=self._template,
-                    add_generation_prompt=answering, tokenize=False,
-                )  # fmt: skip
 
         return replace(loaded, codec=Opened(), fingerprint=digest(loaded.fingerprint, "begun", opening))
 
