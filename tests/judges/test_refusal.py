@@ -443,7 +443,7 @@ def test_other_languages(language: str) -> None:
     assert [ruling(text).refused for text in refusals] == [True] * len(refusals)
     assert [ruling(text).refused for text in answers] == [False] * len(answers)
     assert {languages.language(text).code for text in (*refusals, *answers)} == {language}
-    assert set(FOREIGN) == set(foreign.SIGNS) == set(languages.KNOWN) - {"en"}
+    assert set(FOREIGN) == set(foreign.signs()) == set(languages.KNOWN) - {"en"}
 
 
 @pytest.mark.parametrize("text", UNKNOWN)
@@ -479,10 +479,10 @@ def test_what_is_quoted_is_not_the_speakers(first: str, marks: str) -> None:
 
 def test_no_pattern_has_a_slip_of_formatting() -> None:
     """A doubled brace from a template that was none would stand for itself, and match nothing anybody writes."""
-    patterns = [p for signs in foreign.SIGNS.values() for p in signs] + [p for _, p in rule._PATTERNS]  # pyright: ignore[reportPrivateUsage]
+    patterns = [p for signs in foreign.signs().values() for p in signs] + [p for _, p in rule._PATTERNS]  # pyright: ignore[reportPrivateUsage]
     assert not [p.pattern for p in patterns if "{{" in p.pattern or "}}" in p.pattern or "}," in p.pattern]
     for language, (refusals, answers) in FOREIGN.items():
-        needed = foreign.SIGNS[language].needed
+        needed = foreign.signs()[language].needed
         assert all(needed.search(plain(text)) for text in refusals), language
         assert answers
 
