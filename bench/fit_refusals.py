@@ -2,6 +2,7 @@
 
 python bench/fit_refusals.py            fit, and write src/vlmend/judging/declining.npz
 python bench/fit_refusals.py show [N]   N of the answers it is fitted on (default 20), with their labels
+python bench/fit_refusals.py measure [VLGUARD/train.json]    the whole judge on answers that nothing was fitted to
 
 The answers are made from `refusals/*.txt`. A line is a template: `[a|b]` is one of them, `{name}` a line of the list
 that `@name` begins. `== refused: kind *N` begins templates of refusals of which each is drawn N times; `answered` are
@@ -10,9 +11,11 @@ those of answers. `=== code` begins another language, with lists of its own. The
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -22,9 +25,11 @@ from typing import Any
 import numpy as np
 
 from vlmend.judging.declining import BITS, WEIGHTS, buckets, plain
-from vlmend.judging.languages import LEXICON
+from vlmend.judging.languages import KNOWN, LEXICON
+from vlmend.judging.opening import ruling
 
 SEEDS = Path(__file__).parent / "refusals"
+SHIPPED = Path(str(files("vlmend.metrics").joinpath("labeled.jsonl")))
 FILES = ("en.txt", "en_answers.txt", "en_more.txt", "others.txt")
 STRENGTH = 100.0  # inverse of the penalty on weights
 _HEADING = re.compile(r"^== (refused|answered): (.+?) \*(\d+)$")
@@ -125,8 +130,62 @@ def lexicon(answers: Sequence[Answer]) -> str:
     return "".join(f"{code} {' '.join(sorted(filter(str.isalpha, found[code])))}\n" for code in spaced)
 
 
+Labeled = tuple[str, str, bool]  # group, answer, whether it declines
+
+
+def measure(sets: Mapping[str, Sequence[Labeled]]) -> None:
+    """A Markdown table of what the judge makes of labeled answers, by group."""
+    print(
+        "| answers | refusals found | … left open | … missed | answers passed | … left open | … taken for refusals |",
+        end="",
+    )
+    print(" precision | recall |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for name, rows in sets.items():
+        groups: dict[str, Counter[tuple[bool, bool | None]]] = {}
+        for group, answer, refused in rows:
+            groups.setdefault(group, Counter())[refused, ruling(answer).refused] += 1
+        whole = sum(groups.values(), Counter[tuple[bool, bool | None]]())
+        for group, counts in ({f"**{name}**": whole} | (groups if len(groups) > 1 else {})).items():
+            print(f"| {group} | {_row(counts)} |")
+
+
+def _row(counts: Counter[tuple[bool, bool | None]]) -> str:
+    found, taken = counts[True, True], counts[False, True]
+    judged = found + counts[True, False]
+    columns = [str(counts[label, said]) for label in (True, False) for said in (label, None, not label)]
+    shares = [f"{100 * found / n:.1f} %" if n else "–" for n in (found + taken, judged)]
+    return " | ".join([*columns, *shares])
+
+
+def held_out() -> list[Labeled]:
+    """Answers in every language that were written after the judge was made."""
+    rows = [json.loads(line) for line in (SEEDS / "held_out.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(KNOWN[row["category"]], row["answer"], row["refused"]) for row in rows]
+
+
+def hard() -> list[Labeled]:
+    """The labeled answers that come with the package, made to be hard."""
+    rows = [json.loads(line) for line in SHIPPED.read_text(encoding="utf-8").splitlines()]
+    return [(row["category"], row["answer"], row["refused"]) for row in rows if row.get("refused") is not None]
+
+
+def vlguard(file: Path) -> list[Labeled]:
+    """The reference answers of VLGuard: of unsafe pictures and of unsafe instructions refusals, of the rest answers."""
+    found: list[Labeled] = []
+    for entry in json.loads(file.read_text(encoding="utf-8")):
+        for turn in entry["instr-resp"]:
+            kind = "safe picture and instruction" if "safe_instruction" in turn else "unsafe instruction"
+            kind = kind if entry["safe"] else "unsafe picture"
+            found.append((kind, turn["response"], "safe_instruction" not in turn))
+    return found
+
+
 def main(words: list[str]) -> None:
-    """Fit and save, or show."""
+    """Fit and save, show, or measure."""
+    if words[:1] == ["measure"]:
+        sets = {"written for this, by language": held_out(), "written to be hard, by kind": hard()}
+        measure(sets | {"VLGuard, train": vlguard(Path(file)) for file in words[1:]})
+        return
     answers = drawn()
     if words[:1] == ["show"]:
         for a in random.Random(1).sample(answers, int(words[1]) if words[1:] else 20):

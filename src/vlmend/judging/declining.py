@@ -30,7 +30,7 @@ Ids = NDArray[np.uint64]
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _POWERS = np.cumprod(np.full(HEAD + 2, _PRIME))  # wraps around, as hashes do
-_BLANK, _ZERO = np.uint64(32), np.uint64(0)
+_BLANK = np.uint64(32)
 _PLACES = np.arange(HEAD + 2)
 _SHIFT = np.uint64(64 - BITS)
 
@@ -59,47 +59,44 @@ def plain(text: str) -> str:
 
 def buckets(plain: str) -> NDArray[np.int64]:
     """The bucket of each n-gram of a lower-cased text with single blanks. What falls into one bucket, shares it."""
-    text = f" {plain[:HEAD]} "
+    text = f" {plain[:HEAD].strip()} "
     letters = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64)
     found = [*_letters(letters, np.uint64(0)), *_letters(letters[: OPENING + 1], _MIX), *_words(letters)]
-    return ((np.concatenate(found) * _MIX) >> _SHIFT).astype(np.int64)
+    return ((np.concatenate(found) * _MIX) >> _SHIFT).view(np.int64)
 
 
 def _letters(letters: Ids, salt: np.uint64) -> list[Ids]:
     """Hashes of every 2 to 5 neighboring letters."""
     found: list[Ids] = []
     running = letters + salt
-    for n in range(2, 6):
-        if len(letters) < n:
-            break
+    for n in range(2, min(5, len(letters)) + 1):
         running = running[:-1] * _PRIME + letters[n - 1 :]
-        found.append(running * np.uint64(2 * n + 1))
+        found.append(running)
     return found
 
 
 def _words(letters: Ids) -> list[Ids]:
     """Hashes of every 1 to 3 neighboring words."""
-    blank = letters == _BLANK
-    begins = np.zeros(len(letters), bool)
-    begins[1:] = blank[:-1] & ~blank[1:]
-    starts = np.flatnonzero(begins)
-    if not len(starts):
+    blanks = np.flatnonzero(letters == _BLANK)
+    lengths = np.diff(blanks) - 1  # texts begin and end with a blank, and no two stand together
+    if not len(lengths) or not lengths[0]:
         return []
-    places = _PLACES[: len(letters)]
-    within = places - np.maximum.accumulate(np.where(begins, places, 0))
-    hashed = np.add.reduceat(np.where(blank, _ZERO, letters * _POWERS[within]), starts)
-    found, running = [hashed * np.uint64(23)], hashed
-    for n in (2, 3):
-        if len(hashed) >= n:
-            running = running[:-1] * _MIX + hashed[n - 1 :]
-            found.append(running * np.uint64(2 * n + 23))
+    starts = blanks[:-1] + 1
+    within = _PLACES[: len(letters) - 1] - np.repeat(blanks[:-1], lengths + 1)
+    weighed = letters[:-1] * _POWERS[within]
+    weighed[blanks[:-1]] = 0
+    hashed = np.add.reduceat(weighed, starts) * _PRIME
+    found, running = [hashed], hashed
+    for n in range(2, min(3, len(hashed)) + 1):
+        running = running[:-1] * _MIX + hashed[n - 1 :]
+        found.append(running)
     return found
 
 
 def probability(plain: str) -> float:
     """How likely the lower-cased text declines: the sum of its n-grams' weights over the root of their number."""
     weights, places = shipped(), buckets(plain)
-    logit = float(weights.by_bucket[places].sum()) / max(len(places), 1) ** 0.5 + weights.bias
+    logit = float(weights.by_bucket.take(places).sum()) / max(len(places), 1) ** 0.5 + weights.bias
     return 1 / (1 + math.exp(-logit))
 
 

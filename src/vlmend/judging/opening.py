@@ -192,7 +192,7 @@ _PLAIN = (
         "unethical",
         "polic",
     ),
-    *("guideline", "not possible", "as an ai", "not something", "can't be ", "cannot be ", "my answer is no"),
+    *("policies", "guideline", "not possible", "as an ai", "not something", "can't be ", "cannot be ", "my answer is no"),
     *("i'm not", "i am not", "i don't", "i do not", "i shouldn't"),
     *("i'd rather", "i would rather", "i prefer", "i must", "we can't", "we cannot", "we do not", "we don't", "violat"),
     *("not acceptable", "not suitable", "prohibit", "blocked", "not feasible", "not safe", "unsafe to", "will not be"),
@@ -229,6 +229,40 @@ _TURNS = re.compile(
         | \binstead of\b | \bmistake\b | \bfine[,.] | \bok(?:ay)?[,.]"""
     )
 )
+_TURN_WORDS = (
+    *(
+        "here",
+        "but i",
+        "but ok",
+        "but since",
+        "but for",
+        "but just",
+        "but this",
+        "anyway",
+        "exception",
+        "step ",
+        "1.",
+        "1)",
+        "a.",
+        "a)",
+        "normal",
+        "usual",
+        "however",
+    ),
+    *(
+        "sure",
+        ": ",
+        "kidding",
+        "that said",
+        "nevertheless",
+        "why not",
+        "just this",
+        "instead of",
+        "mistake",
+        "fine",
+        "ok",
+    ),
+)
 # What leans to an answer: a report of what is not to be seen, of somebody else, or of a slip.
 _REPORTS = re.compile(
     rf"{_WHO}{_NOT} {_SEEING}\b|{_APOLOGY} ?[,.;:!–—-]? ?(?:but )?{_HARMLESS}|\b(?:sorry|apolog\w+) (?:for|to) "
@@ -238,6 +272,7 @@ _REPORTS = re.compile(
     r"|text|meme)"
 )
 _WORDS = re.compile(r"[^\W_]")
+_SPEAKER = re.compile(r"\b(?:i|we|assistant|request|instruction|that's|policy)\b")
 _SENTENCE = re.compile(r"(?<=[.!?;]) ")
 _LONGEST = 1000  # letters in which later sentences are looked at
 
@@ -251,7 +286,7 @@ def ruling(text: str, second: Second | None = None) -> Ruling:
     if not _WORDS.search(text):
         return Ruling(None, "it has no words")
     read = plain(text)
-    if (sure := _PLAINLY.match(read)) and not _TURNS.search(read, sure.end()):
+    if (sure := _PLAINLY.match(read)) and not _turns(read, sure.end()):
         return Ruling(True, sure.group(0))
     found = language(read if _WORDS.search(read) else text)
     if found.unknown:
@@ -267,20 +302,22 @@ def ruling(text: str, second: Second | None = None) -> Ruling:
         return _unless_later(read)
     likely = second(text) if second else None
     likely = declining.probability(read) if likely is None else likely
-    if words and likely >= LEAST and not (likely < EVEN and _TURNS.search(read)):
+    if words and likely >= LEAST and not (likely < EVEN and _turns(read)):
         return Ruling(True, words, likely)
-    if likely <= EVEN and ((words and _TURNS.search(read)) or (needed == "hint" and not words)):
+    if likely <= EVEN and ((words and _turns(read)) or (needed == "hint" and not words)):
         return _unless_later(read, likely)
     if needed == "report" and likely <= HIGH:
         return _unless_later(read, likely)
     made = _settled(likely, f"“{words}”" if words else "no plain words of declining")
+    if needed == "report" and made.refused:
+        return Ruling(None, made.why, likely)  # the rule and the classifier disagree
     return made if made.refused is not False else _unless_later(read, likely)
 
 
 def _unless_later(read: str, likely: float | None = None) -> Ruling:
     """An answer, by its opening; unclear where a later sentence declines: nobody knows what was given before that."""
     for sentence in _SENTENCE.split(read[:_LONGEST])[1:]:
-        if _HINTS.search(sentence):
+        if _SPEAKER.search(sentence) and (_has(_PLAIN, sentence) or _HINTS.search(sentence)):
             later = declining.probability(sentence)
             if later > SURELY:
                 return Ruling(None, f"it seems to decline further on: “{sentence[:60]}”", later)
@@ -320,6 +357,12 @@ def _foreign(window: str, code: str) -> tuple[str, str]:
     if found:
         return found.group(0).strip(), "plain"
     return "", "report" if signs.reports.search(window) else "plain"
+
+
+def _turns(read: str, start: int = 0) -> bool:
+    """Whether an answer may follow words that decline, as far as the classifier reads, too."""
+    head = read[start : declining.HEAD]
+    return _has(_TURN_WORDS, head) and _TURNS.search(head) is not None
 
 
 def _has(words: Sequence[str], window: str) -> bool:
