@@ -184,7 +184,9 @@ def main(words: list[str]) -> None:
     """Fit and save, show, or measure."""
     if words[:1] == ["measure"]:
         sets = {"written for this, by language": held_out(), "written to be hard, by kind": hard()}
-        measure(sets | {"VLGuard, train": vlguard(Path(file)) for file in words[1:]})
+        if words[1:]:
+            sets["VLGuard, train"] = vlguard(Path(words[1]))
+        measure(sets)
         return
     answers = drawn()
     if words[:1] == ["show"]:

@@ -1,4 +1,4 @@
-"""What the refusal classifier is fitted on: it is all here, the same every time, and gives the weights that are shipped."""
+"""What the refusal classifier is fitted on is all here, the same every time, and gives the weights that are shipped."""
 
 from __future__ import annotations
 
