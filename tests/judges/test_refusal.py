@@ -417,6 +417,10 @@ def test_a_classifier_of_ones_own_is_heard(tmp_path: Path) -> None:
 def test_a_classifier_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VlmendError, match="no trained judge"):
         judges.from_spec(f"refusal?classifier={tmp_path}")
+    rows = [Labeled(f"{n}", {"refused": n % 2 == 0}, question=f"q{n}", answer=f"{n % 2} {n}") for n in range(40)]
+    train(task(rows, "refused", given="question+answer"), tmp_path / "asked")
+    with pytest.raises(VlmendError, match="on the answer alone"):
+        judges.from_spec(f"refusal?classifier={tmp_path / 'asked'}")
     with pytest.raises(VlmendError, match="hears no classifier"):
         judges.from_spec(f"refusal:vlguard?classifier={tmp_path}")
 
