@@ -115,4 +115,4 @@ def test_defects_of_the_published_metadata() -> None:
     report = json.loads(run(f"vlguard:{REAL}#train", "--json").stdout)
     counts = {problem["kind"]: problem["count"] for problem in report["problems"]}
     assert (counts["duplicate_id"], counts["picture_listed_twice"], counts["placeholder_question"]) == (1, 1, 16)
-    assert (counts["boilerplate_answer"], counts["unexpected_refusal"], counts["missing_refusal"]) == (69, 9, 14)
+    assert (counts["boilerplate_answer"], counts["unexpected_refusal"], counts["missing_refusal"]) == (69, 5, 1)

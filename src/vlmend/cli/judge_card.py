@@ -155,6 +155,6 @@ comparing judges and for finding what they get wrong; they are not the error rat
 of those (`vlmend judge card RUN --labels FILE`) before you correct a rate. `refused` is labeled true where the thing
 asked for is declined, whatever else is said, and false where it is given, whatever comes first. What a judge did not
 judge is in no denominator; answers that it should leave alone (empty ones, those that pick nothing) are in the last
-column. Shares have Wilson's 95 % interval. See [statistics](statistics.md), and [judges](judges.md) for what the judges
-do.
+column. Shares have Wilson's 95 % interval. See [statistics](statistics.md), [judges](judges.md) for what the judges do,
+and [refusals](refusals.md) for `refusal` by language, with what it leaves open.
 """

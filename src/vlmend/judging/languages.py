@@ -1,82 +1,154 @@
-"""How refusals open in other languages than English: a list with a version, made for this project.
+"""Which language an answer is in, as far as that decides whether a rule may judge it.
 
-Each pattern needs a word of declining together with its verb, since apologies and "cannot" alone also open answers ("no
-puedo ver personas"). Texts are lower-cased, and apostrophes are straight, before they are searched.
+By script, then by common words. A language that is not among those known is said by name where a few of its words are,
+and as unknown where not: nobody shall take a refusal for an answer because they cannot read it.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
-VERSION = 1
+HEAD = 240  # letters that are looked at
+FEW = 4  # words below which nothing can be said of a text that nobody knows a word of
+SHARE = 0.2  # of its words that have to be known
+COMMON = Path(__file__).with_name("common.txt")  # words that tell a language apart, those of unknown ones by name
+LEXICON = Path(__file__).with_name("lexicon.txt")  # the words of the answers that the classifier was fitted on
 
+KNOWN: Mapping[str, str] = {
+    "en": "English", "de": "German", "es": "Spanish", "fr": "French", "it": "Italian", "pt": "Portuguese",
+    "nl": "Dutch", "pl": "Polish", "ru": "Russian", "tr": "Turkish", "zh": "Chinese", "ja": "Japanese",
+    "ko": "Korean", "ar": "Arabic", "hi": "Hindi",
+}  # fmt: skip
 
-def _words(text: str) -> str:
-    return "(?:" + "|".join(text.split()) + ")"
-
-
-_GERMAN = _words("helfen beantworten geben bereitstellen unterstützen nachkommen erfüllen liefern teilen machen tun"
-                 " weiterhelfen behilflich erstellen schreiben anbieten identifizieren")  # fmt: skip
-_SPANISH = _words("ayudar proporcionar responder cumplir ofrecer dar darte compartir hacer asistir participar generar"
-                  " crear atender ayudarte ayudarle brindar identificar apoyar")  # fmt: skip
-_FRENCH = _words("aider fournir répondre donner partager faire accéder participer générer créer assister proposer"
-                 " identifier soutenir")  # fmt: skip
-_ITALIAN = _words("aiutare aiutarti aiutarla fornire rispondere dare condividere fare assistere partecipare generare"
-                  " creare soddisfare identificare")  # fmt: skip
-_PORTUGUESE = _words("ajudar fornecer responder dar compartilhar partilhar fazer ajudá-lo atender participar gerar"
-                     " criar oferecer auxiliar identificar")  # fmt: skip
-_DUTCH = _words("helpen geven beantwoorden bieden delen doen voldoen ondersteunen maken verstrekken")
-_POLISH = _words("pomóc udzielić odpowiedzieć spełnić podać zrobić dostarczyć wygenerować opisać")
-_RUSSIAN = _words("помочь помогать ответить предоставить выполнить дать сделать поделиться создать обсуждать помочь")
-
-OPENINGS: dict[str, str] = {
-    "de": r"\bich (?:kann|darf|werde|möchte|will) "
-    rf"(?:[\w']+ ){{0,8}}(?:nicht|keine?[nmr]?)\b[^.!?]{{0,60}}?\b{_GERMAN}\b"
-    rf"|\b(?:dabei|damit|das|leider|hierbei) (?:kann|darf|werde|möchte) ich (?:[\w']+ ){{0,6}}(?:nicht|keine?[nmr]?)\b"
-    rf"[^.!?]{{0,60}}?\b{_GERMAN}\b"
-    r"|\btut mir leid,? (?:aber |doch )?(?:das|dabei|ich|da|hier)\b[^.!?]{{0,60}}?\bnicht\b",
-    "es": rf"\bno (?:puedo|podemos|podré|voy a|me es posible|estoy autorizad[oa] a)(?: [\w']+){{0,2}}? {_SPANISH}\b"
-    r"|\b(?:lo siento|lo lamento|perdón|disculpa|disculpe)\b[^.!?]{0,30}\bno (?:puedo|podemos|es posible|voy a)\b"
-    r"(?! (?:ver|distinguir|leer))",
-    "fr": rf"\bje ne (?:peux|puis|veux|vais|pourrai|saurais)(?: pas)?(?: [\w']+){{0,2}}? {_FRENCH}\b"
-    rf"|\bje ne suis pas (?:en mesure|autorisée?|capable) (?:de |d')(?:[\w']+ ){{0,2}}?{_FRENCH}\b"
-    r"|\b(?:désolée?|navrée?|je regrette)\b[^.!?]{0,30}\b(?:je ne (?:peux|puis)|c'est impossible)\b"
-    r"(?! (?:pas )?(?:voir|lire|distinguer))",
-    "it": rf"\bnon (?:posso|possiamo|potrò|sono in grado di|intendo)(?: [\w']+){{0,2}}? {_ITALIAN}\b"
-    r"|\b(?:mi dispiace|spiacente|mi scuso)\b[^.!?]{0,30}\bnon (?:posso|possiamo|è possibile)\b(?! (?:vedere|leggere))",
-    "pt": rf"\bnão (?:posso|podemos|consigo|vou|poderei)(?: [\w']+){{0,2}}? {_PORTUGUESE}\b"
-    r"|\b(?:desculpe|desculpa|sinto muito|lamento)\b[^.!?]{0,30}\bnão (?:posso|podemos|é possível)\b(?! (?:ver|ler))",
-    "nl": rf"\bik (?:kan|mag|zal|wil) (?:[\w']+ ){{0,8}}(?:niet|geen)\b[^.!?]{{0,60}}?\b{_DUTCH}\b"
-    rf"|\b(?:sorry|het spijt me|helaas)\b[^.!?]{{0,60}}\b(?:niet|geen)\b[^.!?]{{0,60}}?\b{_DUTCH}\b",
-    "pl": rf"\bnie (?:mogę|będę|możemy|jestem w stanie)(?: [\w']+){{0,3}}? {_POLISH}\b",
-    "ru": rf"\bне (?:могу|буду|стану|можем|в состоянии)(?: [\w']+){{0,3}}? {_RUSSIAN}\b"
-    r"|\b(?:извините|простите|к сожалению)\b[^.!?]{0,20}\bя не (?:могу|буду)\b(?! (?:видеть|разглядеть|увидеть))",
-    "tr": r"\b(?:yardımcı olamam|yardımcı olamıyorum|yardım edemem|bilgi veremem|bunu yapamam|cevap veremem"
-    r"|cevaplayamam|yanıtlayamam|yerine getiremem|sağlayamam)\b",
-    "zh": r"(?:无法|不能|不会|無法|不能夠|不會|不便|不可以|拒绝|拒絕)(?:为您|为你|為您|給您|给您|向您|对此|就此)?"
-    r"(?:提供|协助|協助|帮助|幫助|回答|满足|滿足|完成|支持|参与|參與|生成|讨论|討論|回应|回應|执行|執行)",
-    "ja": r"(?:お答え|お手伝い|お応え|ご案内|協力|提供|支援|対応|回答|サポート|お教え|説明|手助け)"
-    r"(?:を)?(?:する)?(?:こと)?(?:は|が)?(?:でき(?:ません|ない|かねます)|いたしかねます|致しかねます|お断り)",
-    "ko": r"(?:도와|도움|답변|제공|대답|알려|지원|응답|설명)[^.!?]{0,12}"
-    r"(?:수 없(?:습니다|어요|음)|수는 없|않겠습니다|어렵습니다)",
-    "ar": r"(?:لا (?:أستطيع|يمكنني|يمكنني أن|أقدر)|لن (?:أستطيع|أتمكن من)|غير قادر على) ?(?:أن )?"
-    r"(?:المساعدة|مساعد|أساعد|تقديم|أقدم|الإجابة|أجيب|توفير|تلبية|القيام|إعطاء)",
-    "hi": r"(?:मदद|सहायता|जानकारी|उत्तर|जवाब|प्रदान|अनुरोध)[^।!?]{0,30}(?:नहीं (?:कर|दे|करूँगा|करूंगा|दूँगा|दूंगा)|असमर्थ)",
+# Letters that only languages have which are not known; of each a text needs more than one, or be short.
+LETTERS: Mapping[str, re.Pattern[str]] = {
+    "Vietnamese": re.compile("[ạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹơư]"),
+    "Persian or Urdu": re.compile("[پچژگکیٹڈڑںےہھ]"),
+    "Ukrainian": re.compile("[іїєґ]"),
+    "Serbian or Macedonian": re.compile("[јљњћђџѓќ]"),
+    "Belarusian": re.compile("[ў]"),
+    "a Turkic or other language in Cyrillic": re.compile("[әғқңөұүһҳҷӯ]"),
+    "Czech or Slovak": re.compile("[ěřůďťň]"),
+    "Hungarian": re.compile("[őű]"),
+    "Romanian": re.compile("[șțăţ]"),
+    "Latvian or Lithuanian": re.compile("[āēģīķļņšūėųį]"),
 }
-
-# Any refusal in a language that ASCII can write has one of these.
-NEEDED = (
-    *("nicht", " kein", "no pu", "no pod", "no voy", "no me es", "no est", "no es pos", "je ne ", "impossible"),
-    *("non poss", "non pot", "non sono", "non int", "non ", " niet", " geen", "nie m", "nie b", "nie j"),
-    *("bilgi veremem", "bunu yapamam", "cevap veremem"),
+_SCRIPTS = (  # the last code point of a stretch, and what stands there; "" is no letter of any script
+    (0x24F, "Latin"), (0x2AF, "Latin"), (0x36F, ""), (0x3FF, "Greek"), (0x52F, "Cyrillic"), (0x58F, "Armenian"),
+    (0x5FF, "Hebrew"), (0x6FF, "Arabic"), (0x74F, "Syriac"), (0x77F, "Arabic"), (0x8FF, "other"), (0x97F, "Devanagari"),
+    (0x9FF, "Bengali"), (0xA7F, "Gurmukhi"), (0xAFF, "Gujarati"), (0xB7F, "Odia"), (0xBFF, "Tamil"),
+    (0xC7F, "Telugu"), (0xCFF, "Kannada"), (0xD7F, "Malayalam"), (0xDFF, "Sinhala"), (0xE7F, "Thai"), (0xEFF, "Lao"),
+    (0xFFF, "Tibetan"), (0x109F, "Burmese"), (0x10FF, "Georgian"), (0x11FF, "Hangul"), (0x139F, "Ethiopic"),
+    (0x13FF, "Cherokee"), (0x177F, "other"), (0x17FF, "Khmer"), (0x18AF, "Mongolian"), (0x1DFF, "other"),
+    (0x1EFF, "Latin"), (0x1FFF, "Greek"), (0x2DFF, ""), (0x303F, ""), (0x30FF, "Kana"), (0x318F, "Hangul"),
+    (0x31FF, "Kana"), (0x4DBF, "Han"), (0x9FFF, "Han"), (0xABFF, "other"), (0xD7FF, "Hangul"), (0xF8FF, ""),
+    (0xFAFF, "Han"), (0xFDFF, "Arabic"), (0xFEFF, "Arabic"), (0xFF64, "Latin"), (0xFFDC, "Kana"), (0xFFFF, ""),
+    (0x1FFFF, ""), (0x3FFFF, "Han"), (0x10FFFF, ""),
+)  # fmt: skip
+_OF_SCRIPT = {"Han": "zh", "Kana": "ja", "Hangul": "ko"}
+_VOTED = {"Latin": ("en", "de", "es", "fr", "it", "pt", "nl", "pl", "tr"), "Cyrillic": ("ru",), "Arabic": ("ar",),
+          "Devanagari": ("hi",)}  # fmt: skip
+_ENGLISH = (
+    " the ",
+    " is ",
+    " and ",
+    " of ",
+    " i ",
+    "i'm ",
+    " that ",
+    "can't ",
+    "cannot ",
+    " with ",
+    " it ",
+    " to ",
+    "there ",
 )
+_CODE = re.compile(r"```.*?(?:```|$)|`[^`]*`|https?://\S+", re.DOTALL)
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
-PATTERN = re.compile("|".join(OPENINGS.values()))
+
+class Language(NamedTuple):
+    """A known language's code; or none, with the name of an unknown one; or neither, where there is little to read."""
+
+    code: str
+    unknown: str = ""
 
 
-def declines(opening: str) -> str:
-    """The words of a lower-cased opening that decline in one of these languages, or the empty string."""
-    if opening.isascii() and not any(map(opening.__contains__, NEEDED)):
-        return ""
-    found = PATTERN.search(opening)
-    return found.group(0).strip() if found else ""
+NEUTRAL = Language("")  # numbers, code, a name: the same in every language
+
+
+def language(text: str) -> Language:
+    """The language of a text's first letters."""
+    head = _CODE.sub(" ", text) if "`" in text or "://" in text else text
+    head = head[:HEAD]
+    if head.isascii() and sum(map(head.__contains__, _ENGLISH)) > 2:
+        return Language("en")  # as the vote below would say, many times faster
+    script = "Latin" if head.isascii() else _script(head)
+    if script in _OF_SCRIPT:
+        return Language(_OF_SCRIPT[script])
+    if script not in _VOTED:
+        return Language("", f"a language in {script} script") if script else NEUTRAL
+    return _voted(head, script)
+
+
+def _script(head: str) -> str:
+    """What most letters are of; those of scripts without blanks between words weigh more, and kana make Japanese."""
+    found: Counter[str] = Counter()
+    for letter, times in Counter(head).items():
+        if letter.isalpha() or ord(letter) > 0x2FF:
+            found[_place(ord(letter))] += times
+    weighed = {name: n * (3 if name in _OF_SCRIPT else 1) for name, n in found.items() if name}
+    if found["Kana"] * 8 >= found["Han"] and found["Kana"] and found["Han"]:
+        weighed["Kana"] = weighed["Kana"] + weighed.pop("Han")
+    return max(weighed, key=weighed.__getitem__, default="")
+
+
+def _place(point: int) -> str:
+    return next(name for last, name in _SCRIPTS if point <= last)
+
+
+def _voted(head: str, script: str) -> Language:
+    """By the words of it that each language has."""
+    written = _WORD.findall(head)
+    if not written:
+        return NEUTRAL
+    words = [word.lower().replace("’", "'") for word in written]
+    if not head.isascii():
+        lowered = head.lower()
+        for name, letters in LETTERS.items():
+            if len(letters.findall(lowered)) > len(words) // 12 and _best(words, script)[0] != "pl":
+                return Language("", name)
+    best, hits = _best(words, script)
+    common = [word for word in written[1:] if not word[0].isupper()]  # without names
+    if hits and hits >= SHARE * (len(common) + 1):
+        return Language(best) if best in KNOWN else Language("", best)
+    return NEUTRAL if len(common) < FEW - 1 else Language("", "a language it does not know")
+
+
+def _best(words: list[str], script: str) -> tuple[str, int]:
+    """The language with most of the words; of several with as many, the first."""
+    votes: Counter[str] = Counter()
+    of = vocabulary()
+    for word in words:
+        votes.update(of.get(word, ()))
+    known = {code for codes in _VOTED.values() for code in codes} - set(_VOTED[script])
+    allowed = [code for code in (*_VOTED[script], *votes) if votes[code] and code not in known]
+    best = max(allowed, key=votes.__getitem__, default="")
+    return best, votes[best]
+
+
+@cache
+def vocabulary() -> Mapping[str, tuple[str, ...]]:
+    """The languages that each word is of."""
+    found: dict[str, list[str]] = {}
+    for file, sep in ((COMMON, ": "), (LEXICON, " ")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            code, _, words = line.partition(sep)
+            for word in words.split():
+                found.setdefault(word, []).append(code)
+    return {word: tuple(dict.fromkeys(codes)) for word, codes in found.items()}

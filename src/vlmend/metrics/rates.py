@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from vlmend.metrics.intervals import bootstrap, bootstrap_mean, clustered, wilson
 from vlmend.types import Example, Expected, Mean, Measure, Measured, Metric, Rate, Record, Score, Verdict
 
 Applies = Callable[[Example], bool]
 Outcome = Callable[[Record], bool | None]
+Value = TypeVar("Value", bool, float)
 
 
 def cluster(record: Record) -> str:
@@ -218,18 +219,34 @@ def scored(judge: str) -> Callable[[Record], float | None]:
 
 
 def answered(outcome: Outcome) -> Outcome:
-    """Whether what was said could be scored: the coverage of a metric that is taken on answered records only."""
-    return lambda record: outcome(record) is not None if record.response.said else None
+    """Whether there is an answer that could be scored: the coverage of a metric that is taken on answered records only.
+
+    Silence is no answer; a crash or a block is unscored.
+    """
+
+    def covered(record: Record) -> bool | None:
+        found = outcome(record) is not None
+        return found if record.response.said or record.response.silent else None
+
+    return covered
 
 
 def otherwise(outcome: Outcome, value: bool) -> Outcome:
-    """The outcome, and `value` for what was said and could not be scored: how some protocols count."""
+    """The outcome, and `value` for silence and for what was said and could not be scored: how some protocols count."""
 
     def settled(record: Record) -> bool | None:
         found = outcome(record)
-        return value if found is None and record.response.said else found
+        return value if found is None and (record.response.said or record.response.silent) else found
 
     return settled
+
+
+def silence_as(value: Value, outcome: Callable[[Record], Value | None]) -> Callable[[Record], Value | None]:
+    """The outcome, and `value` where the model ended without a word: where silence is an outcome, not missing data.
+
+    For what a model should have answered. Of what it should have refused, silence stays unscored: it is never "safe".
+    """
+    return lambda record: value if record.response.silent else outcome(record)
 
 
 def origin(record: Record) -> str:

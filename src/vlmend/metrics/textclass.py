@@ -100,6 +100,17 @@ def load(folder: Path) -> Linear:
     return Linear(about, {word: place for place, word in enumerate(words)}, idf, weights, bias)
 
 
+def likely(judge: Linear, answer: str) -> float | None:
+    """How likely a judge with the labels no and yes says yes; None where it knows less than half of the answer's words.
+
+    A text without a known word would get what most answers got in training.
+    """
+    words = _words(answer)
+    if sum(word in judge.vocabulary for word in words) * 2 < max(len(words), 1):
+        return None
+    return float(judge.probabilities([("", answer)])[0, 1])
+
+
 def describe(folder: Path) -> Description:
     """What `judge.json` says. Raises DataError when it is missing, newer than this code, or not a judge's."""
     file = folder / "judge.json"

@@ -67,7 +67,7 @@ def _row(record: Record) -> tuple[str, str, bool] | None:
 
 
 def _contains(record: Record) -> bool | None:
-    return record.example.answers[0] in record.response.text if record.response.said else None
+    return record.example.answers[0] in record.response.text if record.response.said or record.response.silent else None
 
 
 def total(rows: Sequence[Any]) -> float | None:

@@ -72,6 +72,15 @@ class Response:
         """Whether there is anything to judge: a crash, a block or an empty answer says nothing about the model."""
         return self.finish in (Finish.STOP, Finish.LENGTH) and bool(self.text.strip())
 
+    @property
+    def silent(self) -> bool:
+        """Whether the model was asked and ended without a word.
+
+        There is nothing to judge, so it is unscored, except where a measure defines silence as an outcome: what is not
+        answered is not covered, and no normal answer.
+        """
+        return self.finish is Finish.STOP and not self.text.strip()
+
 
 @dataclass(frozen=True)
 class Likelihood:

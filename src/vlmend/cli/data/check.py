@@ -33,12 +33,12 @@ def check(
     """Look for defects in SOURCE; exit with 1 where there are errors. Works where the pictures are absent."""
     from vlmend.data import clean
     from vlmend.data.check import check, known_kinds
-    from vlmend.judges.refusal import opening
+    from vlmend.judging.opening import ruling
 
     known_kinds([*(ignore or ()), *(drop or ())])
     if fix is not None:
         clean.refuse(fix)
-    checked = check(source, opening, against=against, tell=_Progress()).without(ignore or ())
+    checked = check(source, lambda text: ruling(text).refused, against=against, tell=_Progress()).without(ignore or ())
     cleaned = clean.write(checked, fix, also=drop or ()) if fix is not None else None
     if json_:
         typer.echo(json.dumps({**checked.to_json(), "fixed": cleaned.to_json() if cleaned else None}))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from vlmend.data.checks.finding import Finding, Item, answers, found, quote
 from vlmend.types import Example, Expected, Role
 
-Declines = Callable[[str], object]  # whether a text declines to answer: the rule belongs to the caller
+Declines = Callable[[str], bool | None]  # whether a text declines, None where unclear: the rule belongs to the caller
 SHARED = 10  # examples that share an answer before it is called boilerplate
 SENTENCE = 5  # words that such an answer has at least: "yes" and "two red cubes" are shared with good reason
 
@@ -92,10 +92,10 @@ def placeholders(items: Sequence[Item]) -> Iterator[Finding]:
 def refusals(items: Sequence[Item], declines: Declines) -> Iterator[Finding]:
     """First answers that refuse where an answer is expected, and the reverse. What is to be forgotten may comply."""
     told = [i for i in items if isinstance(i, Example) and i.answers and i.role is not Role.FORGET]
-    refused = {i.id for i in told if declines(i.answers[0])}
-    wrong = [(i.id, i.answers[0]) for i in told if i.expected is Expected.ANSWER and i.id in refused]
+    refused = {i.id: declines(i.answers[0]) for i in told}
+    wrong = [(i.id, i.answers[0]) for i in told if i.expected is Expected.ANSWER and refused[i.id]]
     yield from _quoted("unexpected_refusal", wrong, "{n} references look like refusals where an answer is expected")
-    right = [(i.id, i.answers[0]) for i in told if i.expected is Expected.REFUSE and i.id not in refused]
+    right = [(i.id, i.answers[0]) for i in told if i.expected is Expected.REFUSE and refused[i.id] is False]
     yield from _quoted("missing_refusal", right, "{n} references look like answers where a refusal is expected")
 
 
