@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from vlmend.types import Expected, Measure, Metric, Record, Score, Statistic, Ve
 
 FLIPS = 10_000  # random sign flips where all cannot be counted
 COUNTABLE = 500_000_000  # steps of the exact count, about a second
+TURNED = ((True, False), (False, True), (True, True))  # which of two answers is another one
 Item = TypeVar("Item")
 
 STATES = {
@@ -48,11 +49,15 @@ class Two(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Answers of two runs joined by example and sample, and those that only one of them has."""
+    """Answers of two runs joined by example, sample and question, and those that only one of them has.
+
+    `other` are ids that both have, under which each asks something else.
+    """
 
     pairs: tuple[Two, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
+    other: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,25 +111,31 @@ class Shift:
 
 
 def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
-    """Join two runs by example id and sample, in the order of the first.
+    """Join two runs by example id, sample and content, in the order of the first.
 
-    The questions may differ: the second run may have been attacked. Variants that an attack made there are each joined
-    to the example they come from.
+    The questions as asked may differ: the second run may have been attacked. What they were before that is the same,
+    text and picture, or they are not joined, whatever their ids (where one side does not know it, the id has to do).
+    Variants that an attack made are each joined to the example they come from.
     """
     first = {(r.example.id, r.response.sample): r for r in before}
     partners: dict[tuple[str, int], list[Record]] = {}
     strangers: list[str] = []
+    other: list[str] = []
     for record in after:
         names = ((name, record.response.sample) for name in (record.example.id, record.example.origin))
         key = next((name for name in names if name in first), None)
         if key is None:
             strangers.append(record.example.id)
+        elif "" != first[key].content != record.content != "":
+            other.append(key[0])
         else:
             partners.setdefault(key, []).append(record)
+    apart = set(other)
     return Pairing(
-        tuple(Two(record, other) for key, record in first.items() for other in partners.get(key, ())),
-        tuple(dict.fromkeys(name for name, sample in first if (name, sample) not in partners)),
+        tuple(Two(record, match) for key, record in first.items() for match in partners.get(key, ())),
+        tuple(dict.fromkeys(name for name, sample in first if (name, sample) not in partners and name not in apart)),
         tuple(dict.fromkeys(strangers)),
+        tuple(dict.fromkeys(other)),
     )
 
 
@@ -231,15 +242,35 @@ def _shift(metric: Score | Statistic, scored: Sequence[Two], unscored: int) -> S
     rows: list[tuple[Any, Any]] = [(metric.outcome(p.before), metric.outcome(p.after)) for p in scored]
     names = [_cluster(p, metric) for p in scored]
     before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
+    reach = metric.scale[1] - metric.scale[0]
+    scale = -reach, reach
     if isinstance(metric, Score):
         differences = [a - b for b, a in rows]
-        interval, p = bootstrap_mean(differences, names), random_flip(summed(differences, names))
+        interval, p = bootstrap_mean(differences, names, scale), random_flip(summed(differences, names))
     else:
         strata = [metric.stratum(p.before) for p in scored] if metric.stratum else []
-        interval = bootstrap(rows, names, difference, strata) if metric.resample else None
+        drawn = metric.resample and difference(rows) is not None
+        interval = (
+            bootstrap(rows, names, difference, strata, contrary=_contrary(metric), scale=scale) if drawn else None
+        )
         p = _swapped(rows, names, difference)
     low, high = interval or (None, None)
     return Shift(metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale)
+
+
+def _contrary(metric: Statistic) -> Callable[[tuple[Any, Any]], tuple[Any, Any]] | None:
+    """A pair as it would have been had one of its answers, or both, been the other one."""
+    turn = metric.contrary
+    if turn is None:
+        return None
+    sides = np.random.default_rng(SEED)
+
+    def turned(row: tuple[Any, Any]) -> tuple[Any, Any]:
+        before, after = row
+        first, second = TURNED[int(sides.integers(len(TURNED)))]
+        return turn(before) if first else before, turn(after) if second else after
+
+    return turned
 
 
 def _swapped(rows: Sequence[tuple[Any, Any]], names: Sequence[str], difference: Any, times: int = 500) -> float | None:

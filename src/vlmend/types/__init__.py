@@ -1,13 +1,26 @@
 """The nouns. Data only: no torch, no files but the bytes of an image, no logic beyond their own consistency."""
 
 from vlmend.types.answers import Decoding, Finish, Likelihood, Record, Response, Verdict
-from vlmend.types.examples import Example, Expected, Image, Message, Pair, Part, Role, Speaker, conversation_key, digest
-from vlmend.types.measures import Mean, Measure, Measured, Metric, Rate, Score, Statistic
+from vlmend.types.examples import (
+    Example,
+    Expected,
+    Image,
+    Message,
+    Pair,
+    Part,
+    Role,
+    Speaker,
+    content_of,
+    conversation_key,
+    digest,
+)
+from vlmend.types.measures import Better, Mean, Measure, Measured, Metric, Rate, Score, Statistic
 from vlmend.types.seams import Attack, Backend, Judge, PairSource, Scorer, Source, Suite, Touched, Victim
 
 __all__ = [
     "Attack",
     "Backend",
+    "Better",
     "Decoding",
     "Example",
     "Expected",
@@ -36,6 +49,7 @@ __all__ = [
     "Touched",
     "Verdict",
     "Victim",
+    "content_of",
     "conversation_key",
     "digest",
 ]
