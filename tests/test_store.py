@@ -274,6 +274,15 @@ def test_folder_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
         run.claim({"model": "world", "decoding": {"top_k": 0}, "attack": "x"}, {})
 
 
+def test_a_setting_that_only_the_folder_has_is_another_run(tmp_path: Path) -> None:
+    """A run that was attacked, and one of an older version whose setting is gone, are not gone on with."""
+    run = Run(tmp_path)
+    run.claim({"model": "world", "attack": ["one_word:what"]}, {})
+    with pytest.raises(StoreError, match=r"attack is .*one_word:what.* there, .* asked for"):
+        run.claim({"model": "world"}, {})
+    assert run.settings() == {"model": "world", "attack": ["one_word:what"]}
+
+
 def test_row_that_is_no_response_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "responses.jsonl").write_text('{"id": "a", "example_id": "e", "text": "", "finish": "vanished"}\n')
     with pytest.raises(StoreError, match="line 1"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from vlmend.models import classify
 from vlmend.models.classify import PublishedHead
 from vlmend.registry import judges
 
+ROOT = Path(__file__).parents[2]
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "b", "c", "d", "the", "cat", "knife", "sorry", "?", "what"]
 
 
@@ -128,6 +132,32 @@ def test_a_model_that_is_not_here_is_told_at_once_when_no_hub_answers(monkeypatc
     monkeypatch.setattr(httpx, "head", nobody)
     with pytest.raises(ModelError, match=r"no classifier 'nosuch/nosuch': .*no route"):
         _ = judges.from_spec("classifier:nosuch/nosuch").about  # before any question is asked
+
+
+OFFLINE = """
+import sys
+from tests.judging.asking import pair
+from vlmend.registry import judges
+judge = judges.from_spec("classifier:who/what?device=cpu")
+assert judge.about["model"] == "who/what"
+print(*(verdict.score for verdict in judge([pair(text) for text in sys.argv[1:]])))
+"""
+
+
+def test_a_model_in_the_hubs_cache_needs_no_hub(tmp_path: Path) -> None:
+    """What was fetched once is used on a machine without a network."""
+    folder = tmp_path / "models--who--what"
+    model = network(folder / "snapshots" / "abc", ["safe", "unsafe"])
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    nowhere = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
+    offline = {**os.environ, **nowhere, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, *TEXTS], env=offline, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    scores = [float(score) for score in done.stdout.split()]
+    assert scores == pytest.approx(list(expected(model, folder / "snapshots" / "abc", TEXTS)[:, 1]), abs=1e-5)
 
 
 def head(folder: Path, count: int) -> tuple[Path, PublishedHead]:

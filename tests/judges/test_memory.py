@@ -81,6 +81,36 @@ def test_unscored_says_why() -> None:
     assert unasked.why == "not asked: a dry run"
 
 
+@dataclass
+class Whole(Model):
+    """Knows how likely an answer is, and not its tokens, as some backends do."""
+
+    def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        for example, answers in asked:
+            yield from (Likelihood(example.id, answer, -1.0, 3) for answer in answers)
+
+
+def test_what_is_read_is_read_token_by_token() -> None:
+    """A sum alone gives no probability per token: it is unscored, not 0 and not an error."""
+    [verdict] = judged(Whole(str), ("a", "Why?"))
+    assert (verdict.score, dict(verdict.scores)) == (None, {})
+    assert verdict.why == "the model gives no finite likelihood"
+
+
+def test_all_numbers_are_those_of_the_tokens() -> None:
+    """Where the sum says something else, as one with an end token does, the tokens of the answer count."""
+
+    class Odd(Knows):
+        def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+            for one in super().likelihoods(asked):
+                yield replace(one, logprob=-99.0, tokens=7)
+
+    [verdict] = judged(Odd(str, table={"Why?": [0.5, 0.5, 1.0, 1.0]}), ("a", "Why?"))
+    assert verdict.scores == pytest.approx(
+        {"probability": 0.25**0.25, "total": 0.25, "extraction": 0.5, "min_k": math.log(0.5)}
+    )
+
+
 def test_another_model_under_the_same_name_is_refused() -> None:
     model = Knows(str, table={"Why?": [0.5]})
     assert judged(model, ("a", "Why?"), fingerprint="model")[0].score == 0.5

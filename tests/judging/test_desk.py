@@ -125,7 +125,7 @@ def test_a_model_that_can_answer_nothing_is_asked_nothing_more() -> None:
 
     model = Locked(str.upper)
     at = desk(model)
-    replies = [*answers(at, [str(i) for i in range(2 * AT_ONCE)]), *answers(at, ["again"])]
+    replies = [*answers(at, ["a", "b", "c"]), *answers(at, ["again"])]
     assert len(model.asked) == 1
     assert all(r.lost and "no such key" in r.why for r in replies)
 
@@ -151,15 +151,15 @@ def test_what_the_judge_cannot_read_is_asked_again(tmp_path: Path) -> None:
 
 
 class Full(Cache):
-    """Has room for so many more replies."""
+    """Has no room for the third reply and for the fourth, and some again for those after them."""
 
-    room = 2
-    kept: ClassVar[list[str]] = []
+    tried: ClassVar[list[str]] = []
 
     def put(self, key: str, value: Mapping[str, object]) -> None:
-        if len(self.kept) >= self.room:
+        self.tried.append(str(value["text"]))
+        if len(self.tried) in (3, 4):
             raise StoreError("cache of verdicts C cannot be used (database or disk is full)")
-        self.kept.append(str(value["text"]))
+        super().put(key, value)
 
 
 class Server(Model):
@@ -179,7 +179,7 @@ class Server(Model):
 
 def test_a_full_disk_stops_asking_and_drops_no_reply(tmp_path: Path) -> None:
     """What a server was asked already is waited for and handed on; what was not asked is not paid for."""
-    Full.kept.clear()
+    Full.tried.clear()
     spec, model = "openai:judge@http://127.0.0.1:9/v1", Server(str.upper)
     at = Desk(spec, cache=Full(tmp_path / "c"), backends={spec: model})  # pyright: ignore[reportArgumentType]
     heard: list[str] = []
@@ -188,7 +188,12 @@ def test_a_full_disk_stops_asking_and_drops_no_reply(tmp_path: Path) -> None:
         heard.extend(reply.text for _, reply in replies)
     assert heard == [f"Q{i}" for i in range(6)]  # two are stored, four were on their way when the third was not
     assert [e.question for e in model.asked] == [f"q{i}" for i in range(6)]
-    assert Full.kept == ["Q0", "Q1"]
+    assert Full.tried == heard
+    known = ask(
+        Asked(replace(at, cache=Cache(tmp_path / "c")), "j", spec, Decoding()), questions(["q0", "q1", "q4", "q5"])
+    )
+    assert {reply.text for _, reply in known} == {"Q0", "Q1", "Q4", "Q5"}
+    assert len(model.asked) == 6
 
 
 def test_whoever_stops_reading_loses_nothing_that_was_paid_for(tmp_path: Path) -> None:

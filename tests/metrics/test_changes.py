@@ -41,6 +41,24 @@ def test_random_flips_equal_scipys() -> None:
     assert random_flip([]) is None
 
 
+def test_a_random_flip_is_never_beyond_its_draws() -> None:
+    """(1 + those as extreme) / (1 + 10,000): 1 / 10,001 where no draw reaches what was seen, 1 where every one does."""
+    assert random_flip([1.0] * 60) == random_flip([-0.1] * 60) == 1 / 10_001
+    assert random_flip([0.0, 0.0]) == random_flip([2.5]) == random_flip([1.0, -1.0]) == 1.0
+
+
+@pytest.mark.parametrize("sums", [[1.5, 1.5], [0.5, 0.5, 0.5], [3.0, 1.0, 0.5, 0.25], [2.0, -1.0, 0.5, 0.5, 0.1]])
+def test_few_random_flips_are_those_that_can_be_counted(sums: list[float]) -> None:
+    """Ties count as extreme: two equal sums of one sign are as extreme as half of all flips."""
+    signs = itertools.product((1, -1), repeat=len(sums))
+    totals = [abs(sum(s * v for s, v in zip(row, sums, strict=True))) for row in signs]
+    exact = sum(total >= abs(sum(sums)) - 1e-12 for total in totals) / len(totals)
+    found = random_flip(sums)
+    assert found is not None
+    assert found * 10_001 == pytest.approx(round(found * 10_001), abs=1e-6)
+    assert found == pytest.approx(exact, abs=0.02)  # four standard deviations of 10,000 draws
+
+
 def test_holm_equals_statsmodels_and_leaves_gaps() -> None:
     values = [0.01, 0.04, 0.03, 0.005, 0.9, 0.04]
     assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])

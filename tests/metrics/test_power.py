@@ -87,6 +87,8 @@ def test_what_cannot_be_shown_is_none() -> None:
     [
         ({"base": 1.2}, "base must lie"),
         ({"base": 0.5, "power": 1.0}, "power must lie"),
+        ({"base": 0.5, "power": 0.0}, "power must lie"),
+        ({"base": 0.5, "alpha": 0.0}, "alpha must lie"),
         ({"base": 0.5, "power": 0.04}, "above alpha"),
         ({"base": 0.5, "icc": 2}, "icc must lie"),
         ({"base": 0.5, "discordant": 0.2, "paired": False}, "only on the same examples"),
@@ -116,3 +118,5 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "10.0 % of them change" in capsys.readouterr().out
     assert main(["power", "--base", "0.3"]) == 2
     assert "either --n" in capsys.readouterr().err
+    assert main(["power", "--base", "0.3", "--n", "442", "--power", "0"]) == 2
+    assert "power must lie between 0 and 1, got 0" in capsys.readouterr().err

@@ -108,3 +108,21 @@ def test_perplexity_and_gain_of_the_picture_by_response() -> None:
     gains = quality.picture_gains(records, Prefers(), Image(make=lambda: b"blank"))
     assert gains == pytest.approx({"a": math.log(2), "b": math.log(2)})
     assert quality.by_response(gains)(records[3]) is None
+
+
+def test_only_a_picture_can_gain() -> None:
+    """What was asked without one is neither in the result nor shown to the model a second time."""
+
+    class Counted(Prefers):
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+            self.asked += [example.id for example, _ in asked]
+            return super().likelihoods(asked)
+
+    bare = Record(Example("t", (Message("user", ("q",)),)), Response("b", "t", "two words", Finish.STOP))
+    scorer = Counted()
+    gains = quality.picture_gains([bare, said("two words", name="a")], scorer, Image(make=lambda: b"blank"))
+    assert gains == pytest.approx({"a": math.log(2)})
+    assert scorer.asked == ["a", "a"]
