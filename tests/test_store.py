@@ -263,7 +263,8 @@ def test_folder_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.claim({"model": "world", "decoding": {"top_k": 0}}, {"vlmend": "1"})
     run.claim({"model": "world", "decoding": {"top_k": 0}}, {"vlmend": "2"})
-    assert run.manifest()["vlmend"] == "1"
+    assert run.manifest()["vlmend"] == "2", "the manifest says what the run is now"
+    assert run.manifest()["sessions"] == [{"vlmend": "1"}, {"vlmend": "2"}], "and what it was"
     with pytest.raises(StoreError, match=r"decoding is .*top_k.*0.* there"):
         run.claim({"model": "world", "decoding": {"top_k": 5}}, {})
     with pytest.raises(StoreError, match=r"attack.*no answers yet, so remove it, or choose another"):

@@ -1,4 +1,4 @@
-"""How lines and tables look in a terminal, whoever prints them."""
+"""How lines, counts and tables look, whoever prints them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 def say(console: Console, text: str, style: str = "") -> None:
     """A text as it is: nothing in it is markup, no number is colored, and the terminal breaks its lines."""
     console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 record`, `1,327 records`; `many` where an s does not do."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def table(title: str, first: str, *numbers: str) -> Table:

@@ -63,7 +63,11 @@ def test_second_call_asks_nothing(
     assert (first.generated.new, first.generated.kept) == (14, 0)
     assert (second.generated.new, second.generated.kept) == (0, 14)
     assert "nothing new" in capsys.readouterr().err
+    manifest = files.pop(tmp_path / "r" / "manifest.json")
     assert {p: p.read_bytes() for p in files} == files
+    was, is_ = json.loads(manifest), Run(tmp_path / "r").manifest()
+    assert is_["sessions"][:-1] == was["sessions"], "a second session, and no word of the first is lost"
+    assert {**is_, "environment": 0, "sessions": 0} == {**was, "environment": 0, "sessions": 0}
     assert second.metrics == first.metrics
 
 

@@ -131,6 +131,6 @@ def score(run: Folder, max_unscored: MaxUnscored = 0.02, json_: Json = False) ->
     from vlmend.evaluate.run import score_only
     from vlmend.store import find_runs
 
-    results = [score_only(found.folder) for found in find_runs(run)]
+    results = [score_only(found.folder, quiet=False) for found in find_runs(run)]
     show(results, json_)
     check_unscored(results, max_unscored)

@@ -18,6 +18,7 @@ from vlmend.judging.desk import Desk, Sees, Tested
 from vlmend.judging.naming import about
 from vlmend.money import Budget, Purse, Usage, load_prices
 from vlmend.store import Row, Run
+from vlmend.store.run import VERDICTS
 from vlmend.types import Backend, Judge, Measure, Record
 
 HEARD = 256  # records that a measure is watched on
@@ -79,15 +80,19 @@ class Bench:
         judges = self.seated(replace(whom, backend=backend))
         dry, before = desk.purse.dry, replace(desk.purse, spent=dict(desk.purse.spent))
         if not dry:
-            run.note({"judges": [j.name for j in judges], "judged_by": {j.name: dict(about(j)) for j in judges}})
+            before_them = run.manifest().get("judged_by", {})
+            made_of = {**before_them, **{j.name: dict(about(j)) for j in judges}}
+            run.note({"judges": [j.name for j in judges], "judged_by": made_of})
         ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
         try:
             found = judge_run(run, judges, stages, dry=dry)
             ended = nullcontext()
         finally:
-            if not dry and (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
+            if not dry:
                 with ended:
-                    run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
+                    run.seal(VERDICTS)
+                    if (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
+                        run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
         if not dry:
             self._complain(found, stages.say)
         return found

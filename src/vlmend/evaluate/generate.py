@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,10 @@ def awaited(example: Example, fingerprint: str, decoding: Decoding, sample: int 
 
 @dataclass(frozen=True)
 class Generated:
-    """How many responses are new and how many were there; `silent` of those asked for now say nothing."""
+    """To how many questions the responses are new and to how many they were there; `silent` of the new say nothing.
+
+    Two examples that ask the same share one response, and are two here as everywhere.
+    """
 
     new: int
     kept: int
@@ -38,6 +42,7 @@ def generate(
 ) -> Generated:
     """Answer what has no stored response. Failed ones are tried again: they are no evidence about the model."""
     wanted = {item.response_id: item for item in asked}
+    sharing = Counter(item.response_id for item in asked)
     with run.response_journal() as journal:
         stored = run.outcomes()
         todo = [item for name, item in wanted.items() if stored.get(name, (Finish.FAILED, ""))[0] is Finish.FAILED]
@@ -50,12 +55,12 @@ def generate(
                 what = f"answer {response.sample + 1} to {response.example_id!r}"
                 raise UsageError(f"the backend gave {what}, which it was not asked for")
             response = replace(response if response.reasoning else told_apart(response), id=name)
-            silent += not response.said
+            silent += sharing[name] * (not response.said)
             if not _failed_as_before(response, stored):
                 journal.append(response_to_json(response))
-                new += 1
+                new += sharing[name]
             progress("generate", done, len(todo))
-    return Generated(new, kept=len(wanted) - len(todo), silent=silent)
+    return Generated(new, kept=len(asked) - sum(sharing[item.response_id] for item in todo), silent=silent)
 
 
 def _answers(backend: Backend, todo: Sequence[Asked], decoding: Decoding) -> Iterator[Response]:

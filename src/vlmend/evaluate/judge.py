@@ -16,7 +16,7 @@ from vlmend.judging.desk import Desk, Tested, seated
 from vlmend.judging.naming import about
 from vlmend.judging.sifting import scored
 from vlmend.registry import judges as registry
-from vlmend.store import Journal, Run, verdict_to_json
+from vlmend.store import Journal, Run, judged_key, verdict_to_json
 from vlmend.types import Example, Judge, Record, Response, Verdict
 
 BATCH = 256
@@ -197,7 +197,9 @@ def _judge_records(
                 new = verdict != open_[place].verdict(name)
                 found.count(verdict, new=new)
                 if new:
-                    rows.append(verdict_to_json(verdict, open_[place].example.id))
+                    record = open_[place]
+                    key = judged_key(record.example, record.response)
+                    rows.append(verdict_to_json(verdict, record.example.id, key))
                 if len(rows) >= at_once:
                     if journal:
                         journal.append(*rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -26,7 +26,9 @@ from vlmend.judging.desk import Desk
 from vlmend.manifest import environment
 from vlmend.money import Purse
 from vlmend.registry import attacks, backend_for, suites
-from vlmend.store import Asked, Run
+from vlmend.store import Asked, Row, Run
+from vlmend.store.run import RESPONSES
+from vlmend.terminal import plural
 from vlmend.types import (
     Attack,
     Backend,
@@ -35,6 +37,7 @@ from vlmend.types import (
     Finish,
     Response,
     Suite,
+    content_of,
     digest,
 )
 
@@ -85,7 +88,7 @@ def evaluate(
         run, generated = _generate(config, suite, backend, stages)
         judged = bench.judge(run, stages, backend)
         if not generated.new and not judged.new:
-            stages.say(f"nothing new: all {generated.kept} responses and their verdicts were there")
+            stages.say(f"nothing new: {plural(generated.kept, 'response')} and their verdicts were there")
         result = score(run, run.records(), suite, generated)
         _complain(result, stages)
         return result
@@ -129,7 +132,10 @@ def judge_only(folder: Path, specs: Sequence[str], desk: Desk | None = None, *, 
     run = Run.open(folder)
     chosen = specs or run.manifest().get("judges") or suite_of(run).judges
     with Stages(quiet) as stages:
-        return Bench.of(chosen, desk or JudgeSettings().desk()).judge(run, stages)
+        judged = Bench.of(chosen, desk or JudgeSettings().desk()).judge(run, stages)
+    if judged.new and (desk is None or not desk.purse.dry):
+        run.note_session({"kind": "judging", "judges": list(chosen), "environment": environment()})
+    return judged
 
 
 def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
@@ -158,14 +164,20 @@ def _longest(example: Example, sample: int, decoding: Decoding) -> Response:
     return Response(f"{example.id}/{sample}", example.id, text, Finish.STOP, sample=sample)
 
 
-def score_only(folder: Path) -> EvalResult:
+def score_only(folder: Path, *, quiet: bool = True) -> EvalResult:
     """The third stage alone: rates of a stored run from its verdicts."""
     run = Run.open(folder)
     suite = suite_of(run)
     records = run.records()
     if absent := missing_judges(records, suite.judges):
         raise StoreError(f"{folder} has no verdicts of {', '.join(absent)}; run vlmend judge first")
-    return score(run, records, suite, Generated(0, len(run.responses()), 0))
+    before = run.stored_metrics()
+    result = score(run, records, suite, Generated(0, sum(r.response.finish is not Finish.FAILED for r in records), 0))
+    if before != run.stored_metrics():
+        run.note_session({"kind": "scoring", "environment": environment()})
+    with Stages(quiet) as stages:
+        _complain(result, stages)
+    return result
 
 
 def suite_of(run: Run) -> Suite:
@@ -193,23 +205,73 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     if chain and (same := _as_before(chosen, examples)):
         stages.say(f"attack {config.attack_name} left {same} of {len(examples)} requests as they were", "yellow")
     decoding = _decoding(suite.decoding, config)
-    run = Run(config.out)
+    run, name = Run(config.out), backend.fingerprint
     reads: Any = getattr(backend, "wording", None)  # only a backend that renders prompts itself can tell
     wording: dict[str, int] = reads(examples) if reads else {}
     for note, count in wording.items():
         stages.say(f"{note} ({count:,} of {len(examples):,} prompts)", style="bold yellow")
-    run.claim(_settings(config, suite, backend, decoding), {**_about(config, sets, backend), "wording": wording})
-    name = backend.fingerprint
+    contents = {example.id: content_of(example.prompt) for example in chosen}
     asked = [
-        Asked(e, awaited(e, name, decoding, sample), suite.name, suite.protocol, config.attack_name, sample)
+        Asked(
+            e, awaited(e, name, decoding, sample), suite.name, suite.protocol, config.attack_name, sample,
+            contents[e.origin],
+        )
         for e in examples
         for sample in decoding.samples
-    ]
+    ]  # fmt: skip
+    settings, about = _settings(config, suite, backend, decoding), _about(config, sets, backend, decoding)
+    _tell_lost(run, run.refuse_other(settings), asked, about, stages)
+    run.claim(settings, {**about, "wording": wording})
     run.write_asked(asked)
-    done = generate(run, asked, backend, decoding, stages)
-    silent = f" ({done.silent} say nothing)" if done.silent else ""
-    stages.say(f"{config.out}: {done.new} new responses{silent}, {done.kept} kept")
+    try:
+        done = generate(run, asked, backend, decoding, stages)
+    finally:
+        run.seal(RESPONSES)
+    silent = f" ({done.silent} {'says' if done.silent == 1 else 'say'} nothing)" if done.silent else ""
+    stages.say(f"{config.out}: {plural(done.new, 'new response')}{silent}, {done.kept} kept")
     return run, done
+
+
+def _tell_lost(run: Run, there: Mapping[str, Any], asked: Sequence[Asked], about: Row, stages: Stages) -> None:
+    """Say which answers of an earlier session are lost or no longer counted. Raises UsageError where only a part is asked for.
+
+    A changed data set may well have lost a question; a smaller limit would put the numbers of a few questions in the
+    place of those of all.
+    """
+    if not there:
+        return
+    answered = run.outcomes()
+    if wrong := run.wrong(RESPONSES):
+        stages.say(f"{wrong}; what is lost is asked again", style="bold yellow")
+    try:
+        lost, held = run.lost_by(asked, answered)
+    except StoreError as error:
+        stages.say(f"{error}; it is written anew", style="bold yellow")
+        return
+    if not lost:
+        return
+    if _fingerprints(there) == _fingerprints(about) or _less(about, there):
+        raise UsageError(
+            f"{run.folder} holds {plural(held, 'answer')}, and {held - lost:,} of them are asked for now, whose numbers"
+            " would stand for all; leave out --limit or --num-return-sequences (nothing is asked twice), or choose"
+            " another folder"
+        )
+    stages.say(
+        f"{run.folder}: the data have changed; of {plural(held, 'answer')} of before, {lost:,}"
+        f" {'is' if lost == 1 else 'are'} to what is asked no longer, or differently, and not counted",
+        style="bold yellow",
+    )
+
+
+def _fingerprints(about: Mapping[str, Any]) -> list[Any]:
+    return [row.get("fingerprint") for row in about.get("data", ())]
+
+
+def _less(about: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    """Whether fewer examples, or answers to each, are asked for than before."""
+    limit, before = about["limit"], there.get("limit")
+    samples = about["num_return_sequences"] < there.get("num_return_sequences", 1)
+    return samples or (limit is not None and (before is None or limit < before))
 
 
 def _as_before(plain: Sequence[Example], examples: Sequence[Example]) -> int:
@@ -291,12 +353,13 @@ def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Deco
     }
 
 
-def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend) -> dict[str, Any]:
+def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend, decoding: Decoding) -> dict[str, Any]:
     placeholders = sum(s.placeholders for s in sets)
     return {
         "kind": "evaluation",
         "suite_spec": config.suite,
         "limit": config.limit,
+        "num_return_sequences": decoding.num_return_sequences,
         "placeholders": placeholders,
         "warning": next(filter(None, (s.warning for s in sets)), ""),
         "data": [
@@ -315,7 +378,7 @@ def _complain(result: EvalResult, stages: Stages) -> None:
         return
     whys = [v.why for v in lost[0].verdicts if v.why] or [lost[0].response.why or "no verdict"]
     stages.say(
-        f"{len(lost)} record{'s' * (len(lost) != 1)} could not be scored, first {lost[0].example.id}: {whys[0]}",
+        f"{plural(len(lost), 'record')} could not be scored, first {lost[0].example.id}: {whys[0]}",
         style="bold yellow",
     )
 

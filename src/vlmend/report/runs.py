@@ -168,10 +168,10 @@ def _label(run: Told) -> str:
 
 
 def placeholders(manifest: object) -> int:
-    """How many stand-in pictures a manifest owns up to, wherever in it that is said."""
+    """How many stand-in pictures a manifest owns up to, wherever in it that is said of what the run is now."""
     if isinstance(manifest, Mapping):
         own = manifest.get("placeholders")
-        inner = max((placeholders(entry) for entry in manifest.values()), default=0)
+        inner = max((placeholders(entry) for key, entry in manifest.items() if key != "sessions"), default=0)
         return max(own, inner) if isinstance(own, int) else inner
     if isinstance(manifest, list):
         return max((placeholders(entry) for entry in manifest), default=0)

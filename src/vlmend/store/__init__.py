@@ -1,9 +1,10 @@
 """What a run leaves on disk: append-only journals of JSON lines, and the run folder made of them.
 
 A process killed at any byte leaves a journal that opens, loses at most the line it was writing, and goes on.
-Everything is joined by id; nothing here knows the position of a row.
+Everything is joined by id; nothing here knows the position of a row. What is read is checked: that no row is lost
+(the seals), that each field is of its type, that a picture is the one that was shown, a verdict on the answer it judged.
 
-    manifest.json     settings that identify the run, and what made it
+    manifest.json     settings that identify the run, what made it (every session), and a seal of each record file
     examples.jsonl    what was asked: the example after its attack, and the id of the response it awaits
     responses.jsonl   journal, one row per response id (a later row of the same id wins)
     verdicts.jsonl    journal, one row per judge, response and example (likewise)
@@ -27,6 +28,7 @@ from vlmend.store.files import (
 from vlmend.store.nouns import (
     example_from_json,
     example_to_json,
+    judged_key,
     response_from_json,
     response_to_json,
     verdict_from_json,
@@ -45,6 +47,7 @@ __all__ = [
     "example_to_json",
     "find_runs",
     "full_disk",
+    "judged_key",
     "read_json",
     "read_rows",
     "remove_stale",

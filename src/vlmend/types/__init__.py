@@ -1,7 +1,19 @@
 """The nouns. Data only: no torch, no files but the bytes of an image, no logic beyond their own consistency."""
 
 from vlmend.types.answers import Decoding, Finish, Likelihood, Record, Response, Verdict
-from vlmend.types.examples import Example, Expected, Image, Message, Pair, Part, Role, Speaker, conversation_key, digest
+from vlmend.types.examples import (
+    Example,
+    Expected,
+    Image,
+    Message,
+    Pair,
+    Part,
+    Role,
+    Speaker,
+    content_of,
+    conversation_key,
+    digest,
+)
 from vlmend.types.measures import Mean, Measure, Measured, Metric, Rate, Score, Statistic
 from vlmend.types.seams import Attack, Backend, Judge, PairSource, Scorer, Source, Suite, Touched, Victim
 
@@ -36,6 +48,7 @@ __all__ = [
     "Touched",
     "Verdict",
     "Victim",
+    "content_of",
     "conversation_key",
     "digest",
 ]

@@ -110,11 +110,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Record:
-    """Example, response and verdicts together: the unit on disk and of every metric."""
+    """Example, response and verdicts together: the unit on disk and of every metric.
+
+    `content` is the hash of the question before any attack, where it is known: two records with one id ask the same
+    only if they agree in it.
+    """
 
     example: Example
     response: Response
     verdicts: tuple[Verdict, ...] = ()
+    content: str = ""
 
     def verdict(self, judge: str) -> Verdict | None:
         """The verdict of the named judge, if it gave one."""

@@ -39,17 +39,31 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Image:
-    """A picture: a file, or a function that makes the file's bytes on demand. Identified by the hash of its bytes."""
+    """A picture: a file, or a function that makes the file's bytes on demand. Identified by the hash of its bytes.
+
+    `recorded` is the hash the bytes had when the picture was shown to somebody, where that is known: other bytes in its
+    place are another picture, and are not read.
+    """
 
     path: Path | None = None
     make: Callable[[], bytes] | None = field(default=None, repr=False)
+    recorded: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.make is None):
             raise ValueError("an Image has either a path or a function that makes it")
 
     def read(self) -> bytes:
-        """The bytes of the file. Raises DataError when it is missing or empty."""
+        """The bytes of the file. Raises DataError when it is missing, empty, or not the picture that was recorded."""
+        data = self._bytes()
+        if self.recorded and (found := hashlib.sha256(data).hexdigest()) != self.recorded:
+            raise DataError(
+                f"image {self.path or self.recorded[:12]} is not the picture that was shown: its bytes have changed"
+                f" since (sha256 {self.recorded[:12]} then, {found[:12]} now)"
+            )
+        return data
+
+    def _bytes(self) -> bytes:
         if self.make is not None:
             return self.make()
         assert self.path is not None
@@ -71,7 +85,8 @@ class Image:
         """Width and height by the file's header, before any rotation. Raises DataError when the bytes are no image."""
         from PIL import Image as Pillow
 
-        with self._readable(), Pillow.open(self.path or io.BytesIO(self.read())) as picture:
+        as_is = self.path if self.path and not self.recorded else None
+        with self._readable(), Pillow.open(as_is or io.BytesIO(self.read())) as picture:
             return picture.size
 
     def open(self) -> Picture:
@@ -211,6 +226,21 @@ def digest(*parts: object) -> str:
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     # Half a surrogate pair, which a command line can hold, is a text like any other here.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def content_of(messages: Iterable[Message]) -> str:
+    """Hash of what a conversation says and shows, whatever its id: texts, and pictures by the hash of their bytes.
+
+    A picture that cannot be read counts as such: two conversations that lack one are alike in that.
+    """
+    return digest([[m.role, *(_shown(p) if isinstance(p, Image) else p for p in m.parts)] for m in messages])
+
+
+def _shown(image: Image) -> list[str]:
+    try:
+        return ["image", image.recorded or image.sha256]
+    except DataError:
+        return ["image", "unreadable"]
 
 
 def conversation_key(messages: Iterable[Message]) -> list[list[str | list[str]]]:
