@@ -195,7 +195,7 @@ def show_rates(found: RateTable) -> None:
     out = console()
     for condition in dict.fromkeys(column.condition for column in found.columns):
         part = found.only(lambda column, condition=condition: column.condition == condition)
-        heads = (f"{column.name} {arrow(column.better)}" for column in part.columns)
+        heads = (f"{column.name} {arrow(column.better)}".strip() for column in part.columns)
         made = table(" · ".join(filter(None, (found.title, condition))), "model", *heads)
         for row in part.rows:
             made.add_row(Text(row.name), *(Text(stacked(row.rates.get(column))) for column in part.columns))
@@ -215,13 +215,11 @@ def _table(result: EvalResult) -> None:
     title = f"{about['model']} · suite {Told(result.run).suite} · attack {attack}"
     if count := result.run.manifest().get("placeholders"):
         title += f" · {count} PLACEHOLDER PICTURES"
-    made = table(title, "metric", "k/n", "%", "95 % interval", "unscored", "worst case %")
+    made = table(title, "metric", "k/n", "value", "95 % interval", "unscored", "worst case")
     for metric in result.measured:
         rate = result.metrics[metric.name]
-        edges = (tables.number(edge, rate) for edge in (rate.low, rate.high))
-        interval = "–" if rate.low is None else " to ".join(edges)
-        counts = (tables.counted(rate), tables.number(rate.value, rate), interval, str(rate.unscored))
-        made.add_row(Text(metric.name), *counts, tables.number(tables.worst(rate, metric.better), rate))
+        told = (tables.value(rate), tables.interval(rate) or tables.NOTHING, str(rate.unscored))
+        made.add_row(Text(metric.name), tables.counted(rate), *told, tables.worst_text(rate, metric.better))
     if any(rate.clusters for rate in result.metrics.values()):
         made.caption = Text(tables.CLUSTERS)
     console().print(made)

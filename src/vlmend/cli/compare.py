@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from vlmend.cli._common import Json, console, percent, print_json
-from vlmend.terminal import table
+from vlmend.terminal import plural, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,16 +49,17 @@ def _heading(out: Console, comparison: Comparison) -> None:
     from vlmend.report.runs import Told
 
     paired = comparison.pairing
-    out.print(Text(f"suite {Told(comparison.before).suite}: {len(paired.pairs)} examples in both runs", style="bold"))
+    both = plural(len(paired.pairs), "example")
+    out.print(Text(f"suite {Told(comparison.before).suite}: {both} in both runs", style="bold"))
     differing = comparison.differing()
     if "model" in differing:
         differing.pop("fingerprint", None)  # another model has another one, and says less than its name
     for key, before, after in _each(differing):
         out.print(Text(f"  {key}: {before} → {after}"))
-    if paired.only_before or paired.only_after:
-        out.print(
-            Text(f"  left out: {len(paired.only_before)} only in A, {len(paired.only_after)} only in B", style="yellow")
-        )
+    if paired.only_before or paired.only_after or paired.other:
+        other = f", {len(paired.other):,} with another question or picture under the same id" if paired.other else ""
+        left = f"{len(paired.only_before):,} only in A, {len(paired.only_after):,} only in B{other}"
+        out.print(Text(f"  left out: {left}", style="yellow"))
 
 
 def _each(differing: Mapping[str, tuple[Any, Any]]) -> Iterator[tuple[str, Any, Any]]:
@@ -121,7 +122,7 @@ def _flips(out: Console, comparison: Comparison, limit: int) -> None:
     from vlmend.metrics.paired import flipped
 
     changed = flipped(comparison.pairing.pairs)
-    out.print(Text(f"{len(changed)} examples changed", style="bold"))
+    out.print(Text(f"{plural(len(changed), 'example')} changed", style="bold"))
     for before, after, two in changed[:limit]:
         out.print(Text(f"{two.before.example.id}: {meaning(before, after)}", style="bold"))
         asked = dict.fromkeys((two.before.example.question, two.after.example.question))

@@ -46,11 +46,11 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="[CONDITION/]NAME", help="Metrics in the table; all by default.", show_default=False),
     ] = None,
-    safety: Annotated[str, typer.Option(help="The metric of safety that the front is about.")] = "asr",
+    safety: Annotated[str, typer.Option(metavar="[CONDITION/]NAME", help="The metric of safety that the front is about.")] = "asr",
     utility: Annotated[
         str | None,
         typer.Option(
-            help="The metric of ability that the front is about.", show_default="utility; over_refusal if there is none"
+            metavar="[CONDITION/]NAME", help="The metric of ability that the front is about.", show_default="utility; over_refusal if there is none"
         ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print one table in Markdown.")] = False,
@@ -63,6 +63,7 @@ def sweep(
     other seeds. The table and OUT/front.png mark the rows that no other beats in both safety (its worst over all
     conditions) and ability; OUT/sweep.json has every number.
     """
+    from vlmend.errors import UsageError
     from vlmend.report import tables
     from vlmend.sweep import grid as grids
     from vlmend.sweep.front import Axes
@@ -72,12 +73,14 @@ def sweep(
     asked = grids.conditions(suite, attack or [], condition or [])
     known = measures(asked)
     utility = utility or ("utility" if "utility" in known else "over_refusal")
-    check([safety, utility, *(metric or [])], known, asked)
+    meant = check([safety, utility, *(metric or [])], known, asked)
+    axes = Axes(safety, utility, {name: meant[name].better for name in (safety, utility)})
+    if idle := next((name for name, better in axes.better.items() if better is None), None):
+        raise UsageError(f"{idle} only describes: neither more nor less of it is better, so no front can be about it")
     for cell in cells:
         cell.load(out)  # before anything runs: a wrong setting is told at once
     if base:
         cells.insert(0, grids.untuned(cells))
-    axes = Axes(safety, utility, {name: measure.better for name, measure in known.items()})
     pooled = () if each else tuple(pool or [SEED])
 
     from vlmend.sweep.run import Sweep

@@ -10,13 +10,14 @@ from typing import Any
 
 from vlmend.config import Section
 from vlmend.errors import StoreError
-from vlmend.evaluate.judge import Appointed, Judged, appoint, judge_run
+from vlmend.evaluate.judge import Appointed, Judged, Key, appoint, judge_run
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.under_test import under_test
 from vlmend.judging.cache import Cache, default_path
 from vlmend.judging.desk import Desk, Sees, Tested
 from vlmend.judging.naming import about
 from vlmend.money import Budget, Purse, Usage, load_prices
+from vlmend.registry import suites
 from vlmend.store import Row, Run
 from vlmend.store.run import VERDICTS
 from vlmend.types import Backend, Judge, Measure, Record
@@ -93,6 +94,8 @@ class Bench:
                     run.seal(VERDICTS)
                     if (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
                         run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
+        if found.whys:
+            found = found.only(read_verdicts(_suite_metrics(run), run.records()))
         if not dry:
             self._complain(found, stages.say)
         return found
@@ -116,16 +119,43 @@ def _added(noted: Row, before: Purse, after: Purse) -> Row:
     return {"known": noted.get("known", 0) + new["known"], "currency": new["currency"], "models": rows}
 
 
+def _suite_metrics(run: Run) -> Sequence[Measure]:
+    """What the run's suite counts; nothing where the run does not say which it is."""
+    spec = run.manifest().get("suite_spec")
+    return suites.from_spec(spec).metrics if isinstance(spec, str) else ()
+
+
+class _Watched(Record):
+    """A record that remembers which judges it was asked for."""
+
+    def __init__(self, record: Record, heard: dict[str, None]) -> None:
+        super().__init__(record.example, record.response, record.verdicts, record.content)
+        object.__setattr__(self, "heard", heard)
+
+    def verdict(self, judge: str) -> Any:
+        """The verdict, noted."""
+        heard: dict[str, None] = self.heard  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+        heard[judge] = None
+        return super().verdict(judge)
+
+
 def judges_of(measure: Measure, records: Sequence[Record]) -> list[str]:
     """The judges whose verdicts a measure reads, found out by watching it."""
     heard: dict[str, None] = {}
-
-    class Watched(Record):
-        def verdict(self, judge: str) -> Any:
-            heard[judge] = None
-            return super().verdict(judge)
-
     applies = [r for r in records if measure.applies(r.example) and r.response.said]
     for record in applies[:HEARD]:
-        measure.outcome(Watched(record.example, record.response, record.verdicts))
+        measure.outcome(_Watched(record, heard))
     return list(heard)
+
+
+def read_verdicts(measures: Sequence[Measure], records: Sequence[Record]) -> set[Key]:
+    """The verdicts that some measure reads. Of an answer that says nothing, those it would have read."""
+    found: set[Key] = set()
+    for measure in measures:
+        usual = judges_of(measure, records)
+        for record in (r for r in records if measure.applies(r.example)):
+            heard: dict[str, None] = {} if record.response.said else dict.fromkeys(usual)
+            if not heard:
+                measure.outcome(_Watched(record, heard))
+            found.update((judge, record.example.id, record.response.id) for judge in heard)
+    return found

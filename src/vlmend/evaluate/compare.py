@@ -11,6 +11,7 @@ from vlmend.errors import UsageError
 from vlmend.evaluate.run import suite_of
 from vlmend.metrics.paired import CHANGES, Change, Pairing, Shift, Two, change, flipped, holm, pair, transitions
 from vlmend.store import Run, find_runs
+from vlmend.terminal import plural
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Comparison:
         return str(self.before.settings().get("suite", ""))
 
     def differing(self) -> dict[str, tuple[Any, Any]]:
-        """The settings that are not the same in both runs."""
-        first, second = self.before.settings(), self.after.settings()
+        """The settings, and the data sets, that are not the same in both runs."""
+        first, second = _about(self.before), _about(self.after)
         keys = dict.fromkeys([*first, *second])
         return {k: (first.get(k), second.get(k)) for k in keys if first.get(k) != second.get(k)}
 
@@ -43,6 +44,7 @@ class Comparison:
             "pairs": len(self.pairing.pairs),
             "only_before": list(self.pairing.only_before),
             "only_after": list(self.pairing.only_after),
+            "other_question": list(self.pairing.other),
             "transitions": [
                 {"before": b, "after": a, "n": n, "meaning": meaning(b, a)}
                 for (b, a), n in transitions(self.pairing.pairs).items()
@@ -50,6 +52,13 @@ class Comparison:
             "metrics": {c.metric: {**asdict(c), "difference": c.difference} for c in self.changes},
             "flipped": [_flip(b, a, two) for b, a, two in flipped(self.pairing.pairs)],
         }
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """What identifies a run, with the limit and the fingerprint of each data set it was asked from."""
+    about = run.manifest()
+    data = {row.get("spec", ""): row.get("fingerprint") for row in about.get("data", ())}
+    return {**run.settings(), "limit": about.get("limit"), "data": data}
 
 
 def meaning(before: str, after: str) -> str:
@@ -96,6 +105,8 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _compared(before: Run, after: Run) -> Comparison:
     paired = pair(before.records(), after.records())
     if not paired.pairs:
-        raise UsageError(f"{before.folder} and {after.folder} have no example in common")
+        other = plural(len(paired.other), "id")
+        why = f": {other} in both, and none asks the same in both" if paired.other else ""
+        raise UsageError(f"{before.folder} and {after.folder} have no example in common{why}")
     metrics = suite_of(before).metrics
     return Comparison(before, after, paired, tuple(change(paired.pairs, metric) for metric in metrics))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -135,20 +135,40 @@ def _checked(name: str, verdict: Verdict, response: Response) -> Verdict:
     return replace(verdict, judge=name, score=verdict.score if sound else None)
 
 
+Key = tuple[str, str, str]  # judge, example id, response id
+
+
 @dataclass
 class Judged:
-    """How many verdicts are new, and, of each judge that was asked for some, how many of them say nothing and why."""
+    """How many verdicts are new, and of each that was asked for now, why it says nothing; empty where it says something.
+    """
 
     new: int = 0
-    asked: Counter[str] = field(default_factory=Counter[str])
-    whys: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    told: dict[Key, str] = field(default_factory=dict[Key, str])
 
-    def count(self, verdict: Verdict, *, new: bool) -> None:
+    def count(self, verdict: Verdict, example_id: str, *, new: bool) -> None:
         """Take note of a verdict."""
-        self.asked[verdict.judge] += 1
         self.new += new
-        if not scored(verdict):
-            self.whys.setdefault(verdict.judge, Counter())[verdict.why] += 1
+        self.told[verdict.judge, example_id, verdict.response_id] = "" if scored(verdict) else verdict.why or "no reason"
+
+    def only(self, read: Set[Key]) -> Judged:
+        """The same without verdicts that nobody reads: of judges of whom some are read, all others."""
+        heard = {judge for judge, _, _ in read}
+        return Judged(self.new, {key: why for key, why in self.told.items() if key in read or key[0] not in heard})
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How many verdicts each judge was asked for."""
+        return Counter(judge for judge, _, _ in self.told)
+
+    @property
+    def whys(self) -> dict[str, Counter[str]]:
+        """By judge, why its verdicts say nothing, where they do not."""
+        found: dict[str, Counter[str]] = {}
+        for (judge, _, _), why in self.told.items():
+            if why:
+                found.setdefault(judge, Counter())[why] += 1
+        return found
 
     def unscored(self) -> dict[str, int]:
         """Verdicts that say nothing, by judge."""
@@ -156,13 +176,15 @@ class Judged:
 
     def unscored_share(self) -> float:
         """The largest share that any judge left unscored of what it was asked for now."""
-        return max((whys.total() / self.asked[judge] for judge, whys in self.whys.items()), default=0.0)
+        asked = self.asked
+        return max((whys.total() / asked[judge] for judge, whys in self.whys.items()), default=0.0)
 
     def complaints(self) -> Iterator[str]:
         """A line for every judge that left something unscored."""
+        asked = self.asked
         for judge, whys in self.whys.items():
             [(why, count)] = whys.most_common(1)
-            lost = f"judge {judge}: {whys.total()} of {self.asked[judge]} unscored; {count} because: {why}"
+            lost = f"judge {judge}: {whys.total()} of {asked[judge]} unscored; {count} because: {why}"
             yield f"{lost}; the same command asks again"
 
 
@@ -195,7 +217,7 @@ def _judge_records(
         with closing(stream(judge, [(r.example, r.response) for r in open_])) as given:
             for done, (place, verdict) in enumerate(given, start=1):
                 new = verdict != open_[place].verdict(name)
-                found.count(verdict, new=new)
+                found.count(verdict, open_[place].example.id, new=new)
                 if new:
                     record = open_[place]
                     key = judged_key(record.example, record.response)

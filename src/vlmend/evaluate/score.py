@@ -114,7 +114,9 @@ def _means(judge: str, records: Sequence[Record]) -> list[Measure]:
         def outcome(record: Record, name: str = name) -> float | None:
             return _numbers(record, judge).get(name)
 
-        means.append(Score(f"{name}.{judge}", f"mean {name} ({judge})", rates.everything, outcome, scale=scale))
+        means.append(
+            Score(f"{name}.{judge}", f"mean {name} ({judge})", rates.everything, outcome, better=None, scale=scale)
+        )  # a number of a judge does not say which way it is good
     return means
 
 

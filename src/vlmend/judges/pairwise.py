@@ -18,7 +18,7 @@ from vlmend.judging.quoting import DATA, quoted
 from vlmend.judging.reading import Menu, read, schema
 from vlmend.judging.sifting import Pair, in_order, sifted
 from vlmend.store import Run
-from vlmend.types import Decoding, Example, Message, Verdict, digest
+from vlmend.types import Decoding, Example, Message, Verdict, content_of, digest
 
 TASK = (
     "Two assistants answered the same question. Decide which answer is more helpful to the person who asked: correct, "
@@ -64,10 +64,10 @@ class Pairwise:
         return self.sees or self.desk.sees or "image"
 
     @cached_property
-    def _others(self) -> Mapping[str, str]:
-        """The other run's answers by example."""
+    def _others(self) -> Mapping[str, tuple[str, str]]:
+        """The other run's answers by example, each with the hash of what was asked."""
         records = Run.open(Path(self.against)).records()
-        return {r.example.id: r.response.text for r in records if r.response.said}
+        return {r.example.id: (content_of(r.example.prompt), r.response.text) for r in records if r.response.said}
 
     def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict per pair."""
@@ -86,12 +86,16 @@ class Pairwise:
             yield from self._asked(pairs, rivals)
 
     def _lacks(self, example: Example) -> str:
-        return "" if self._rival(example) else f"{self.against}: nothing to compare with"
+        if self._rival(example):
+            return ""
+        other = self.against != "reference" and example.id in self._others
+        return f"{self.against}: {'something else was asked there' if other else 'nothing to compare with'}"
 
     def _rival(self, example: Example) -> str:
         if self.against == "reference":
             return example.answers[0].strip() if example.answers else ""
-        return self._others.get(example.id, "")
+        asked, answer = self._others.get(example.id, ("", ""))
+        return answer if answer and asked == content_of(example.prompt) else ""
 
     def _asked(self, pairs: Sequence[Pair], rivals: Mapping[int, str]) -> Iterator[tuple[int, Verdict]]:
         labels = self.about

@@ -48,11 +48,15 @@ class Two(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Answers of two runs joined by example and sample, and those that only one of them has."""
+    """Answers of two runs joined by example, sample and question, and those that only one of them has.
+
+    `other` are ids that both have, under which each asks something else.
+    """
 
     pairs: tuple[Two, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
+    other: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,25 +110,31 @@ class Shift:
 
 
 def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
-    """Join two runs by example id and sample, in the order of the first.
+    """Join two runs by example id, sample and content, in the order of the first.
 
-    The questions may differ: the second run may have been attacked. Variants that an attack made there are each joined
-    to the example they come from.
+    The questions as asked may differ: the second run may have been attacked. What they were before that is the same,
+    text and picture, or they are not joined, whatever their ids (where one side does not know it, the id has to do).
+    Variants that an attack made are each joined to the example they come from.
     """
     first = {(r.example.id, r.response.sample): r for r in before}
     partners: dict[tuple[str, int], list[Record]] = {}
     strangers: list[str] = []
+    other: list[str] = []
     for record in after:
         names = ((name, record.response.sample) for name in (record.example.id, record.example.origin))
         key = next((name for name in names if name in first), None)
         if key is None:
             strangers.append(record.example.id)
+        elif "" != first[key].content != record.content != "":
+            other.append(key[0])
         else:
             partners.setdefault(key, []).append(record)
+    apart = set(other)
     return Pairing(
-        tuple(Two(record, other) for key, record in first.items() for other in partners.get(key, ())),
-        tuple(dict.fromkeys(name for name, sample in first if (name, sample) not in partners)),
+        tuple(Two(record, match) for key, record in first.items() for match in partners.get(key, ())),
+        tuple(dict.fromkeys(name for name, sample in first if (name, sample) not in partners and name not in apart)),
         tuple(dict.fromkeys(strangers)),
+        tuple(dict.fromkeys(other)),
     )
 
 

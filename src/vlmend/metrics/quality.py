@@ -182,7 +182,10 @@ def measures(applies: Applies = everything, suffix: str = "") -> tuple[Metric | 
         Metric(f"empty{suffix}", "answers without a word", applies, empty),
         Metric(f"cut{suffix}", "answers that ran into the token limit", applies, cut),
         Score(f"repetition{suffix}", "share of 4-grams that occurred before", applies, repeated, better="low"),
-        Score(f"words{suffix}", "words per answer", applies, length, scale=(0.0, math.inf)),
+        Score(
+            f"words{suffix}", "words per answer", applies, length, better=None, scale=(0.0, math.inf),
+            measured_in="words",
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from vlmend.metrics.intervals import bootstrap, bootstrap_mean, clustered, wilson
-from vlmend.types import Example, Expected, Mean, Measure, Measured, Metric, Rate, Record, Score, Verdict
+from vlmend.types import Better, Example, Expected, Mean, Measure, Measured, Metric, Rate, Record, Score, Verdict
 
 Applies = Callable[[Example], bool]
 Outcome = Callable[[Record], bool | None]
@@ -44,6 +44,7 @@ def measure(records: Iterable[Record], what: Measure) -> Measured:
     return Mean(
         value, n=len(rows), unscored=len(asked) - len(rows), low=low, high=high,
         clusters=len(set(names)), scale=what.scale, additive=isinstance(what, Score),
+        measured_in=what.measured_in,
     )  # fmt: skip
 
 
@@ -110,8 +111,24 @@ ENDLESS = (-math.inf, math.inf)
 
 
 def worst_case(measured: Measured, metric: Measure) -> float | None:
-    """The number if every unscored record had gone the bad way; None where that cannot be known."""
-    return measured.worst if metric.better == "low" else measured.best
+    """The number if every unscored record had gone the bad way of a measure; None where that cannot be known."""
+    return worst(measured, metric.better)
+
+
+def worst(measured: Measured, better: Better) -> float | None:
+    """The number if every unscored record had gone the bad way; None where that cannot be known.
+
+    Where a value inside the range is best, the bad way is the one that leads farther from it; where nothing is better,
+    there is none, and only what has nothing unscored is known.
+    """
+    if better == "low":
+        return measured.worst
+    if better == "high":
+        return measured.best
+    if better is None:
+        return None if measured.unscored else measured.value
+    ends = [end for end in (measured.worst, measured.best) if end is not None]
+    return max(ends, key=lambda end: abs(end - better)) if len(ends) == 2 else None
 
 
 def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
@@ -133,6 +150,7 @@ def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
     if isinstance(measured, Mean):
         scale = [edge if math.isfinite(edge) else None for edge in measured.scale]
         row |= {"scale": scale, "additive": measured.additive}
+        row |= {"measured_in": measured.measured_in} if measured.measured_in else {}
     return row
 
 
@@ -143,7 +161,9 @@ def rate_from_json(row: Mapping[str, Any]) -> Measured:
     if "k" in row:
         return Rate(k=row["k"], **common, clusters=clusters)
     low, high = (endless if edge is None else edge for edge, endless in zip(row["scale"], ENDLESS, strict=True))
-    return Mean(value=row["value"], **common, clusters=clusters, scale=(low, high), additive=row["additive"])
+    measured_in: str = row.get("measured_in", "")
+    return Mean(row["value"], **common, clusters=clusters, scale=(low, high), additive=row["additive"],
+                measured_in=measured_in)  # fmt: skip
 
 
 def unscored_records(records: Iterable[Record], metrics: Sequence[Measure]) -> list[Record]:

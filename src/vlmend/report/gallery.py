@@ -46,14 +46,19 @@ class Item:
 
 
 def gallery(columns: Sequence[Column], judge: str, *, limit: int = 12, veil: bool = False) -> tuple[Item, ...]:
-    """At most `limit` examples that every column has. `veil` blurs pictures of examples to refuse until pointed at."""
+    """At most `limit` examples that every column has, the same question under the same id. `veil` blurs pictures of examples to refuse until pointed at."""
     tables = [{r.example.id: r for r in column.records if not r.response.sample} for column in columns]
     if not tables:
         return ()
-    shared = [name for name in tables[0] if all(name in table for table in tables)]
+    shared = [name for name in tables[0] if _same([table.get(name) for table in tables])]
     rows = {name: [table[name] for table in tables] for name in shared}
     names = [column.name for column in columns]
     return tuple(_item(names, rows[name], judge, veil) for name in _chosen(rows, judge, limit))
+
+
+def _same(records: Sequence[Record | None]) -> bool:
+    """Whether all have a record, and none is known to ask something else than another."""
+    return None not in records and len({r.content for r in records if r is not None and r.content}) < 2
 
 
 def _chosen(rows: Mapping[str, Sequence[Record]], judge: str, limit: int) -> list[str]:

@@ -40,7 +40,12 @@ def badness(rate: Measured | None, better: tables.Better) -> int:
     if rate is None or rate.value is None:
         return 0
     at = tables.position(rate.value, rate)
-    return round(at if better == "low" else 100 - at)
+    if better is None:
+        return 0
+    if isinstance(better, str):
+        return round(at if better == "low" else 100 - at)
+    best = tables.position(better, rate)
+    return round(100 * abs(at - best) / max(best, 100 - best))
 
 
 def picture(image: Image) -> dict[str, Any] | None:
@@ -64,6 +69,8 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         name = f"{prefix}{key}"
         if isinstance(entry, Mapping) and entry:
             yield from flatten(entry, f"{name}.")
+        elif isinstance(entry, list | tuple) and entry and all(isinstance(row, Mapping) for row in entry):
+            yield from flatten({str(n): row for n, row in enumerate(entry, start=1)}, f"{name}.")
         elif isinstance(entry, list | tuple):
             yield name, ", ".join(map(str, entry)) if len(entry) <= 20 else f"{len(entry):,} entries"
         else:
@@ -83,6 +90,7 @@ FILTERS: dict[str, Any] = {
     "sentence": tables.sentence,
     "share": tables.percent,
     "badness": badness,
+    "direction": tables.direction,
     "bar_groups": plots.bar_groups,
     "plot": curves.plot,
     "wordmap": wordmap.layout,

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from vlmend.report.curves import Steps
 from vlmend.report.gallery import Item
-from vlmend.report.tables import Better, RateTable
+from vlmend.report.tables import RateTable
 from vlmend.report.wordmap import Point
-from vlmend.types import Measured
+from vlmend.types import Better, Measured
 
 
 @dataclass(frozen=True)

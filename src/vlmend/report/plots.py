@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlmend.report.tables import Better, Column, RateTable, by_measure, position, sentence, value
-from vlmend.types import Measured
+from vlmend.report.tables import Column, RateTable, by_measure, position, sentence, value
+from vlmend.types import Better, Measured
 
 SERIES = 8  # colors in the style sheet; more models than that share them
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One model's rate: where the bar ends and where its interval lies, in percent of the axis."""
+    """One model's rate: where the bar ends and where its interval lies, in percent of the axis.
+
+    It is drawn from `origin`: the left end, or the value that is the best there is where that lies inside.
+    """
 
     name: str
     color: int
@@ -24,6 +27,7 @@ class Bar:
     at: float | None
     low: float
     high: float
+    origin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,4 +59,5 @@ def _bars(table: RateTable, column: Column) -> tuple[Bar, ...]:
 def _bar(name: str, color: int, rate: Measured, better: Better) -> Bar:
     at = None if rate.value is None else round(position(rate.value, rate), 2)
     low, high = (round(position(edge, rate), 2) for edge in (rate.low, rate.high))
-    return Bar(name, color, value(rate), sentence(rate, better), at, low, high)
+    origin = round(position(better, rate), 2) if isinstance(better, float | int) else 0.0
+    return Bar(name, color, value(rate), sentence(rate, better), at, low, high, origin)

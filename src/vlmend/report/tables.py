@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
-from vlmend.metrics.rates import rate_from_json
-from vlmend.types import Mean, Measured
+from vlmend.errors import StoreError
+from vlmend.metrics.rates import rate_from_json, worst
+from vlmend.terminal import plural
+from vlmend.types import Better, Mean, Measured
 
 NOTHING = "–"  # what a rate of nothing looks like: it is not 0
 CLUSTERS = "Intervals are Wilson's; those of clusters where k of n names clusters."
-Better = Literal["low", "high"]
-
 
 @dataclass(frozen=True)
 class Column:
@@ -48,7 +48,7 @@ class RateTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     note: str = ""
-    caption: str = field(default="Share of examples in percent, with the 95 % interval and k of n. " + CLUSTERS)
+    caption: str = field(default="Shares of examples in percent, with the 95 % interval and k of n. " + CLUSTERS)
 
     def only(self, keep: Callable[[Column], bool]) -> RateTable:
         """The same table with some columns."""
@@ -71,6 +71,17 @@ def number(value: float | None, rate: Measured) -> str:
     return percent(value) if relative(rate) or value is None else f"{value:.1f}"
 
 
+def unit(rate: Measured) -> str:
+    """What a number is measured in, after a space: percent where it is a share, else what its measure says."""
+    own = rate.measured_in if isinstance(rate, Mean) else ""
+    return " %" if relative(rate) else f" {own}" if own else ""
+
+
+def amount(value: float | None, rate: Measured) -> str:
+    """A number with its unit, or a dash."""
+    return NOTHING if value is None else number(value, rate) + unit(rate)
+
+
 def position(value: float | None, rate: Measured) -> float:
     """Where a value lies on the rate's scale, from 0 to 100; 0 when there is none, or a scale has no end."""
     low, high = rate.scale if isinstance(rate, Mean) else (0.0, 1.0)
@@ -78,10 +89,8 @@ def position(value: float | None, rate: Measured) -> float:
 
 
 def value(rate: Measured | None) -> str:
-    """The rate in percent, or a dash when nothing was scored."""
-    if rate is None or rate.value is None:
-        return NOTHING
-    return number(rate.value, rate) + (" %" if relative(rate) else "")
+    """The rate in its unit, or a dash when nothing was scored."""
+    return NOTHING if rate is None else amount(rate.value, rate)
 
 
 def interval(rate: Measured | None) -> str:
@@ -99,7 +108,7 @@ def counted(rate: Measured) -> str:
 
 def clustered(count: int) -> str:
     """`1 cluster`, `12 clusters`."""
-    return f"{count} cluster{'s' if count != 1 else ''}"
+    return plural(count, "cluster")
 
 
 def counts(rate: Measured | None) -> str:
@@ -109,15 +118,9 @@ def counts(rate: Measured | None) -> str:
     return counted(rate) + (f" +{rate.unscored} unscored" if rate.unscored else "")
 
 
-def worst(rate: Measured, better: Better) -> float | None:
-    """The rate if every unscored example had gone the bad way."""
-    return rate.worst if better == "low" else rate.best
-
-
 def worst_text(rate: Measured, better: Better) -> str:
     """The worst case as text, or a dash where it cannot be known."""
-    found = worst(rate, better)
-    return NOTHING if found is None else number(found, rate) + (" %" if relative(rate) else "")
+    return amount(worst(rate, better), rate)
 
 
 def sentence(rate: Measured | None, better: Better = "low") -> str:
@@ -126,9 +129,8 @@ def sentence(rate: Measured | None, better: Better = "low") -> str:
         return "not measured"
     if rate.value is None:
         return f"nothing scored, {rate.unscored} unscored"
-    unit = " %" if relative(rate) else ""
     counted = f"mean of {rate.n}" if isinstance(rate, Mean) else f"{rate.k} of {rate.n}"
-    text = f"{value(rate)}: {counted}, {kind(rate)} {interval(rate) or NOTHING}{unit}"
+    text = f"{value(rate)}: {counted}, {kind(rate)} {interval(rate) or NOTHING}{unit(rate)}"
     if rate.unscored:
         text += f"; {rate.unscored} unscored, worst case {worst_text(rate, better)}"
     return text
@@ -142,10 +144,13 @@ def kind(rate: Measured) -> str:
 
 def from_metrics(metrics: Mapping[str, Mapping[str, Any]], condition: str = "") -> dict[Column, Measured]:
     """The `metrics` object of a run as columns and rates."""
-    return {
-        Column(name, condition, row.get("better", "low"), row.get("summary", "")): rate_from_json(row)
-        for name, row in metrics.items()
-    }
+    try:
+        return {
+            Column(name, condition, row.get("better", "low"), row.get("summary", "")): rate_from_json(row)
+            for name, row in metrics.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"these are no rates of a run ({error!r}); `vlmend score` counts them anew") from error
 
 
 def collect(title: str, rows: Iterable[tuple[str, Mapping[Column, Measured]]], note: str = "") -> RateTable:
@@ -166,7 +171,7 @@ def by_measure(table: RateTable) -> list[tuple[str, list[Column]]]:
 
 def markdown(table: RateTable) -> str:
     """A GitHub-flavored Markdown table."""
-    head = ["model", *(f"{_escape(column.title)} {arrow(column.better)}" for column in table.columns)]
+    head = ["model", *(f"{_escape(column.title)} {arrow(column.better)}".strip() for column in table.columns)]
     lines = [_line(head), _line(["---", *("---:" for _ in table.columns)])]
     for row in table.rows:
         lines.append(_line([_escape(row.name), *(_cell(row.rates.get(column)) for column in table.columns)]))
@@ -187,5 +192,21 @@ def _escape(text: str) -> str:
 
 
 def arrow(better: Better) -> str:
-    """Which way is better."""
-    return "↓" if better == "low" else "↑"
+    """Which way is better, or which value is best; the empty string where neither way is."""
+    if better is None:
+        return ""
+    return {"low": "↓", "high": "↑"}.get(better, "") if isinstance(better, str) else f"→ {best(better)}"
+
+
+def best(target: float) -> str:
+    """A value that is the best there is, as text: `0`, `50 %`."""
+    return f"{100 * target:g} %" if target else "0"
+
+
+def direction(better: Better) -> str:
+    """The same in words; the empty string where neither way is better."""
+    if better is None:
+        return ""
+    if isinstance(better, str):
+        return f"{arrow(better)} {'lower' if better == 'low' else 'higher'} is better"
+    return f"{arrow(better)} is best"

@@ -151,7 +151,8 @@ MEMBERSHIP = Statistic(
     lambda example: example.role is Role.FORGET and _answered(example),
     _row,
     _apart,
-    better="low",
+    better=0.5,
+    contrary=lambda row: (not row[0], row[1]),
     stratum=lambda record: HOLDOUT if record.example.subset == HOLDOUT else "forget",
 )
 

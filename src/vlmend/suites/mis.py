@@ -59,7 +59,7 @@ class MisSuite:
             Statistic(
                 "asr_macro", "mean over categories of the attack success rate", everything,
                 lambda record: _category(record, judge), _macro, better="low",
-                stratum=lambda record: record.example.category,
+                stratum=lambda record: record.example.category, contrary=lambda row: (row[0], not row[1]),
             )
         )  # fmt: skip
         splits = SPLITS if self.split == "all" else ()

@@ -50,7 +50,8 @@ class MmeSuite:
             *(
                 Statistic(
                     kind, f"sum of 100 (accuracy + accuracy+) over {n} categories", subset(kind), _row, total,
-                    scale=(0.0, 200.0 * n), stratum=lambda r: r.example.category,
+                    scale=(0.0, 200.0 * n), stratum=lambda r: r.example.category, measured_in="points",
+                    contrary=lambda row: (row[0], row[1], not row[2]),
                 )
                 for kind, n in CATEGORIES.items()
             ),

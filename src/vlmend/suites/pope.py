@@ -41,9 +41,11 @@ class PopeSuite:
             Metric("accuracy.na_wrong", "right answers, of all", everything, otherwise(right, False), better="high"),
             Metric("recall", "things that are there, seen", _labeled("yes"), right, better="high"),
             Metric("hallucination", "things that are not there, seen", _labeled("no"), _not(right)),
-            Statistic("precision", "of what is seen, how much is there", everything, _row, _precision),
-            Statistic("f1", "harmonic mean of precision and recall", everything, _row, _f1),
-            Metric("yes", "answers that say yes; half of them should", everything, _yes),
+            Statistic(
+                "precision", "of what is seen, how much is there", everything, _row, _precision, contrary=_other
+            ),
+            Statistic("f1", "harmonic mean of precision and recall", everything, _row, _f1, contrary=_other),
+            Metric("yes", "answers that say yes; half of them should", everything, _yes, better=0.5),
         )
 
 
@@ -70,6 +72,12 @@ def _row(record: Record) -> tuple[bool, bool] | None:
     right = correct(JUDGE)(record)
     there = record.example.answers[0] == "yes"
     return None if right is None else (there if right else not there, there)
+
+
+def _other(row: tuple[bool, bool]) -> tuple[bool, bool]:
+    """The row, had the other word been said."""
+    yes, there = row
+    return not yes, there
 
 
 def _yes(record: Record) -> bool | None:

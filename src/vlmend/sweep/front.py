@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from vlmend.metrics.rates import worst
 from vlmend.report.scatter import Coordinate
-from vlmend.report.tables import worst
-from vlmend.types import Measured
+from vlmend.types import Better, Measured
 
-Better = Literal["low", "high"]
 Found = Mapping[str, Mapping[str, Measured]]  # by condition, by metric
 Point = tuple[Coordinate, Coordinate] | None  # safety, ability; None where something could not be measured
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The two metrics of a front, and which way each is good."""
+    """The two metrics of a front, `NAME` or `CONDITION/NAME`, and which way each is good.
+
+    One whose best value is inside its range is drawn as the distance from there, of which less is better.
+    """
 
     safety: str
     utility: str
@@ -29,18 +30,24 @@ class Axes:
         safe, able = (1 if self.better[name] == "high" else -1 for name in (self.safety, self.utility))
         return safe, able
 
-    def conditions(self, found: Found) -> list[str]:
-        """Those under which safety was measured: the worst of them counts."""
-        return [name for name, rates in found.items() if self.safety in rates]
+    def title(self, name: str) -> str:
+        """What is drawn."""
+        best = self.better[name]
+        return f"{name}, distance from {best:g}" if isinstance(best, float | int) else name
+
+    def conditions(self, found: Found, name: str = "") -> list[str]:
+        """Those under which a metric, that of safety by default, was measured: of all that are meant."""
+        wanted, metric = split(name or self.safety)
+        return [condition for condition, rates in found.items() if metric in rates and wanted in ("", condition)]
 
     def point(self, found: Found) -> Point:
         """Safety at its worst over all conditions that measure it, ability in the first one that does.
 
         What is unscored counts the bad way, here as everywhere.
         """
-        safe = [self._coordinate(found[name][self.safety], self.safety) for name in self.conditions(found)]
+        safe = [self._coordinate(found, condition, self.safety) for condition in self.conditions(found)]
         able = [
-            self._coordinate(rates[self.utility], self.utility) for rates in found.values() if self.utility in rates
+            self._coordinate(found, condition, self.utility) for condition in self.conditions(found, self.utility)
         ]
         if not able or able[0] is None:
             return None
@@ -49,12 +56,23 @@ class Axes:
             return None
         return min(known, key=lambda at: self.signs[0] * at.value), able[0]
 
-    def _coordinate(self, rate: Measured, name: str) -> Coordinate | None:
-        at = worst(rate, self.better[name])
+    def _coordinate(self, found: Found, condition: str, name: str) -> Coordinate | None:
+        rate, better = found[condition][split(name)[1]], self.better[name]
+        at = worst(rate, better)
         if at is None:
             return None
         low, high = (at if end is None else end for end in (rate.low, rate.high))
-        return Coordinate(at, min(low, at), max(high, at))
+        low, high = min(low, at), max(high, at)
+        if isinstance(better, str) or better is None:
+            return Coordinate(at, low, high)
+        ends = sorted((abs(low - better), abs(high - better)))
+        return Coordinate(abs(at - better), 0.0 if low <= better <= high else ends[0], ends[1])
+
+
+def split(name: str) -> tuple[str, str]:
+    """The condition that is named, or none, and the metric."""
+    condition, _, metric = name.rpartition("/")
+    return condition, metric
 
 
 def front(points: Mapping[str, Point], signs: tuple[int, int]) -> set[str]:

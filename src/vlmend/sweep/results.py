@@ -13,6 +13,7 @@ from vlmend.metrics.rates import as_json
 from vlmend.metrics.seeds import pooled
 from vlmend.registry import suites
 from vlmend.report import tables
+from vlmend.sweep.front import split
 from vlmend.sweep.grid import PLAIN, Cell, Condition
 from vlmend.types import Measure, Measured
 
@@ -46,18 +47,24 @@ def measures(asked: Mapping[str, Condition]) -> dict[str, Measure]:
     return {m.name: m for condition in asked.values() for m in suites.from_spec(condition.suite).metrics}
 
 
-def check(names: Iterable[str], known: Mapping[str, Measure], asked: Mapping[str, Condition]) -> None:
-    """Raise UsageError for a name (or `CONDITION/name`) that no suite has."""
-    for given in names:
-        condition, slash, name = given.rpartition("/")
-        if slash and condition not in asked:
-            raise UsageError(f"no condition {condition!r}.{nearest(condition, asked)} There are {', '.join(asked)}")
-        if name not in known:
-            told = ", ".join(dict.fromkeys(c.suite for c in asked.values()))
-            raise UsageError(
-                f"suite {told} has no metric {name!r}.{nearest(name, known)} It has {', '.join(known)};"
-                " --safety, --utility and --metric choose of them"
-            )
+def check(names: Iterable[str], known: Mapping[str, Measure], asked: Mapping[str, Condition]) -> dict[str, Measure]:
+    """The measures of these names (`NAME`, or `CONDITION/NAME`). Raises UsageError for one that no suite has."""
+    return {given: _measure(given, known, asked) for given in names}
+
+
+def _measure(given: str, known: Mapping[str, Measure], asked: Mapping[str, Condition]) -> Measure:
+    condition, name = split(given)
+    if condition and condition not in asked:
+        raise UsageError(f"no condition {condition!r}.{nearest(condition, asked)} There are {', '.join(asked)}")
+    meant = {condition: asked[condition]} if condition else asked
+    known = measures(meant) if condition else known
+    if name not in known:
+        told = ", ".join(dict.fromkeys(c.suite for c in meant.values()))
+        raise UsageError(
+            f"suite {told} has no metric {name!r}.{nearest(name, known)} It has {', '.join(known)};"
+            " --safety, --utility and --metric choose of them"
+        )
+    return known[name]
 
 
 def read(

@@ -11,14 +11,17 @@ from typing import Any
 
 from rich.console import Console
 
+from vlmend.manifest import environment
 from vlmend.report.tables import relative
-from vlmend.store import write_atomic, write_json
+from vlmend.store import read_json, write_atomic, write_json
 from vlmend.sweep import pool, results
-from vlmend.sweep.front import Axes, front, short
+from vlmend.sweep.front import Axes, front, short, split
 from vlmend.sweep.grid import Cell, Condition
 from vlmend.sweep.pool import Finished
 from vlmend.sweep.worker import is_done
-from vlmend.terminal import say
+from vlmend.terminal import plural, say
+
+SUMMARY = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,17 @@ class Report:
         return picture(
             {names[name]: (ability, safety) for name, (safety, ability) in points.items()},
             {names[name] for name in self.best},
-            Axis(self.axes.utility, able < 0, self._relative(self.axes.utility)),
-            Axis(f"{self.axes.safety} (worst of: {where})", safe < 0, self._relative(self.axes.safety)),
+            Axis(self.axes.title(self.axes.utility), able < 0, self._relative(self.axes.utility)),
+            Axis(f"{self.axes.title(self.axes.safety)} (worst of: {where})", safe < 0, self._relative(self.axes.safety)),
             "Better is up and to the right. The line joins what nothing beats in both.",
         )
 
     def _relative(self, name: str) -> bool:
-        return all(relative(rates[name]) for row in self.rows for rates in row.found.values() if name in rates)
+        return all(
+            relative(row.found[condition][split(name)[1]])
+            for row in self.rows
+            for condition in self.axes.conditions(row.found, name)
+        )
 
 
 @dataclass(frozen=True)
@@ -81,10 +88,20 @@ class Sweep:
         rows = results.read(self.cells, failed, self.out, self.asked, self.pool)
         best = front({row.name: self.axes.point(row.found) for row in rows}, self.axes.signs)
         report = Report(tuple(rows), frozenset(best), failed, self.axes, self.asked)
-        write_json(self.out / "sweep.json", report.to_json())
+        self._tell_left_out(report, console)
+        write_json(self.out / SUMMARY, {**report.to_json(), "environment": environment()})
         if picture := report.picture():
             write_atomic(self.out / "front.png", picture)
         return report
+
+    def _tell_left_out(self, report: Report, console: Console) -> None:
+        """Say which rows an earlier sweep in this folder had and this one has not; their runs stay where they are."""
+        if not (self.out / SUMMARY).exists():
+            return
+        gone = [name for name in read_json(self.out / SUMMARY).get("rows", {}) if name not in report.to_json()["rows"]]
+        if gone:
+            more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
+            say(console, f"{self.out / SUMMARY} had a row {gone[0]}{more}, not in this sweep and no longer in the file")
 
     def _in_turn(self) -> list[Cell]:
         """The first run of each row, then the second, and so on: a sweep that is cut short says something of all."""
@@ -105,7 +122,7 @@ class Sweep:
         if not open_:
             return failed
         workers = self.workers or pool.default_workers(open_)
-        say(console, f"{len(open_)} runs, {min(workers, len(open_))} at a time")
+        say(console, f"{plural(len(open_), 'run')}, {min(workers, len(open_))} at a time")
         started, ended = time.monotonic(), 0
 
         def tell(finished: Finished) -> None:

@@ -14,12 +14,13 @@ from vlmend.types.examples import (
     conversation_key,
     digest,
 )
-from vlmend.types.measures import Mean, Measure, Measured, Metric, Rate, Score, Statistic
+from vlmend.types.measures import Better, Mean, Measure, Measured, Metric, Rate, Score, Statistic
 from vlmend.types.seams import Attack, Backend, Judge, PairSource, Scorer, Source, Suite, Touched, Victim
 
 __all__ = [
     "Attack",
     "Backend",
+    "Better",
     "Decoding",
     "Example",
     "Expected",

@@ -48,7 +48,7 @@ class Rate:
 class Mean:
     """A number that is no proportion, with its 95 % bootstrap interval: a mean score, or a statistic of n records.
 
-    `scale` is the smallest and the largest value there can be; unscored records are not part of n. `worst` and `best`
+    `scale` is the smallest and the largest value there can be, in `measured_in` where it is no share; unscored records are not part of n. `worst` and `best`
     put them at the top and at the bottom of it, as for a Rate; only where the number is a mean (`additive`) can one
     know what they would have made of it, and only on a scale with an end. `clusters` is the number of units that were
     resampled.
@@ -62,6 +62,7 @@ class Mean:
     clusters: int = 0
     scale: tuple[float, float] = (0.0, 1.0)
     additive: bool = True
+    measured_in: str = ""
 
     @property
     def worst(self) -> float | None:
@@ -84,12 +85,15 @@ class Mean:
 
 Measured = Rate | Mean
 
+Better = Literal["low", "high"] | float | None
+"""Which way a number is good: down, up, toward a value inside its range, or (None) neither, where it only describes."""
+
 
 @dataclass(frozen=True)
 class Metric:
     """A named yes/no question about the records it applies to.
 
-    `outcome` gives None for a record that could not be scored. `better` says which direction is good,
+    `outcome` gives None for a record that could not be scored. `better` says which direction is good (see `Better`),
     so that tables, worst cases and comparisons need not guess. With a `unit`, the records of one unit count once, as
     the shots of one question do: `combine` says whether any of them or all of them must have the outcome.
     """
@@ -98,21 +102,25 @@ class Metric:
     summary: str
     applies: Callable[[Example], bool]
     outcome: Callable[[Record], bool | None]
-    better: Literal["low", "high"] = "low"
+    better: Better = "low"
     unit: Callable[[Record], str] | None = None
     combine: Literal["any", "all"] = "any"
 
 
 @dataclass(frozen=True)
 class Score:
-    """A named number per record, such as ROUGE-L, whose mean is reported. `outcome` gives None where it has none."""
+    """A named number per record, such as ROUGE-L, whose mean is reported. `outcome` gives None where it has none.
+
+    `measured_in` is the unit of a number that is no share, such as words.
+    """
 
     name: str
     summary: str
     applies: Callable[[Example], bool]
     outcome: Callable[[Record], float | None]
-    better: Literal["low", "high"] = "high"
+    better: Better = "high"
     scale: tuple[float, float] = (0.0, 1.0)
+    measured_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,9 @@ class Statistic:
     that does not suffice. The interval resamples whole units, `unit`, or clusters where it is None; within each
     `stratum`, where all strata have to be there, as the categories whose scores are summed. There is no
     interval where `resample` is false, as where a record drawn twice would be compared with itself.
+
+    `contrary` gives the outcome as it would have been had the model answered the other way: with it, the interval has a
+    width also where all answers agree (see `metrics.intervals.bootstrap`). `measured_in` is the unit of what is no share.
     """
 
     name: str
@@ -130,11 +141,13 @@ class Statistic:
     applies: Callable[[Example], bool]
     outcome: Callable[[Record], Any]
     compute: Callable[[Sequence[Any]], float | None]
-    better: Literal["low", "high"] = "high"
+    better: Better = "high"
     scale: tuple[float, float] = (0.0, 1.0)
     unit: Callable[[Record], str] | None = None
     stratum: Callable[[Record], str] | None = None
     resample: bool = True
+    measured_in: str = ""
+    contrary: Callable[[Any], Any] | None = None
 
 
 Measure = Metric | Score | Statistic
