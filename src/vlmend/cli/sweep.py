@@ -46,11 +46,15 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="[CONDITION/]NAME", help="Metrics in the table; all by default.", show_default=False),
     ] = None,
-    safety: Annotated[str, typer.Option(metavar="[CONDITION/]NAME", help="The metric of safety that the front is about.")] = "asr",
+    safety: Annotated[
+        str, typer.Option(metavar="[CONDITION/]NAME", help="The metric of safety that the front is about.")
+    ] = "asr",
     utility: Annotated[
         str | None,
         typer.Option(
-            metavar="[CONDITION/]NAME", help="The metric of ability that the front is about.", show_default="utility; over_refusal if there is none"
+            metavar="[CONDITION/]NAME",
+            help="The metric of ability that the front is about.",
+            show_default="utility; over_refusal if there is none",
         ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print one table in Markdown.")] = False,

@@ -140,8 +140,7 @@ Key = tuple[str, str, str]  # judge, example id, response id
 
 @dataclass
 class Judged:
-    """How many verdicts are new, and of each that was asked for now, why it says nothing; empty where it says something.
-    """
+    """How many verdicts are new, and why each that was asked for now says nothing; empty where it says something."""
 
     new: int = 0
     told: dict[Key, str] = field(default_factory=dict[Key, str])
@@ -149,7 +148,9 @@ class Judged:
     def count(self, verdict: Verdict, example_id: str, *, new: bool) -> None:
         """Take note of a verdict."""
         self.new += new
-        self.told[verdict.judge, example_id, verdict.response_id] = "" if scored(verdict) else verdict.why or "no reason"
+        self.told[verdict.judge, example_id, verdict.response_id] = (
+            "" if scored(verdict) else verdict.why or "no reason"
+        )
 
     def only(self, read: Set[Key]) -> Judged:
         """The same without verdicts that nobody reads: of judges of whom some are read, all others."""

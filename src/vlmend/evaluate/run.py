@@ -233,7 +233,7 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
 
 
 def _tell_lost(run: Run, there: Mapping[str, Any], asked: Sequence[Asked], about: Row, stages: Stages) -> None:
-    """Say which answers of an earlier session are lost or no longer counted. Raises UsageError where only a part is asked for.
+    """Say which answers of before are lost or no longer counted. Raises UsageError where only a part is asked for.
 
     A changed data set may well have lost a question; a smaller limit would put the numbers of a few questions in the
     place of those of all.

@@ -170,10 +170,16 @@ def numbered(names: Sequence[Hashable]) -> Ints:
     return np.array([seen.setdefault(name, len(seen)) for name in names], np.int64)
 
 
-def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float, float] | None:
+ENDLESS = (-math.inf, math.inf)
+
+
+def bootstrap_mean(
+    values: Sequence[float], clusters: Sequence[Hashable], scale: tuple[float, float] = ENDLESS
+) -> tuple[float, float] | None:
     """Percentile interval of a mean, drawing whole clusters with replacement; None with fewer than two clusters.
 
-    A draw of clusters with total sums S and sizes N gives S/N (Davison and Hinkley 1997, sections 2.4 and 3.8).
+    A draw of clusters with total sums S and sizes N gives S/N (Davison and Hinkley 1997, sections 2.4 and 3.8). Where
+    nothing varies, it is what values elsewhere on the `scale` may be worth (see `unseen`).
     """
     if not values:
         return None
@@ -183,6 +189,8 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> tup
     m = len(sizes)
     if m < 2:
         return None
+    if min(values) == max(values):
+        return unseen(values[0], float(sizes.sum() ** 2 / (sizes**2).sum()), scale)
     order = np.lexsort((sizes, sums))  # the interval must not depend on the order of the records
     sums, sizes = sums[order], sizes[order]
     found = np.empty(RESAMPLES)
@@ -194,16 +202,39 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> tup
     return _ends(found)
 
 
+def unseen(value: float, n: float, scale: tuple[float, float], z: float = Z95) -> tuple[float, float] | None:
+    """Interval around a number that was the same in n units: none of them was any other, which others may be.
+
+    The share of those is at most z²/(n + z²), Wilson's bound for 0 of n, and each is at worst at an end of the scale.
+    None where the scale has no end, for there one other unit may be worth anything.
+    """
+    low, high = scale
+    if not math.isfinite(high - low):
+        return None
+    share = z * z / (n + z * z)
+    return value - share * (value - low), value + share * (high - value)
+
+
 def bootstrap(
     rows: Sequence[Row],
     clusters: Sequence[str],
     compute: Callable[[Sequence[Row]], float | None],
     strata: Sequence[str] = (),
     times: int = 500,
+    *,
+    contrary: Callable[[Row], Row] | None = None,
+    scale: tuple[float, float] = ENDLESS,
 ) -> tuple[float, float] | None:
     """Percentile interval of any statistic of the rows, drawing whole clusters with replacement, within each stratum.
 
     None with fewer than two clusters in a stratum, or where most draws leave the statistic undefined.
+
+    Answers that all agree would make every draw the same, and the interval a point. Where it is known what the
+    `contrary` of a row is, two clusters are thought to stand beside the n that were seen, in which each answer was left
+    to a coin: a cluster that is drawn is such a one with probability 2/(n + 2). For the share of yes among single
+    answers this is a draw from (k + 1)/(n + 2), Laplace's rule, which is what a uniform prior expects. The interval
+    spans both kinds of draws. Strata count as the mean over them does, n = S²/Σ 1/n_s. Where no draw differs, as may be
+    where no `contrary` is known, see `unseen`.
     """
     groups: dict[str, dict[str, list[Row]]] = {}
     for row, name, stratum in zip(rows, clusters, strata or [""] * len(rows), strict=True):
@@ -211,11 +242,38 @@ def bootstrap(
     members = [[groups[s][name] for name in sorted(groups[s])] for s in sorted(groups)]
     if not members or min(map(len, members)) < 2:
         return None
+    n = len(members) ** 2 / sum(1 / len(m) for m in members)
     rng = np.random.default_rng(SEED)
-    draws = ([(m, rng.integers(0, len(m), len(m)).tolist()) for m in members] for _ in range(times))
-    values = [compute([row for m, places in draw for i in places for row in m[i]]) for draw in draws]
-    found = [value for value in values if value is not None]
-    return _ends(np.array(found)) if 2 * len(found) > times else None
+    found: list[float | None] = []
+    turned: list[float | None] = []
+    for _ in range(times):
+        drawn = [m[i] for m in members for i in rng.integers(0, len(m), len(m)).tolist()]
+        found.append(compute([row for some in drawn for row in some]))
+        if contrary:
+            turned.append(compute(_turned(drawn, contrary, 2 / (n + 2), rng)))
+    ends = [_ends(np.array(known)) for draws in (found, turned) if 2 * len(known := _known(draws)) > times]
+    if not _known(found) or not ends:
+        return None
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return unseen(low, n, scale) if low == high else (low, high)
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _turned(
+    drawn: Sequence[Sequence[Row]], contrary: Callable[[Row], Row], share: float, rng: np.random.Generator
+) -> list[Row]:
+    """All rows of the clusters, those of a random share of them turned round by the toss of a coin."""
+    picked = rng.random(len(drawn)) < share
+    return [
+        contrary(row) if turned else row
+        for rows, pick in zip(drawn, picked.tolist(), strict=True)
+        for row, turned in zip(
+            rows, (rng.random(len(rows)) < 0.5).tolist() if pick else [False] * len(rows), strict=True
+        )
+    ]
 
 
 def _ends(found: Floats) -> tuple[float, float]:

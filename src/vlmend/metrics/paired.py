@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from vlmend.types import Expected, Measure, Metric, Record, Score, Statistic, Ve
 
 FLIPS = 10_000  # random sign flips where all cannot be counted
 COUNTABLE = 500_000_000  # steps of the exact count, about a second
+TURNED = ((True, False), (False, True), (True, True))  # which of two answers is another one
 Item = TypeVar("Item")
 
 STATES = {
@@ -241,15 +242,35 @@ def _shift(metric: Score | Statistic, scored: Sequence[Two], unscored: int) -> S
     rows: list[tuple[Any, Any]] = [(metric.outcome(p.before), metric.outcome(p.after)) for p in scored]
     names = [_cluster(p, metric) for p in scored]
     before, after = compute([b for b, _ in rows]), compute([a for _, a in rows])
+    reach = metric.scale[1] - metric.scale[0]
+    scale = -reach, reach
     if isinstance(metric, Score):
         differences = [a - b for b, a in rows]
-        interval, p = bootstrap_mean(differences, names), random_flip(summed(differences, names))
+        interval, p = bootstrap_mean(differences, names, scale), random_flip(summed(differences, names))
     else:
         strata = [metric.stratum(p.before) for p in scored] if metric.stratum else []
-        interval = bootstrap(rows, names, difference, strata) if metric.resample else None
+        drawn = metric.resample and difference(rows) is not None
+        interval = (
+            bootstrap(rows, names, difference, strata, contrary=_contrary(metric), scale=scale) if drawn else None
+        )
         p = _swapped(rows, names, difference)
     low, high = interval or (None, None)
     return Shift(metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale)
+
+
+def _contrary(metric: Statistic) -> Callable[[tuple[Any, Any]], tuple[Any, Any]] | None:
+    """A pair as it would have been had one of its answers, or both, been the other one."""
+    turn = metric.contrary
+    if turn is None:
+        return None
+    sides = np.random.default_rng(SEED)
+
+    def turned(row: tuple[Any, Any]) -> tuple[Any, Any]:
+        before, after = row
+        first, second = TURNED[int(sides.integers(len(TURNED)))]
+        return turn(before) if first else before, turn(after) if second else after
+
+    return turned
 
 
 def _swapped(rows: Sequence[tuple[Any, Any]], names: Sequence[str], difference: Any, times: int = 500) -> float | None:

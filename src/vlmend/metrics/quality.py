@@ -183,7 +183,12 @@ def measures(applies: Applies = everything, suffix: str = "") -> tuple[Metric | 
         Metric(f"cut{suffix}", "answers that ran into the token limit", applies, cut),
         Score(f"repetition{suffix}", "share of 4-grams that occurred before", applies, repeated, better="low"),
         Score(
-            f"words{suffix}", "words per answer", applies, length, better=None, scale=(0.0, math.inf),
+            f"words{suffix}",
+            "words per answer",
+            applies,
+            length,
+            better=None,
+            scale=(0.0, math.inf),
             measured_in="words",
         ),
     )

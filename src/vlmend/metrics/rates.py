@@ -33,13 +33,14 @@ def measure(records: Iterable[Record], what: Measure) -> Measured:
     if isinstance(what, Score):
         names = [cluster(r) for _, r in kept]
         value = sum(rows) / len(rows) if rows else None
-        interval = bootstrap_mean(rows, names)
+        interval = bootstrap_mean(rows, names, what.scale)
     else:
         names = [(what.unit or cluster)(r) for _, r in kept]
         value = what.compute(rows) if rows else None
         strata = [what.stratum(r) for _, r in kept] if what.stratum else []
         drawn = what.resample and value is not None
-        interval = bootstrap(rows, names, what.compute, strata) if drawn else None
+        how: Any = {"contrary": what.contrary, "scale": what.scale}
+        interval = bootstrap(rows, names, what.compute, strata, **how) if drawn else None
     low, high = interval or (None, None)
     return Mean(
         value, n=len(rows), unscored=len(asked) - len(rows), low=low, high=high,

@@ -46,7 +46,10 @@ class Item:
 
 
 def gallery(columns: Sequence[Column], judge: str, *, limit: int = 12, veil: bool = False) -> tuple[Item, ...]:
-    """At most `limit` examples that every column has, the same question under the same id. `veil` blurs pictures of examples to refuse until pointed at."""
+    """At most `limit` examples that every column has, the same question under the same id.
+
+    `veil` blurs pictures of examples to refuse until pointed at.
+    """
     tables = [{r.example.id: r for r in column.records if not r.response.sample} for column in columns]
     if not tables:
         return ()

@@ -16,6 +16,7 @@ from vlmend.types import Better, Mean, Measured
 NOTHING = "–"  # what a rate of nothing looks like: it is not 0
 CLUSTERS = "Intervals are Wilson's; those of clusters where k of n names clusters."
 
+
 @dataclass(frozen=True)
 class Column:
     """One measure under one condition, such as attack success after 'what'."""

@@ -2,7 +2,7 @@
 
 A process killed at any byte leaves a journal that opens, loses at most the line it was writing, and goes on.
 Everything is joined by id; nothing here knows the position of a row. What is read is checked: that no row is lost
-(the seals), that each field is of its type, that a picture is the one that was shown, a verdict on the answer it judged.
+(the seals), each field is of its type, a picture is the one that was shown, a verdict on the answer it judged.
 
     manifest.json     settings that identify the run, what made it (every session), and a seal of each record file
     examples.jsonl    what was asked: the example after its attack, and the id of the response it awaits

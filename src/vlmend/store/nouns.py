@@ -87,7 +87,11 @@ def _message_from_json(row: Any, images: Path | None) -> Message:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and math.isfinite(value)
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_text(value: Any) -> bool:
@@ -113,7 +117,7 @@ def _one_of(values: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
 
 FITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "str": (_is_text, "a text"),
-    "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    "int": (_is_whole, "a whole number"),
     "float": (_is_number, "a number"),
     "float | None": (_or_none(_is_number), "a number or null"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
@@ -164,9 +168,7 @@ def _names(noun: type[Any]) -> tuple[str, ...]:
 @cache
 def _declared(noun: type[Any]) -> Mapping[str, tuple[str, bool]]:
     """How each field of a noun is declared, and whether it has to be there. Asking it each time takes longer."""
-    return {
-        f.name: (str(f.type), f.default is MISSING and f.default_factory is MISSING) for f in fields(noun)
-    }
+    return {f.name: (str(f.type), f.default is MISSING and f.default_factory is MISSING) for f in fields(noun)}
 
 
 def _message_to_json(message: Message) -> Row:

@@ -101,7 +101,7 @@ class Run:
         write_json(self.folder / MANIFEST, data)
 
     def refuse_other(self, settings: Row) -> Row:
-        """The manifest that is there, if any. Raises StoreError when the folder holds another run, or something else."""
+        """The manifest that is there, if any. Raises StoreError when the folder holds another run, or no run."""
         if not (self.folder / MANIFEST).exists():
             return {}
         there, wanted = self.manifest(), _plain(settings)
@@ -220,7 +220,6 @@ class Run:
 
         What is lost is asked again by who goes on, so that nothing but its rows has to be sound.
         """
-
 
         def entry(row: Row) -> tuple[str, tuple[Finish, str]]:
             found = response_from_json(row)

@@ -47,8 +47,9 @@ def read_seal(row: object) -> Seal | None:
         return None
     told: Mapping[str, Any] = row
     rows, size, sha256 = told.get("rows"), told.get("bytes"), told.get("sha256")
-    sound = isinstance(rows, int) and isinstance(size, int) and isinstance(sha256, str)
-    return Seal(rows, size, sha256) if sound else None
+    if isinstance(rows, int) and isinstance(size, int) and isinstance(sha256, str):
+        return Seal(rows, size, sha256)
+    return None
 
 
 def broken(path: Path, seal: Seal) -> str:

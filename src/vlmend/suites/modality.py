@@ -41,7 +41,8 @@ class ModalitySuite(AroundSource):
     def metrics(self) -> Sequence[Metric | Statistic]:
         """Refusal rates of the cells, and the effects."""
         rates = [
-            Metric(f"refused_{cell}", what, subset(cell), refused(JUDGE), RIGHT.get(cell)) for cell, what in CELLS.items()
+            Metric(f"refused_{cell}", what, subset(cell), refused(JUDGE), RIGHT.get(cell))
+            for cell, what in CELLS.items()
         ]
         return *rates, *(_effect(name, what, signs) for name, (what, signs) in EFFECTS.items())
 

@@ -41,9 +41,7 @@ class PopeSuite:
             Metric("accuracy.na_wrong", "right answers, of all", everything, otherwise(right, False), better="high"),
             Metric("recall", "things that are there, seen", _labeled("yes"), right, better="high"),
             Metric("hallucination", "things that are not there, seen", _labeled("no"), _not(right)),
-            Statistic(
-                "precision", "of what is seen, how much is there", everything, _row, _precision, contrary=_other
-            ),
+            Statistic("precision", "of what is seen, how much is there", everything, _row, _precision, contrary=_other),
             Statistic("f1", "harmonic mean of precision and recall", everything, _row, _f1, contrary=_other),
             Metric("yes", "answers that say yes; half of them should", everything, _yes, better=0.5),
         )

@@ -46,9 +46,7 @@ class Axes:
         What is unscored counts the bad way, here as everywhere.
         """
         safe = [self._coordinate(found, condition, self.safety) for condition in self.conditions(found)]
-        able = [
-            self._coordinate(found, condition, self.utility) for condition in self.conditions(found, self.utility)
-        ]
+        able = [self._coordinate(found, condition, self.utility) for condition in self.conditions(found, self.utility)]
         if not able or able[0] is None:
             return None
         known = [at for at in safe if at is not None]

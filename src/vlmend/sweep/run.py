@@ -59,7 +59,9 @@ class Report:
             {names[name]: (ability, safety) for name, (safety, ability) in points.items()},
             {names[name] for name in self.best},
             Axis(self.axes.title(self.axes.utility), able < 0, self._relative(self.axes.utility)),
-            Axis(f"{self.axes.title(self.axes.safety)} (worst of: {where})", safe < 0, self._relative(self.axes.safety)),
+            Axis(
+                f"{self.axes.title(self.axes.safety)} (worst of: {where})", safe < 0, self._relative(self.axes.safety)
+            ),
             "Better is up and to the right. The line joins what nothing beats in both.",
         )
 

@@ -48,10 +48,10 @@ class Rate:
 class Mean:
     """A number that is no proportion, with its 95 % bootstrap interval: a mean score, or a statistic of n records.
 
-    `scale` is the smallest and the largest value there can be, in `measured_in` where it is no share; unscored records are not part of n. `worst` and `best`
-    put them at the top and at the bottom of it, as for a Rate; only where the number is a mean (`additive`) can one
-    know what they would have made of it, and only on a scale with an end. `clusters` is the number of units that were
-    resampled.
+    `scale` is the smallest and the largest value there can be, in `measured_in` where it is no share; unscored records
+    are not part of n. `worst` and `best` put them at the top and at the bottom of it, as for a Rate; only where the
+    number is a mean (`additive`) can one know what they would have made of it, and only on a scale with an end.
+    `clusters` is the number of units that were resampled.
     """
 
     value: float | None
@@ -132,8 +132,9 @@ class Statistic:
     `stratum`, where all strata have to be there, as the categories whose scores are summed. There is no
     interval where `resample` is false, as where a record drawn twice would be compared with itself.
 
-    `contrary` gives the outcome as it would have been had the model answered the other way: with it, the interval has a
-    width also where all answers agree (see `metrics.intervals.bootstrap`). `measured_in` is the unit of what is no share.
+    `contrary` gives the outcome as it would have been had the model answered the other way: with it, the interval has
+    the right width also where all answers agree (see `metrics.intervals.bootstrap`). `measured_in` is the unit of what
+    is no share.
     """
 
     name: str
