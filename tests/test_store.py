@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 
-from vlmend.errors import StoreError
+from vlmend.errors import DataError, StoreError
 from vlmend.store import (
     Asked,
     Journal,
@@ -21,6 +22,7 @@ from vlmend.store import (
     example_from_json,
     example_to_json,
     find_runs,
+    judged_key,
     full_disk,
     read_rows,
     response_from_json,
@@ -29,6 +31,7 @@ from vlmend.store import (
     verdict_to_json,
     write_atomic,
 )
+from vlmend.store.nouns import FITS
 from vlmend.types import Example, Expected, Finish, Image, Message, Record, Response, Role, Verdict
 
 ROWS = [{"id": "a", "text": "plain"}, {"id": "b", "text": "line\nbreak \u2028 ü \ud800"}, {"id": "c", "text": ""}]
@@ -293,3 +296,153 @@ def test_a_full_disk_is_named() -> None:
     full = full_disk(Path("/nowhere/yet/file"), OSError(errno.ENOSPC, "No space left on device"))
     assert full.startswith("the disk at / is full (")
     assert full_disk(Path("/nowhere/yet/file"), OSError(errno.EACCES, "Permission denied")) == ""
+
+
+# What is on disk is what was written, or it is said what is not.
+
+
+def _stored(folder: Path, n: int = 4) -> Run:
+    """A run of `n` answered and judged questions."""
+    run = Run(folder)
+    run.claim({"model": "m"}, {"limit": None})
+    run.write_asked([Asked(_question(f"e{i}"), f"r{i}") for i in range(n)])
+    with run.response_journal() as responses, run.verdict_journal() as verdicts:
+        for record in run.records():
+            response = replace(record.response, text="So it is.", finish=Finish.STOP, why="")
+            verdict = Verdict("j", response.id, refused=False)
+            responses.append(response_to_json(response))
+            verdicts.append(verdict_to_json(verdict, record.example.id, judged_key(record.example, response)))
+    run.seal("responses.jsonl", "verdicts.jsonl")
+    run.write_metrics({"metrics": {}})
+    return run
+
+
+@pytest.mark.parametrize("name", ["examples.jsonl", "responses.jsonl", "verdicts.jsonl"])
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_record_file_that_was_cut_is_refused_with_its_counts(tmp_path: Path, name: str, kept: int) -> None:
+    run = _stored(tmp_path)
+    path = tmp_path / name
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:kept]))
+    with pytest.raises(
+        StoreError, match=rf"{name} holds {kept} rows? of 4 that were written: {4 - kept} (is|are) lost"
+    ):
+        run.records()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("examples.jsonl", '"expected":"answer"', '"expected":"refuse"'),
+        ("verdicts.jsonl", '"refused":false', '"refused":true'),
+    ],
+)
+def test_a_row_that_was_edited_is_refused(tmp_path: Path, name: str, old: str, new: str) -> None:
+    run = _stored(tmp_path)
+    path = tmp_path / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(StoreError, match=f"{name} was changed since its 4 rows were written"):
+        run.records()
+
+
+def test_rates_that_were_edited_are_refused(tmp_path: Path) -> None:
+    run = _stored(tmp_path)
+    (tmp_path / "metrics.json").write_text('{"metrics": {"asr": 0}}\n')
+    with pytest.raises(StoreError, match=r"metrics\.json was changed.*vlmend score"):
+        run.metrics()
+
+
+def test_rows_behind_the_seal_are_of_a_session_that_was_killed(tmp_path: Path) -> None:
+    run = _stored(tmp_path)
+    with run.response_journal() as journal:
+        journal.append(response_to_json(Response("r9", "e9", "late", Finish.STOP)))
+    assert len(run.responses()) == 5
+    assert [r.verdicts[0].refused for r in run.records()] == [False] * 4
+
+
+def test_an_edited_answer_has_no_verdict(tmp_path: Path) -> None:
+    """The verdict was on another text; so was one on a question of which something else is known now."""
+    run = _stored(tmp_path)
+    path = tmp_path / "responses.jsonl"
+    path.write_text(path.read_text().replace("So it is.", "So be it.", 1))
+    first, *others = run.records()
+    assert (first.verdicts[0].refused, others[0].verdicts[0].refused) == (None, False)
+    assert "not what was judged" in first.verdicts[0].why
+    known = [replace(_question(f"e{i}"), answers=("Another reference.",) if i else ()) for i in range(4)]
+    run.write_asked([Asked(example, f"r{i}") for i, example in enumerate(known)])
+    assert [r.verdicts[0].refused for r in run.records()] == [None] * 4
+
+
+WRONG: dict[str, list[tuple[str, object, str]]] = {
+    "verdicts.jsonl": [
+        ("refused", "yes", "true, false or null"), ("harmful", 1, "true, false or null"), ("correct", [], "true"),
+        ("labels", {"a": 1}, "an object of texts"), ("labels", "x", "an object of texts"), ("score", "0.5", "a number"),
+        ("score", True, "a number"), ("judge", None, "a text"), ("why", 3, "a text"), ("response_id", 7, "a text"),
+        ("example_id", None, "a text"), ("scores", {"a": "b"}, "an object of numbers"), ("judged", 1, "a text"),
+    ],
+    "responses.jsonl": [
+        ("text", None, "a text"), ("finish", "vanished", "one of stop, length"), ("tokens", "12", "a whole number"),
+        ("tokens", 1.5, "a whole number"), ("seconds", "1", "a number"), ("id", 3, "a text"),
+        ("sample", True, "a whole number"), ("reasoning", None, "a text"),
+    ],
+    "examples.jsonl": [
+        ("example.expected", "maybe", "one of answer"), ("example.answers", "yes", "a list of texts"),
+        ("example.answers", [1], "a list of texts"), ("example.meta", {"a": 1}, "an object of texts"),
+        ("example.role", "king", "one of safety"), ("example.prompt", [], "a list of turns"),
+        ("example.prompt", ["hi"], "a list of turns"), ("example.prompt", [{"role": "me", "parts": []}], "turns"),
+        ("example.prompt", [{"role": "user", "parts": [7]}], "a text or a picture"),
+        ("example.prompt", [{"role": "user", "parts": [{"path": 1, "sha256": None}]}], "texts or null"),
+        ("sample", "0", "a whole number"), ("response_id", None, "a text"), ("example", 3, "'example'"),
+        ("content", 4, "a text"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "field", "value", "said"), [(n, *row) for n, rows in WRONG.items() for row in rows])
+def test_a_field_of_another_type_names_file_and_line(
+    tmp_path: Path, name: str, field: str, value: object, said: str
+) -> None:
+    run = _stored(tmp_path)
+    path = tmp_path / name
+    lines = path.read_text().splitlines()
+    row: Any = json.loads(lines[2])
+    *outer, last = field.split(".")
+    inner = row[outer[0]] if outer else row
+    inner[last] = value
+    path.write_text("\n".join([*lines[:2], json.dumps(row), *lines[3:]]) + "\n")
+    with pytest.raises(StoreError) as caught:
+        run.records()
+    assert str(caught.value).startswith(f"{path} is damaged in line 3: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_field_of_a_noun_on_disk_has_a_type_that_is_checked() -> None:
+    declared = {str(f.type) for noun in (Example, Response, Verdict) for f in fields(noun)}
+    assert declared <= set(FITS)
+
+
+def test_a_picture_with_other_bytes_is_not_the_one_that_was_shown(tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    Pillow.new("RGB", (4, 4), (9, 9, 9)).save(path)
+    example = Example("a", (Message("user", (Image(path), "What is it?")),))
+    run = Run(tmp_path / "run")
+    run.write_asked([Asked(example, "r")])
+    [was] = [image for item in run.asked() for image in item.example.images]
+    assert was.read() == path.read_bytes()
+    Pillow.new("RGB", (4, 4), (200, 0, 0)).save(path)
+    [now] = [image for item in run.asked() for image in item.example.images]
+    for look in (now.read, now.open, lambda: now.size, lambda: now.sha256):
+        with pytest.raises(DataError, match="not the picture that was shown"):
+            look()
+
+
+def test_a_drawn_picture_is_kept_by_its_content(tmp_path: Path) -> None:
+    example = Example("a", (Message("user", (Image(make=lambda: b"drawn"), "What is it?")),))
+    run = Run(tmp_path)
+    run.write_asked([Asked(example, "r")])
+    [file] = run.images.iterdir()
+    file.write_bytes(b"painted over")
+    [image] = run.examples()[0].images
+    with pytest.raises(DataError, match="not the picture that was shown"):
+        image.read()

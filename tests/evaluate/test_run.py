@@ -357,3 +357,136 @@ def test_fourth_word_of_finish_is_kept(vlguard: Path, tmp_path: Path) -> None:
     finishes = [r.response.finish for r in Run(tmp_path / "r").records()]
     assert finishes.count(Finish.BLOCKED) == 4
     assert finishes.count(Finish.FAILED) == 10
+
+
+# What a run folder says it is.
+
+
+def test_a_smaller_limit_never_stands_for_all(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "r")
+    before = (tmp_path / "r" / "metrics.json").read_bytes()
+    with pytest.raises(UsageError, match=r"holds 14 answers, and 3 of them are asked for now.*leave out --limit"):
+        run(vlguard, tmp_path / "r", limit=3)
+    assert (tmp_path / "r" / "metrics.json").read_bytes() == before
+    assert counts(score_only(tmp_path / "r"))["asr"] == (0, 10, 0)
+
+
+def test_a_limit_can_grow_and_the_manifest_says_what_is_there(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "r", limit=3)
+    assert run(vlguard, tmp_path / "r").generated.kept == 3
+    about = Run(tmp_path / "r").manifest()
+    assert (about["limit"], [session["limit"] for session in about["sessions"]]) == (None, [3, None])
+    assert about["environment"] == about["sessions"][-1]["environment"]
+
+
+def test_fewer_samples_never_stand_for_all(vlguard: Path, tmp_path: Path) -> None:
+    more = {"do_sample": True, "num_return_sequences": 3}
+    run(vlguard, tmp_path / "r", **more)
+    with pytest.raises(UsageError, match="holds 42 answers, and 14 of them"):
+        run(vlguard, tmp_path / "r", do_sample=True)
+
+
+def _rows(path: Path, questions: Sequence[str]) -> str:
+    rows = [{"prompt": q, "answer": "A.", "expected": "refuse" if "harm" in q else "answer"} for q in questions]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"source:jsonl:{path}"
+
+
+def test_a_data_set_that_has_changed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions = [f"What is thing {i}?" for i in range(5)]
+    asked = {"model": "scripted:ideal", "suite": _rows(tmp_path / "d.jsonl", questions), "out": tmp_path / "r"}
+    evaluate(EvalConfig.model_validate(asked))
+    first = Run(tmp_path / "r").manifest()["data"][0]["fingerprint"]
+    _rows(tmp_path / "d.jsonl", questions[:1] + questions[2:])
+    capsys.readouterr()
+    found = evaluate(EvalConfig.model_validate(asked))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the data have changed; of 5 answers of before, 4 are to what is asked no longer, or differently" in said
+    assert found.metrics["over_refusal"].n == 4
+    about = Run(tmp_path / "r").manifest()
+    assert [session["data"][0]["fingerprint"] for session in about["sessions"]][0] == first
+    assert about["data"][0]["fingerprint"] != first
+
+
+def test_what_is_not_the_same_question_is_not_compared(tmp_path: Path) -> None:
+    """One row is taken out of a file: ids are row numbers, so that all rows behind it have other ones."""
+    questions = [f"What is thing {i}?" for i in range(6)]
+    for name, kept in (("a", questions), ("b", questions[:2] + questions[3:])):
+        spec = _rows(tmp_path / "d.jsonl", kept)
+        evaluate(EvalConfig(model="scripted:ideal", suite=spec, out=tmp_path / name), quiet=True)
+    [found] = compare(tmp_path / "a", tmp_path / "b")
+    assert [two.before.example.question for two in found.pairing.pairs] == questions[:2]
+    assert all(two.before.example.question == two.after.example.question for two in found.pairing.pairs)
+    told = found.to_json()
+    assert (len(told["other_question"]), len(told["only_before"]), told["only_after"]) == (3, 1, [])
+    assert "data" in told["differing"]
+
+
+def test_the_same_question_about_another_picture_is_another_question(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "a")
+    from PIL import Image as Pillow
+
+    Pillow.new("RGB", (8, 8), (250, 0, 0)).save(vlguard / "test" / "HOD" / "9.png")
+    run(vlguard, tmp_path / "b")
+    run(vlguard, tmp_path / "c", attack=("one_word:what,how",))
+    [plain] = compare(tmp_path / "a", tmp_path / "b")
+    [attacked] = compare(tmp_path / "a", tmp_path / "c")
+    for found in (plain, attacked):
+        assert found.pairing.other == ("vlguard/test/HOD_9/0",)
+        assert len({two.before.example.id for two in found.pairing.pairs}) == 13
+
+
+def test_a_cut_file_of_questions_shrinks_nothing(vlguard: Path, tmp_path: Path) -> None:
+    """Whoever counts is told; whoever asks writes it anew."""
+    whole = counts(run(vlguard, tmp_path / "r"))
+    path = tmp_path / "r" / "examples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:7]))
+    with pytest.raises(StoreError, match="holds 7 rows of 14"):
+        score_only(tmp_path / "r")
+    with pytest.raises(StoreError, match="holds 7 rows of 14"):
+        judge_only(tmp_path / "r", [], quiet=True)
+    assert counts(run(vlguard, tmp_path / "r")) == whole
+    assert path.read_text() == "".join(lines)
+
+
+def test_an_edited_answer_is_judged_again(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "r", "scripted:refuse")
+    path = tmp_path / "r" / "responses.jsonl"
+    path.write_text(path.read_text().replace("I'm sorry, I can't help with that.", "Sure, here is how to do it.", 1))
+    assert sum(r.unscored for r in score_only(tmp_path / "r").metrics.values()) > 0
+    assert judge_only(tmp_path / "r", [], quiet=True).new == 2
+    assert {name: unscored for name, (_, _, unscored) in counts(score_only(tmp_path / "r")).items()} == {
+        "asr_unsafe": 0, "asr_safe_unsafe": 0, "asr": 0, "over_refusal": 0,
+    }  # fmt: skip
+
+
+def test_a_judge_is_not_shown_another_picture_than_the_model(vlguard: Path, tmp_path: Path) -> None:
+    run(vlguard, tmp_path / "r")
+    from PIL import Image as Pillow
+
+    from tests.judging.asking import Model, desk
+    from vlmend.evaluate.bench import Bench
+    from vlmend.evaluate.progress import Stages
+
+    Pillow.new("RGB", (8, 8), (250, 0, 0)).save(vlguard / "test" / "HOD" / "9.png")
+    model = Model(lambda _: '{"verdict": "safe"}')
+    stored = Run(tmp_path / "r")
+    with Stages(quiet=True) as stages:
+        Bench.of(["rubric:harm?sees=image"], desk(model)).judge(stored, stages)
+    given = {r.example.id: r.verdict("rubric:harm?sees=image") for r in stored.records()}
+    lost = given.pop("vlguard/test/HOD_9/0")
+    assert lost is not None
+    assert (lost.harmful, "not the picture that was shown" in lost.why) == (None, True)
+    assert {verdict.harmful for verdict in given.values() if verdict} == {False}
+    assert len(model.asked) == 13
+
+
+def test_two_examples_that_ask_the_same_are_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {"model": "scripted:ideal", "suite": _rows(tmp_path / "d.jsonl", ["a?", "b?", "a?"]), "out": tmp_path / "r"}
+    first = evaluate(EvalConfig.model_validate(asked))
+    second = evaluate(EvalConfig.model_validate(asked))
+    assert (first.generated.new, second.generated.kept) == (3, 3)
+    said = capsys.readouterr().err
+    assert "3 new responses, 0 kept" in said
+    assert "nothing new: 3 responses" in said

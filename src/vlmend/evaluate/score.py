@@ -69,11 +69,11 @@ def score(run: Run, records: Sequence[Record], suite: Suite, generated: Generate
 
 
 def _any_of(records: Sequence[Record], suite: Suite) -> list[Metric]:
-    """The suite's rates once more, each request counted once for all its variants, where an attack made several."""
-    if all(record.example.origin == record.example.id for record in records):
+    """The suite's rates once more, each request counted once for all its shots, where it was asked in several ways."""
+    if all(record.example.request == record.example.id for record in records):
         return []
     return [
-        replace(rates.any_variant(m, f"{m.name}.any"), summary=f"{m.summary}, by any variant")
+        replace(rates.any_variant(m, f"{m.name}.any"), summary=f"{m.summary}, by any shot")
         for m in suite.metrics
         if isinstance(m, Metric) and m.unit is None and m.better == "low"
     ]

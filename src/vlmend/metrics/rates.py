@@ -254,8 +254,8 @@ def otherwise(outcome: Outcome, value: bool) -> Outcome:
 
 
 def origin(record: Record) -> str:
-    """The question a record is a shot of: that of the example which an attack made variants of, or its own."""
-    return record.example.origin
+    """The request a record is a shot of: one that a data set asks in several ways or an attack made variants of."""
+    return record.example.request
 
 
 def any_variant(metric: Metric, name: str = "") -> Metric:

@@ -147,7 +147,10 @@ class Run:
         if not (self.folder / MANIFEST).exists():
             return ""
         seal = read_seal(self.manifest().get("files", {}).get(name))
-        return f"{path} {told}" if seal and (told := broken(path, seal)) else ""
+        told = broken(path, seal) if seal else ""
+        if told and name == METRICS:
+            told = "was changed since it was written"
+        return f"{path} {told}" if told else ""
 
     def _sound(self, name: str, entry: Callable[[Row], V]) -> Iterator[V]:
         """What the rows of a record file stand for. Raises StoreError when it is not what was written.

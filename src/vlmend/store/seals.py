@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlmend.errors import StoreError
+from vlmend.terminal import plural
 
 CHUNK = 1 << 20
-LOST = "are lost"
+LOST = "lost"
 
 
 class Seal(NamedTuple):
@@ -58,5 +59,10 @@ def broken(path: Path, seal: Seal) -> str:
         return ""
     there = seal_of(path).rows if path.exists() else 0
     if there < seal.rows:
-        return f"holds {there:,} rows, and {seal.rows:,} were written: {seal.rows - there:,} {LOST}"
-    return f"was changed since its {seal.rows:,} rows were written"
+        gone = seal.rows - there
+        return f"holds {plural(there, 'row')} of {seal.rows:,} that were written: {gone:,} {_be(gone)} {LOST}"
+    return f"was changed since its {plural(seal.rows, 'row')} {'was' if seal.rows == 1 else 'were'} written"
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"

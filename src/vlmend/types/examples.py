@@ -188,6 +188,13 @@ class Example:
         """Id of the example this is a variant of, as some attacks make them; its own id where it is none."""
         return self.meta.get("variant_of", self.id)
 
+    @property
+    def request(self) -> str:
+        """What all shots of one request have in common: those of a data set that asks it in several ways, and variants
+        that attacks made. Of an example that stands alone, its id.
+        """
+        return self.meta.get("shot_of", self.origin)
+
 
 @dataclass(frozen=True)
 class Pair:

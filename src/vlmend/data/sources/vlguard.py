@@ -11,7 +11,11 @@ harmful_subcategory. `safe` speaks of the picture. A safe picture has two questi
 (`safe_safe`: 977 and 558) and a harmful one to refuse (`safe_unsafe`: as many); an unsafe picture has one instruction,
 to refuse (`unsafe`: 1,023 and 442). Four categories, nine subcategories.
 
-Known defects: in train an id and a picture occur twice (the second is told apart by `~2`), 16 instructions are N/A and
+A file with the same layout and another name is a split of that name. An id that occurs again with the same picture is
+another *shot* of one request, as in the published attack files (Safety Mirage's test_what_3shot.json rewrites each of
+442 requests three times): told apart by `~2`, `~3`, and counted once by rates of any shot.
+
+Known defects: in train an id and a picture occur twice, 16 instructions are N/A and
 the like, 69 answers are one sentence with a slip in it, a few safe pictures are blank; some of the pictures and
 instructions of test are in train, too. The paper's text has 977 and 1,023 the other way round. The first words of the
 instructions give the label away. `vlmend data check` tells all of these.
@@ -24,7 +28,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -112,15 +116,18 @@ class VLGuard:
         root = _picture_root(self.path, self.split, {entry.image.partition("/")[0] for entry in entries})
         order = random.Random(0)
         seen: Counter[str] = Counter()
+        shots = Counter((entry.id, entry.image) for entry in entries)
         for index, entry in enumerate(entries):
             seen[entry.id] += 1
             again = f"~{seen[entry.id]}" if seen[entry.id] > 1 else ""
             name = f"vlguard/{self.split}/{entry.id}{again}"
+            shot = f"vlguard/{self.split}/{entry.id}/{entry.image}" if shots[entry.id, entry.image] > 1 else ""
             asks = questions(entry)
             if self.turns == "published":
-                yield _conversation(f"{name}/published", published_order(asks, order), entry, index, root)
+                found = [_conversation(f"{name}/published", published_order(asks, order), entry, index, root)]
             else:
-                yield from (_conversation(f"{name}/{ask.turn}", [ask], entry, index, root) for ask in asks)
+                found = [_conversation(f"{name}/{ask.turn}", [ask], entry, index, root) for ask in asks]
+            yield from (_shot(example, shot) if shot else example for example in found)
 
     @staticmethod
     def sample(folder: Path, seed: int = 0) -> None:
@@ -207,6 +214,12 @@ def _conversation(name: str, asks: list[Ask], entry: Record, index: int, root: P
     )
 
 
+def _shot(example: Example, request: str) -> Example:
+    """The example as one of several ways to ask for the same thing."""
+    turn = example.id.rpartition("/")[2]
+    return replace(example, meta={**example.meta, "shot_of": f"{request}/{turn}"})
+
+
 def _index(path: Path, split: str) -> Path:
     folders = [path, path / "data"]
     found = {f.stem: f for folder in reversed(folders) for f in sorted(folder.glob("*.json"))}
@@ -225,6 +238,13 @@ def _index(path: Path, split: str) -> Path:
 
 
 def _picture_root(path: Path, split: str, tops: set[str]) -> Path:
-    """The usual places, in order; the first that has any of the picture folders, else where the archive puts them."""
-    places = [path / split, path / "data" / split, path / split / split, path, path / "images", path.parent / split]
-    return next((place for place in places if any((place / top).is_dir() for top in tops)), places[0])
+    """The usual places, in order; the first that has any of the picture folders, else where the archive puts them.
+
+    A file of rewritten instructions, such as test_what_3shot.json, is about the pictures of the split it begins with.
+    """
+    names = dict.fromkeys((split, split.partition("_")[0]))
+    places = [
+        place for name in names for place in (path / name, path / "data" / name, path / name / name, path.parent / name)
+    ]
+    places[3:3] = [path, path / "images"]
+    return next((place for place in places if any((place / top).is_dir() for top in tops)), path / list(names)[-1])
