@@ -15,7 +15,7 @@ from vlmend.errors import ConfigError
 from vlmend.judging import rubric
 from vlmend.money import load_prices
 from vlmend.registry import backend_for, objectives
-from vlmend.types import Decoding
+from vlmend.types import Decoding, Example, Message
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
@@ -60,9 +60,13 @@ def test_what_is_no_plain_data_is_refused_in_one_short_line(text: str, says: str
 def test_every_reader_of_yaml_refuses_it(tmp_path: Path) -> None:
     path = tmp_path / "bomb.yaml"
     path.write_text(BOMB)
+    asked = [Example("e", (Message("user", ("What?",)),))]
     readers = (
-        load_recipe, lambda p: rubric.load(str(p)), load_prices, lambda p: list(backend_for(f"scripted:{p}").generate([], Decoding())),
-    )  # fmt: skip
+        load_recipe,
+        lambda p: rubric.load(str(p)),
+        load_prices,
+        lambda p: list(backend_for(f"scripted:{p}").generate(asked, Decoding())),
+    )
     for read in readers:
         with pytest.raises(ConfigError, match="more than 100,000 values"):
             read(path)

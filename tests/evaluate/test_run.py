@@ -404,7 +404,7 @@ def test_a_data_set_that_has_changed_is_told(tmp_path: Path, capsys: pytest.Capt
     assert "the data have changed; of 5 answers of before, 4 are to what is asked no longer, or differently" in said
     assert found.metrics["over_refusal"].n == 4
     about = Run(tmp_path / "r").manifest()
-    assert [session["data"][0]["fingerprint"] for session in about["sessions"]][0] == first
+    assert about["sessions"][0]["data"][0]["fingerprint"] == first
     assert about["data"][0]["fingerprint"] != first
 
 

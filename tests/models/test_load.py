@@ -168,6 +168,64 @@ def test_code_of_others_is_never_run_in_silence(llava_folder: Path, capsys: pyte
     assert f"{llava_folder} may run code from its own repository" in capsys.readouterr().err
 
 
+OWN = """
+from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
+
+class OwnConfig(LlavaConfig):
+    model_type = "own_llava"
+
+class OwnModel(LlavaForConditionalGeneration):
+    config_class = OwnConfig
+
+class Blind(PreTrainedModel):
+    config_class = OwnConfig
+    def forward(self, input_ids): ...
+"""
+
+
+def _own(llava_folder: Path, folder: Path, declared: dict[str, str], kind: str = "own_llava") -> Path:
+    """A repository with code of its own, which declares these classes."""
+    shutil.copytree(llava_folder, folder)
+    (folder / "own.py").write_text(OWN)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": kind, "auto_map": {"AutoConfig": "own.OwnConfig", **declared}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["AutoModelForImageTextToText", "AutoModelForVision2Seq", "AutoModelForCausalLM", "AutoModel"]
+)
+def test_a_class_of_the_repositorys_own_is_found_whatever_it_is_declared_as(
+    llava_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = _own(llava_folder, tmp_path / name, {name: "own.OwnModel"})
+    found = loading._kind(  # pyright: ignore[reportPrivateUsage]
+        ModelConfig.from_spec(f"{folder}?trust_remote_code=true"), str(folder)
+    )
+    assert found.__name__ in ("OwnModel", "AutoModelForImageTextToText")
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind", "said"),
+    [
+        ({}, "own_llava", "no class that takes pictures and text .*declares no model"),
+        ({"AutoModelForCausalLM": "own.Blind"}, "own_llava", "it declares AutoModelForCausalLM.*openai:NAME@URL"),
+        ({"AutoModel": "own.Blind"}, "internvl_chat", "declares AutoModel; use a checkpoint .*InternVL3-8B-hf"),
+    ],
+)
+def test_code_that_takes_no_pictures_is_one_line(
+    llava_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: dict[str, str], kind: str, said: str
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = _own(llava_folder, tmp_path / "own", declared, kind)
+    with pytest.raises(ModelError, match=said) as caught:
+        loading.load(ModelConfig.from_spec(f"{folder}?trust_remote_code=true"))
+    assert "\n" not in str(caught.value)
+    assert "class '" not in str(caught.value)
+
+
 def test_an_adapter_asked_with_other_words_than_it_was_tuned_on_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

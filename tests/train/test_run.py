@@ -19,8 +19,8 @@ from tests.train.conftest import MakeRecipe, log_of, ready, tune
 from vlmend.config import Recipe
 from vlmend.errors import ModelError, StoreError
 from vlmend.models import load as models
-from vlmend.train.identity import comparable
 from vlmend.models.wording import REASONING
+from vlmend.train.identity import comparable
 from vlmend.train.loop import Hooks, encode, optimize, take_step
 
 

@@ -219,10 +219,9 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
         for e in examples
         for sample in decoding.samples
     ]  # fmt: skip
-    settings = _settings(config, suite, backend, decoding)
-    about = {**_about(config, sets, backend, decoding), "wording": wording}
+    settings, about = _settings(config, suite, backend, decoding), _about(config, sets, backend, decoding)
     _tell_lost(run, run.refuse_other(settings), asked, about, stages)
-    run.claim(settings, about)
+    run.claim(settings, {**about, "wording": wording})
     run.write_asked(asked)
     try:
         done = generate(run, asked, backend, decoding, stages)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from inspect import signature
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -29,6 +30,7 @@ NATIVE = {  # model types that need code from their own repository, and a checkp
     "llava_llama": "llava-hf/llava-1.5-7b-hf",
 }
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+DECLARED_AS = ("AutoModelForVision2Seq", "AutoModelForCausalLM", "AutoModel")  # by code older than the proper name
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -156,7 +158,7 @@ def usable(device: torch.device) -> bool:
 
 def _base(config: ModelConfig, folder: str, device: torch.device, dtype: torch.dtype | str) -> tuple[Any, Any]:
     """Model, still where it was read unless it is quantized, and processor."""
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoProcessor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -169,32 +171,61 @@ def _base(config: ModelConfig, folder: str, device: torch.device, dtype: torch.d
         settings["device_map"] = {"": device}
     model: Any
     try:
-        _check_kind(config, folder)
-        model = AutoModelForImageTextToText.from_pretrained(folder, **common, **settings)
+        model = _kind(config, folder).from_pretrained(folder, **common, **settings)
         processor = AutoProcessor.from_pretrained(folder, **common)
+    except ModelError:
+        raise
     except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
         raise ModelError(f"model {config.name} does not load: {_first_line(error)}") from error
     return model, processor
 
 
-def _check_kind(config: ModelConfig, folder: str) -> None:
-    """Refuse what transformers' own image-text-to-text classes do not load, unless its own code may run."""
+def _kind(config: ModelConfig, folder: str) -> Any:
+    """The class to load with: transformers' own for pictures and text, or one of the repository's where code may run.
+
+    Raises ModelError where there is none.
+    """
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedConfig
 
     if config.trust_remote_code:
         _say(f"trust_remote_code: {config.name} may run code from its own repository on this machine")
-        return
     declared: dict[str, Any] = PreTrainedConfig.get_config_dict(folder, revision=config.revision)[0]
-    kind = declared.get("model_type", "")
+    kind, own = declared.get("model_type", ""), declared.get("auto_map", {})
     takes_pictures: Any = AutoModelForImageTextToText._model_mapping  # pyright: ignore[reportPrivateUsage]
     if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in takes_pictures:
-        return
-    code = "; code from its own repository runs only with trust_remote_code" if "auto_map" in declared else ""
-    native = f"; use a checkpoint in transformers' format, such as {NATIVE[kind]}" if kind in NATIVE else ""
+        return AutoModelForImageTextToText
+    if config.trust_remote_code and own:
+        return _own_kind(config, folder, kind, own)
+    code = "; code from its own repository runs only with trust_remote_code" if own else ""
+    native = _native(kind)
     raise ModelError(
         f"{config.name} is a {kind or 'nameless'} model, and transformers has no class for it that takes pictures and"
         f" text{native}{code}"
     )
+
+
+def _own_kind(config: ModelConfig, folder: str, kind: str, own: Mapping[str, str]) -> Any:
+    """The class of a repository's own code that takes pictures and text, whatever it is declared as."""
+    from transformers import AutoModelForImageTextToText
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    if "AutoModelForImageTextToText" in own:
+        return AutoModelForImageTextToText
+    for name in DECLARED_AS:
+        if name in own:
+            found: Any = get_class_from_dynamic_module(own[name], folder, revision=config.revision)
+            if hasattr(found, "generate") and "pixel_values" in signature(found.forward).parameters:
+                return found
+    models = [name for name in own if name.startswith("AutoModel")]
+    raise ModelError(
+        f"{config.name}: its own code has no class that takes pictures and text as transformers' do (pixel_values"
+        f" beside input_ids); it declares {', '.join(models) or 'no model'}{_native(kind)}; or a server may run it:"
+        " openai:NAME@URL"
+    )
+
+
+def _native(kind: str) -> str:
+    return f"; use a checkpoint in transformers' format, such as {NATIVE[kind]}" if kind in NATIVE else ""
 
 
 def _say(text: str) -> None:
