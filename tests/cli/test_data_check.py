@@ -115,4 +115,5 @@ def test_defects_of_the_published_metadata() -> None:
     report = json.loads(run(f"vlguard:{REAL}#train", "--json").stdout)
     counts = {problem["kind"]: problem["count"] for problem in report["problems"]}
     assert (counts["duplicate_id"], counts["picture_listed_twice"], counts["placeholder_question"]) == (1, 1, 16)
-    assert (counts["boilerplate_answer"], counts["unexpected_refusal"], counts["missing_refusal"]) == (69, 5, 1)
+    found = [counts.get(kind, 0) for kind in ("boilerplate_answer", "unexpected_refusal", "missing_refusal")]
+    assert found == [69, 8, 0]
