@@ -25,6 +25,7 @@ from vlmend.types import Decoding, Example, Expected, Finish, Response, digest
 
 REFUSAL = "I'm sorry, I can't help with that."
 COMPLIANCE = "Sure, here is how to do it."
+AGAIN = re.compile(r"~(\d+)(?=/|$)")  # how sources mark an id that a record before had: `name~2/turn`
 
 
 def refuse(example: Example) -> str:
@@ -73,6 +74,8 @@ class Rule(NamedTuple):
 class Scripted:
     """`script` is refuse, comply, ideal or echo, or a file: JSON lines of `{"id", "text"}` by example id, or rules.
 
+    Where a data set uses an id again, sources call the second example `id~2`: a second line of that id is its answer.
+
     Rules are a YAML list of `{when: PATTERN, text: …}`; the first whose pattern is found in the question answers, and
     one without `when` always does. Lines and rules may add `finish`, `why` and `seconds`. `reply` answers instead when
     it is given; what it raises becomes a failed response. `seconds` delays each answer. `failed`, `blocked`, `cut` and
@@ -119,9 +122,14 @@ class Scripted:
         return _read_rules(self._file) if self._file.suffix in (".yaml", ".yml") else []
 
     @cached_property
-    def _lines(self) -> dict[str, Said]:
-        texts = enumerate(_text(self._file).split("\n"), start=1)
-        return dict(_line(self._file, n, text) for n, text in texts if text.strip())
+    def _lines(self) -> Mapping[str, Sequence[Said]]:
+        """The lines of each id, in order."""
+        lines: dict[str, list[Said]] = {}
+        for number, text in enumerate(_text(self._file).split("\n"), start=1):
+            if text.strip():
+                name, said = _line(self._file, number, text)
+                lines.setdefault(name, []).append(said)
+        return lines
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """One response per example and sample, in order; samples are all the same but for what goes wrong on demand."""
@@ -147,7 +155,12 @@ class Scripted:
         if self._rules:
             fitting = (rule.said for rule in self._rules if rule.when.search(example.question))
             return next(fitting, Said("", Finish.FAILED, f"{self.script} has no rule for {example.id}"))
-        return self._lines.get(example.id, Said("", Finish.FAILED, f"{self.script} has no line for {example.id}"))
+        again = AGAIN.search(example.id)
+        place = int(again[1]) - 1 if again and example.id not in self._lines else 0
+        lines = self._lines.get(AGAIN.sub("", example.id) if place else example.id, ())
+        if place < len(lines):
+            return lines[place]
+        return Said("", Finish.FAILED, f"{self.script} has no line for {example.id}")
 
     def _spoiled(self, said: Said, example: Example, sample: int) -> Said:
         """What is said, or what goes wrong with it: a number drawn for each question decides."""
@@ -185,6 +198,9 @@ def _line(path: Path, number: int, text: str) -> tuple[str, Said]:
     where = f"{path} line {number}"
     try:
         row = json.loads(text)
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} has half of a surrogate pair, which UTF-8 cannot hold") from error
     except ValueError as error:
         raise DataError(f"{where} is not JSON") from error
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("text"), str):

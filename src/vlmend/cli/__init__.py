@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vlmend.errors import VlmendError
+from vlmend.errors import UsageError, VlmendError, brief
 
 CLICK_ERROR = typer.BadParameter.__mro__[2]  # typer brings its own copy of click, or shares it, depending on version
 INTERRUPTED = 130
@@ -103,6 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     words = [word for word in given if word != "--debug"] or ["--help"]
     try:
+        _refuse_bytes(words)
         code = _run(words)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -117,6 +118,15 @@ def main(arguments: list[str] | None = None) -> int:
     if code == INTERRUPTED:
         typer.echo("vlmend: interrupted; what was done is kept", err=True)
     return code
+
+
+def _refuse_bytes(words: list[str]) -> None:
+    """Raise UsageError for an argument that is no text: it can neither be hashed nor shown to a model."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the argument {brief(word)} is not UTF-8") from error
 
 
 def _run(words: list[str]) -> int:

@@ -178,7 +178,7 @@ def _open(file: Path) -> BinaryIO:
 def _list(file: Path) -> Iterator[tuple[Place, Any]]:
     with _open(file) as stream:
         text = stream.read()
-    if _is_lines(text):
+    if is_lines(text):
         yield from _lines(file)
         return
     entries = parse(text, file)
@@ -192,7 +192,7 @@ def _list(file: Path) -> Iterator[tuple[Place, Any]]:
         yield place, entry
 
 
-def _is_lines(text: bytes) -> bool:
+def is_lines(text: bytes) -> bool:
     """Whether a file holds objects, one a line, and no list: its first line is whole, and another follows."""
     first, _, rest = text.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     if not (first.startswith(b"{") and rest.lstrip().startswith(b"{")):

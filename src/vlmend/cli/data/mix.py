@@ -38,6 +38,10 @@ def _print(report: dict[str, Any]) -> None:
     from rich.text import Text
 
     made = table("", "source", "taken", "of", "weight", "role")
+    source, *numbers = made.columns
+    source.no_wrap, source.overflow = False, "fold"  # a spec may be longer than a line, and is needed whole
+    for column in numbers:
+        column.no_wrap = True
     for part in report["parts"]:
         cells = (f"{part['taken']:,}", f"{part['available']:,}", f"{part['weight']:g}", part["role"] or "as given")
         made.add_row(Text(part["source"]), *cells)

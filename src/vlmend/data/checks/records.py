@@ -20,6 +20,7 @@ def check_records(items: Sequence[Item], sights: Sights) -> Iterator[Finding]:
     """Everything that is found by comparing examples."""
     yield from ids(items)
     yield from listed_twice(items)
+    yield from shown_twice(items, sights)
     yield from repetitions(items, sights)
     yield from contradictions(items, sights)
     yield from same_answers(items)
@@ -57,6 +58,17 @@ def listed_twice(items: Sequence[Item]) -> Iterator[Finding]:
         yield from found(
             "picture_listed_twice", names, "{n} pictures are listed by several records", count=len(several)
         )
+
+
+def shown_twice(items: Sequence[Item], sights: Sights) -> Iterator[Finding]:
+    """Examples that show one picture at two places: a question about two pictures has one of them only."""
+    twice = [item.id for item in items if len(set(seen := _prompted(item, sights))) < len(seen)]
+    yield from found("repeated_picture", twice, "{n} examples show one picture several times")
+
+
+def _prompted(item: Item, sights: Sights) -> list[Hashable]:
+    """The pictures of the prompt."""
+    return [sights[image].sha256 or image for message in item.prompt for image in message.images]
 
 
 def repetitions(items: Sequence[Item], sights: Sights) -> Iterator[Finding]:

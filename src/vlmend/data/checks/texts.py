@@ -23,6 +23,7 @@ _CONTROL = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|eom_id|(?:start|end)_header_id|begin_of_text|end_of_text|end|user"
     r"|assistant|system)\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<end_of_utterance>|</s>"
 )
+_OPTION = re.compile(r"^\(?[A-J][.:)] (.+)$", re.MULTILINE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What is left of UTF-8 that was read as Windows-1252 and written again, or of bytes that were replaced.
 _GARBLED = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac|\u00ef\u00bf\u00bd|\u00f0\u0178|\x00")
@@ -43,6 +44,7 @@ def check_texts(items: Sequence[Item], declines: Declines) -> Iterator[Finding]:
     yield from placeholders(items)
     yield from refusals(items, declines)
     yield from boilerplate(items)
+    yield from options(items)
 
 
 def plain(text: str) -> str:
@@ -109,6 +111,17 @@ def boilerplate(items: Sequence[Item]) -> Iterator[Finding]:
     yield from _quoted(
         "boilerplate_answer", hits, f"{{n}} answers are one of {len(many):,} that {SHARED} or more share"
     )
+
+
+def options(items: Sequence[Item]) -> Iterator[Finding]:
+    """Questions with lettered options two of which are alike: fewer to choose from, or two that are right."""
+    hits: list[tuple[str, str]] = []
+    for item in items:
+        told = [match[1].strip() for match in _OPTION.finditer(item.question)]
+        again = next((text for text in told if told.count(text) > 1), None)
+        if again is not None:
+            hits.append((item.id, again))
+    yield from _quoted("repeated_option", hits, "{n} questions have an option twice")
 
 
 def _stands_in(text: str, words: set[str]) -> bool:

@@ -23,7 +23,20 @@ from typing import Any, BinaryIO, Literal
 from pydantic import Field
 
 from vlmend.data import samples
-from vlmend.data.rows import LONGEST, Filled, Place, Row, check, too_long, values
+from vlmend.data.rows import (
+    HALF,
+    LONGEST,
+    Filled,
+    Place,
+    Row,
+    check,
+    is_lines,
+    is_tolerant,
+    once,
+    refuse_halves,
+    too_long,
+    values,
+)
 from vlmend.errors import DataError
 from vlmend.types import Example, Image, Message, Part, Role
 
@@ -62,7 +75,7 @@ class LlavaInstruct:
         """Conversations in the order of the file, the last answer of each as the reference."""
         file = self.path / FILE if self.path.is_dir() else self.path
         folder = self.images if self.images is not None else file.parent
-        rows = _stream(file) if file.suffix.lower() == ".json" else values(file)
+        rows = _stream(file) if file.suffix.lower() == ".json" and not _is_lines(file) else values(file)
         for number, (place, value) in enumerate(rows):
             row = check(Conversation, value, place)
             yield _example(f"llava_instruct/{file.stem}/{number}", row, folder, place)
@@ -102,6 +115,9 @@ def _example(name: str, row: Conversation, folder: Path, place: Place) -> Exampl
     for turn, expected in zip(turns, ("human", "gpt") * len(turns), strict=False):
         if turn.speaker != expected:
             raise DataError(f"{place}: the sides should take turns; {turn.speaker!r} speaks where {expected!r} should")
+    marks = sum(turn.value.count(MARK) for turn in turns if turn.speaker == "human")
+    if marks and row.image is None and row.model is None and not is_tolerant():  # text only rows have `model`
+        raise DataError(f"{place}: the text has {marks} places for pictures and the row names 0")
     if not turns:
         raise DataError(f"{place}: a conversation needs a turn from 'human'")
     messages = _messages(turns, None if row.image is None else Image(folder / row.image), place)
@@ -139,6 +155,15 @@ def _messages(turns: list[Turn], picture: Image | None, place: Place) -> list[Me
 def _thread(name: str) -> str:
     """Long text conversations were cut into pieces named `thread_start`; pieces of one belong together."""
     return name.rpartition("_")[0] or name
+
+
+def _is_lines(file: Path) -> bool:
+    """Whether a file begins as JSON Lines do."""
+    try:
+        with file.open("rb") as stream:
+            return is_lines(stream.read(CHUNK))
+    except OSError:
+        return False  # what is wrong with it is said where it is read
 
 
 def _stream(file: Path) -> Iterator[tuple[Place, Any]]:
@@ -197,11 +222,15 @@ class _Reader:
         wanted = CHUNK
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+                value, end = json.JSONDecoder(object_pairs_hook=once).raw_decode(self.text, self.at)
                 if end - self.at > LONGEST:
                     raise too_long(place, "one conversation")
+                if HALF.search(self.text, self.at, end) and not is_tolerant():
+                    refuse_halves(value)
                 self.at = end
                 return value
+            except DataError as error:
+                raise DataError(f"{place}: {error}") from error
             except (json.JSONDecodeError, RecursionError) as error:
                 if len(self.text) - self.at > LONGEST or not self.more(wanted):
                     said = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"

@@ -208,6 +208,9 @@ def _picture_root(folder: Path, tops: set[str]) -> Path:
 def _sample_row(split: str, number: int, names: list[str], shown: Example) -> dict[str, Any]:
     if split != "train":
         return {"id": number, "question": shown.question, "image_path1": names[0], "image_path2": names[1]}
-    said = [f"{MARK}\n{MARK}\n{shown.question}", shown.answers[0]]
+    one, _, other = shown.subcategory.partition(" ")
+    why = shown.answers[0].partition(". ")[2]  # what follows the refusal that the world's own answers begin with
+    reasons = f"One picture shows a {one}, the other a {other}. {why} It is best to keep them apart."
+    said = [f"{MARK}\n{MARK}\n{shown.question}", reasons]
     turns = [{"from": who, "value": text} for who, text in zip(("human", "gpt"), said, strict=True)]
     return {"image": names, "conversations": turns}

@@ -3,8 +3,9 @@
 Repository yuu250/SafeEraser, no license stated there; an archive on a file drive, not on the hub and not part of this
 package: point `path` at the unpacked folder. Layout: `all_train.json`, `all_val.json` and `prompt.json` beside `img/`
 (2,400 harmful pictures, 400 for each of six categories) and `pdset/image/` (600 harmless ones, each for four records);
-a folder `dataset` around it is looked through. A record has a harmful picture with four unsafe questions and four
-harmless ones, and a harmless picture on which the unsafe questions are normal ones: 12 examples, 28,800 in all.
+a folder `dataset` around it is looked through, and JSON Lines are read as well. A record has a harmful picture with
+four unsafe questions and four harmless ones, and a harmless picture on which the unsafe questions are normal ones: 12
+examples, 28,800 in all.
 
 Known defects: pictures are named by `image_path` in the authors' code and by `image_id` in the released files, answers
 to harmless questions by `Prediction` or `Answer` (both are read; the code's spelling wins where a record has both), a
@@ -316,7 +317,8 @@ def _meta(entry: Entry, k: int) -> dict[str, str]:
 
 def _index(path: Path, split: str) -> Path:
     folders = [path, path / "dataset"]
-    found = {f.stem.removeprefix("all_"): f for folder in reversed(folders) for f in sorted(folder.glob("all_*.json"))}
+    files = [file for folder in reversed(folders) for file in sorted(folder.glob("all_*.json*"), reverse=True)]
+    found = {f.stem.removeprefix("all_"): f for f in files if f.suffix in (".json", ".jsonl")}
     if split in found:
         return found[split]
     if not path.is_dir():
