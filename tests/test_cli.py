@@ -330,3 +330,8 @@ def test_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(f"{command} list | head -1", shell=True, capture_output=True, text=True, env=os.environ)
     assert done.stdout == "objectives\n"
     assert "Traceback" not in done.stderr
+
+
+def test_an_argument_that_is_no_text_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", "jsonl:\ud83d.jsonl"]) == 2
+    assert capsys.readouterr().err == "vlmend: the argument 'jsonl:\\ud83d.jsonl' is not UTF-8\n"

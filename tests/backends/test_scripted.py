@@ -7,7 +7,7 @@ import pytest
 
 from vlmend.backends import response_id
 from vlmend.backends.scripted import REFUSAL, Scripted
-from vlmend.errors import VlmendError
+from vlmend.errors import DataError, VlmendError
 from vlmend.registry import backends
 from vlmend.types import Decoding, Example, Expected, Finish, Message, Response
 
@@ -160,3 +160,16 @@ def test_reasoning_is_told_from_what_is_said(tmp_path: Path) -> None:
     assert (whole.text, whole.reasoning) == ("Sure! Step 1.", "I can't help with that.")
     assert (cut.text, cut.finish, cut.said) == ("", Finish.LENGTH, False)
     assert cut.why == "the answer ended inside its reasoning"
+
+
+def test_a_second_line_of_an_id_answers_the_second_example_of_it(tmp_path: Path) -> None:
+    lines = [{"id": "a/3", "text": "one"}, {"id": "a/3", "text": "two"}, {"id": "b~2/1", "text": "own"}]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = [Example(name, (Message("user", ("q",)),)) for name in ("a/3", "a/3~2", "a/3~3", "b~2/1")]
+    said = list(Scripted(str(file)).generate(asked, Decoding()))
+    assert [response.text for response in said] == ["one", "two", "", "own"]
+    assert said[2].finish is Finish.FAILED
+    file.write_text('{"id": "a", "text": "\\ud83d"}')
+    with pytest.raises(DataError, match="line 1 has half of a surrogate pair"):
+        list(Scripted(str(file)).generate(asked, Decoding()))

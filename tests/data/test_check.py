@@ -401,3 +401,26 @@ def test_defects_of_the_published_metadata() -> None:
     assert "contradictory_labels" not in findings
     assert "image_token" not in findings
     assert "missing_picture" in findings or (REAL / "train").is_dir()
+
+
+def test_one_picture_at_two_places(tmp_path: Path) -> None:
+    for name, number in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        (tmp_path / name).write_bytes(scene(number))
+    rows = [row(0, images=["a.png", "a.png"]), row(1, images=["a.png", "b.png"]), row(2, images=["a.png", "c.png"])]
+    assert found(tmp_path, rows)["repeated_picture"].ids == ("r0", "r1")
+
+
+def test_an_option_that_stands_twice(tmp_path: Path) -> None:
+    ask = "Which?\nA. red\nB. blue\nC. {}\nD. green"
+    rows = [row(0, prompt=ask.format("red")), row(1, prompt=ask.format("black")), row(2, prompt="I said a. b.")]
+    finding = found(tmp_path, rows)["repeated_option"]
+    assert finding.ids == ("r0",)
+    assert "'red'" in finding.message
+
+
+def test_sides_that_differ_in_blanks_only_do_not_differ(tmp_path: Path) -> None:
+    pairs = [
+        {"id": name, "prompt": f"q{name}", "chosen": "Yes, it is.", "rejected": said}
+        for name, said in (("a", "No."), ("b", "Yes,  it is.\n"), ("c", "Yes, it is."))
+    ]
+    assert found(tmp_path, pairs)["same_answers"].ids == ("b", "c")

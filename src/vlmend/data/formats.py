@@ -159,6 +159,9 @@ def items(rows: Iterable[Line], options: Options) -> Iterator[Example | Pair]:
     try:
         yield from _items(rows, options, heard)
         whole = True
+    except DataError:
+        heard.clear()  # what is wrong is said alone
+        raise
     finally:
         for about, each in heard.items():
             each.say(about, whole=whole)

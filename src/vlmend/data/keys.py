@@ -46,7 +46,7 @@ COLUMNS = {
 }
 UNSHOWN = ("video", "videos", "audio", "audios")
 PICTURE = re.compile(
-    r"(?:image|img|picture|pic|photo)_?(?:path|file|file_?name|name|url|uri|bytes|base64|b64|data)?s?_?(\d*)|file_?name"
+    r"(?:image|img|picture|pic|photo)s?_?(?:path|file|file_?name|name|url|uri|bytes|base64|b64|data)?s?_?(\d*)|file_?name"
 )
 LETTERS = "ABCDEFGHIJ"
 CHOOSE = "Reply with the letter of the right choice."

@@ -41,13 +41,13 @@ class Mix:
         if avoided:
             raise DataError(
                 f"{len(avoided):,} of {len(self.examples):,} examples hold an answer to avoid (unpaired feedback, such "
-                f"as label: false), first {avoided[0]!r}; this method learns answers, so it would learn to give them. "
+                f"as label: false), such as {avoided[0]!r}; this method learns answers, so it would learn to give them. "
                 "Leave them out, or give their part of the mix the role forget for a method that unlearns"
             )
         silent = [e.id for e in self.examples if not _says(e)]
         if silent:
             raise DataError(
-                f"{len(silent):,} of {len(self.examples):,} examples have no answer to learn from, first {silent[0]!r};"
+                f"{len(silent):,} of {len(self.examples):,} examples have no answer to learn from, such as {silent[0]!r};"
                 " `vlmend data check` lists such rows"
             )
         return self

@@ -177,3 +177,21 @@ def _counted(more: Any, reads: list[int]) -> Any:
         return more(self, count)
 
     return counted
+
+
+def test_lines_that_are_called_json_are_read_and_what_stands_twice_is_not(tmp_path: Path) -> None:
+    before = read(f"llava_instruct:{write(tmp_path, [ROW, ROW])}")
+    lines = f"{json.dumps(ROW)}\n" * 2
+    assert read(f"llava_instruct:{write(tmp_path, lines)}") == before
+    twice = '[{"id": "1", "id": "2", "conversations": []}]'
+    with pytest.raises(DataError, match="row 0: the key 'id' stands twice"):
+        read(f"llava_instruct:{write(tmp_path, twice)}")
+    half = json.dumps([{**ROW, "id": "\ud83d"}])
+    with pytest.raises(DataError, match="row 0: a text has half of a surrogate pair"):
+        read(f"llava_instruct:{write(tmp_path, half)}")
+
+
+def test_a_mark_in_a_row_that_is_neither_about_a_picture_nor_text_only(tmp_path: Path) -> None:
+    row = {"id": "1", "conversations": said("<image>\nWhat?", "A cat.")}
+    with pytest.raises(DataError, match="row 0: the text has 1 places for pictures and the row names 0"):
+        read(f"llava_instruct:{write(tmp_path, [row])}")

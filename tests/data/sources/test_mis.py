@@ -207,3 +207,11 @@ def test_a_broken_file_is_named(folder: Path, split: str, text: bytes) -> None:
     file(folder, split).write_bytes(text)
     with pytest.raises(DataError, match=rf"mis_{split}\.json"):
         read(f"mis:{folder}#{split}")
+
+
+def test_answers_of_the_sample_reason_and_do_not_just_refuse(tmp_path: Path) -> None:
+    Mis.sample(tmp_path)
+    answers = [example.answers[0] for example in read(f"mis:{tmp_path}#train")]
+    assert answers
+    assert not any("sorry" in answer.lower() for answer in answers)
+    assert all("not safe together" in answer for answer in answers)

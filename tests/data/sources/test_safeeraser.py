@@ -278,3 +278,12 @@ def test_a_broken_file_is_named(folder: Path, text: bytes) -> None:
     (folder / "all_train.json").write_bytes(text)
     with pytest.raises(DataError, match=r"all_train\.json"):
         read(f"safeeraser:{folder}")
+
+
+@pytest.mark.parametrize("name", ["all_train.json", "all_train.jsonl"])
+def test_records_may_stand_one_a_line(folder: Path, name: str) -> None:
+    before = read(f"safeeraser:{folder}#train")
+    lines = "".join(json.dumps(record) + "\n" for record in rows(folder))
+    (folder / "all_train.json").unlink()
+    (folder / name).write_text(lines)
+    assert read(f"safeeraser:{folder}#train") == before

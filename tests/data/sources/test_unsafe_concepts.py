@@ -11,6 +11,7 @@ import pytest
 
 from tests.data.files import REAL, png
 from vlmend.data import hub, load, read
+from vlmend.data.checks.texts import options
 from vlmend.data.sources.unsafe_concepts import PHRASINGS, UnsafeConcepts, published_split
 from vlmend.errors import ConfigError, DataError, UsageError
 from vlmend.types import Example, Expected, Role
@@ -395,3 +396,9 @@ def test_the_hub_needs_a_commit_and_whole_rows(folder: Path, monkeypatch: pytest
     ):
         serve(monkeypatch, {"yiting/UnsafeConcepts": [whole, {**whole, **change}]})
         complains(f"unsafe_concepts:hub?revision={COMMIT}", "yiting/UnsafeConcepts@01234567 train", says)
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published metadata are not here")
+def test_published_options_that_stand_twice_are_found() -> None:
+    (finding,) = options(read(f"unsafe_concepts:{PUBLISHED}#all?ask=perception"))
+    assert finding.count == 59

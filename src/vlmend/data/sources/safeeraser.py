@@ -96,6 +96,7 @@ class Entry(NamedTuple):
     """A record with what its examples share."""
 
     place: Place
+    number: int  # of the record in its file, from 0, however the file is written
     record: Record
     name: str
     category: str
@@ -185,7 +186,7 @@ class SafeEraser:
             written = pair.answer if pair.prediction is None else pair.prediction
             answer = self._given(entry, f"UnharmPair_{key}.Prediction", written, " (or 'Answer' in its place)")
             subset = "retain_concept" if key.startswith("text") else "retain_image"
-            more = {"subset": subset, "meta": {"record": str(entry.place.number)}}
+            more = {"subset": subset, "meta": {"record": str(entry.number)}}
             yield entry.example(f"retain/{key}", entry.harmful, pair.question, answer, Role.RETAIN, **more)
 
     def _decouple(self, entry: Entry, drawn: Sequence[tuple[Entry, int]]) -> Iterator[Example]:
@@ -193,7 +194,7 @@ class SafeEraser:
         for k, (other, j) in enumerate(drawn):
             pair = other.record.unsafe_pairs[j]
             answer = self._given(other, f"unsafe_pairs.{j}.sd_response", pair.sd_response)
-            meta = {**_meta(entry, k), "record": str(other.place.number), "item": f"{other.name}/{j}"}
+            meta = {**_meta(entry, k), "record": str(other.number), "item": f"{other.name}/{j}"}
             shown = other._replace(name=entry.name)
             more = {"subset": "decouple", "meta": meta}
             yield shown.example(f"{subset}/{k}", other.harmless, pair.question, answer, Role.DECOUPLE, **more)
@@ -244,13 +245,15 @@ def entries(index: Path, split: str) -> list[Entry]:
     folder = Spelling(index.parent)
     seen: Counter[str] = Counter()
     found: list[Entry] = []
-    for (place, record), (harmful, harmless), cluster in zip(records, named, clusters, strict=True):
+    for number, ((place, record), (harmful, harmless), cluster) in enumerate(
+        zip(records, named, clusters, strict=True)
+    ):
         key = f"{_bare(harmful).parent.name}/{_bare(harmful).stem}"
         seen[key] += 1
         again = f"~{seen[key]}" if seen[key] > 1 else ""
         name, tied = f"safeeraser/{split}/{key}{again}", f"safeeraser/{cluster}"
         pictures = Image(folder.find(harmful)), Image(folder.find(harmless))
-        found.append(Entry(place, record, name, _category(place, record, harmful), tied, *pictures))
+        found.append(Entry(place, number, record, name, _category(place, record, harmful), tied, *pictures))
     return found
 
 
@@ -312,7 +315,7 @@ def _category(place: Place, record: Record, picture: str) -> str:
 
 
 def _meta(entry: Entry, k: int) -> dict[str, str]:
-    return {"record": str(entry.place.number), "pair": f"{entry.name}/{k}"}
+    return {"record": str(entry.number), "pair": f"{entry.name}/{k}"}
 
 
 def _index(path: Path, split: str) -> Path:
