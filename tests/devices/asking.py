@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,11 @@ from tests.models.conftest import noise
 from vlmend.attacks.pgd import Pgd
 from vlmend.backends.hf import Hf
 from vlmend.models import classify
-from vlmend.types import Decoding, Example, Image, Message
+from vlmend.types import Decoding, Example, Image, Likelihood, Message
 
 QUESTIONS = ("What is it?", "Where is the ring, left or right of the cup?")
 GREEDY = Decoding(max_new_tokens=6)
 SAMPLED = Decoding(max_new_tokens=6, do_sample=True, temperature=1.5, top_p=0.98, top_k=90, num_return_sequences=2)
-
-Ask = Callable[[str, str], Hf]
 
 
 @cache
@@ -42,9 +41,9 @@ def asked() -> list[Example]:
 
 
 @pytest.fixture(scope="session")
-def models(family: Callable[[str], Path]) -> Callable[..., Hf]:
+def models(family: Callable[[str], Path]) -> Callable[[str, str], Hf]:
     """A model of a family on a device, loaded once."""
-    return cache(lambda name, device, **settings: Hf(str(family(name)), device=device, **settings))
+    return cache(lambda name, device: Hf(str(family(name)), device=device))
 
 
 def said(model: Hf, decoding: Decoding) -> dict[tuple[str, int], tuple[str, int, str]]:
@@ -52,19 +51,26 @@ def said(model: Hf, decoding: Decoding) -> dict[tuple[str, int], tuple[str, int,
     return {(r.example_id, r.sample): (r.text, r.tokens, str(r.finish)) for r in model.generate(asked(), decoding)}
 
 
-@pytest.mark.parametrize("share", [True, False], ids=["shared", "plain"])
-@pytest.mark.parametrize("name", list(tiny.FAMILIES))
-def test_every_family_answers(name: str, share: bool, models: Callable[..., Hf], device: str) -> None:
-    """Greedily, in samples, and how likely it finds two answers to each question."""
-    here, there = (models(name, where, share_prefix=share) for where in (device, "cpu"))
-    assert here._loaded.model.device.type == torch.device(device).type
-    assert said(here, GREEDY) == said(there, GREEDY)
-    assert said(here, SAMPLED) == said(there, SAMPLED)
+def weighed(model: Hf) -> dict[tuple[str, str], Likelihood]:
+    """How likely two answers to every question are."""
     pairs = [(example, ("A ring.", "No.")) for example in asked()]
-    mine, theirs = ({(one.example_id, one.answer): one for one in m.likelihoods(pairs)} for m in (here, there))
-    for key, found in mine.items():
-        assert found.by_token == pytest.approx(theirs[key].by_token, rel=1e-4, abs=1e-5)
-        assert found.greedy == theirs[key].greedy
+    return {(one.example_id, one.answer): one for one in model.likelihoods(pairs)}
+
+
+@pytest.mark.parametrize("name", list(tiny.FAMILIES))
+def test_every_family_answers(name: str, models: Callable[[str, str], Hf], device: str) -> None:
+    """Greedily, in samples, and how likely it finds two answers to each question; with prefixes shared and without."""
+    here, there = models(name, device), models(name, "cpu")
+    assert here._loaded.model.device.type == torch.device(device).type
+    greedy, sampled, likely = said(there, GREEDY), said(there, SAMPLED), weighed(there)
+    apart = replace(here, share_prefix=False)
+    vars(apart)["_loaded"] = here._loaded
+    for way in (here, apart):
+        assert said(way, GREEDY) == greedy
+        assert said(way, SAMPLED) == sampled
+        for key, found in weighed(way).items():
+            assert found.by_token == pytest.approx(likely[key].by_token, rel=1e-4, abs=1e-5)
+            assert found.greedy == likely[key].greedy
 
 
 @pytest.mark.parametrize(
@@ -75,13 +81,13 @@ def test_every_family_answers(name: str, share: bool, models: Callable[..., Hf],
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["llava", "gemma3"])
-def test_every_decoding(name: str, how: dict[str, Any], models: Callable[..., Hf], device: str) -> None:
+def test_every_decoding(name: str, how: dict[str, Any], models: Callable[[str, str], Hf], device: str) -> None:
     decoding = Decoding(max_new_tokens=6, **how)
     assert said(models(name, device), decoding) == said(models(name, "cpu"), decoding)
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_vl"])
-def test_gradients_by_pixels(name: str, models: Callable[..., Hf], device: str) -> None:
+def test_gradients_by_pixels(name: str, models: Callable[[str, str], Hf], device: str) -> None:
     [example, *_] = asked()
     (loss, [slope]), (loss_there, [slope_there]) = (
         models(name, where).victim().gradients(example, "Sure, here") for where in (device, "cpu")
@@ -90,7 +96,7 @@ def test_gradients_by_pixels(name: str, models: Callable[..., Hf], device: str) 
     np.testing.assert_allclose(slope, slope_there, rtol=1e-3, atol=1e-5 * np.abs(slope_there).max())
 
 
-def test_pictures_made_by_gradients(models: Callable[..., Hf], device: str, tmp_path: Path) -> None:
+def test_pictures_made_by_gradients(models: Callable[[str, str], Hf], device: str, tmp_path: Path) -> None:
     """A step that rounding decides differently may differ; the attack does not."""
     [example, *_] = asked()
     victims = [models("llava", where).victim() for where in (device, "cpu")]

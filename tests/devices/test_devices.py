@@ -1,4 +1,4 @@
-"""Runs `tuning.py` and `asking.py`, each in a process of its own, on a device that is emulated and on CUDA."""
+"""Runs `asking.py` and `tuning.py`, in a process of their own, on a device that is emulated and on CUDA."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.devices import fake
 from tests.devices.conftest import VARIABLE
 
 HERE = Path(__file__).parent
-CASES = pytest.mark.parametrize("cases", ["asking", "tuning"])
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # half a minute each, where nothing else runs
+CASES = [str(HERE / "asking.py"), str(HERE / "tuning.py")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # about a minute, where nothing else runs
 
 
-def run(cases: str, device: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:randomly", f"{HERE / cases}.py"]
+def run(device: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", *CASES]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         command, cwd=HERE.parents[1], env={**environment, VARIABLE: device}, capture_output=True, text=True, check=False
@@ -27,15 +27,13 @@ def run(cases: str, device: str) -> None:
     assert done.returncode == 0, f"{done.stdout[-20_000:]}\n{done.stderr[-2_000:]}"
 
 
-@CASES
 @pytest.mark.skipif(fake.compiler() is None, reason="no C++ compiler to make the device with")
-def test_a_device_that_refuses_what_a_gpu_would(cases: str) -> None:
+def test_a_device_that_refuses_what_a_gpu_would() -> None:
     fake.compiled()
-    run(cases, fake.NAME)
+    run(fake.NAME)
 
 
-@CASES
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_cuda(cases: str) -> None:
-    run(cases, "cuda")
+def test_cuda() -> None:
+    run("cuda")

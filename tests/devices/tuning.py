@@ -6,6 +6,8 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from torch import Tensor
 from tests.devices import fake
 from tests.models import tiny
 from vlmend.cli import main
-from vlmend.config import parse_recipe
+from vlmend.config import ModelConfig, parse_recipe
+from vlmend.models import load as loading
 from vlmend.registry import objectives
 from vlmend.train import keeping
 from vlmend.train import run as running
@@ -81,6 +84,23 @@ def make(family: Callable[[str], Path], rows: Path, tmp_path: Path) -> Make:
         return {key: {**section, **sections.get(key, {})} for key, section in plain.items()}
 
     return recipe
+
+
+LOADED: dict[str, loading.Loaded] = {}
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of what was loaded before is what loading it again would give, and takes a tenth of the time."""
+    real = loading.load
+
+    def load(config: ModelConfig, *, for_training: bool = False) -> loading.Loaded:
+        key = f"{config.model_dump_json()} {for_training}"
+        if key not in LOADED:
+            LOADED[key] = real(config, for_training=for_training)
+        return replace(LOADED[key], model=deepcopy(LOADED[key].model))
+
+    monkeypatch.setattr(loading, "load", load)
 
 
 def on(device: str, plain: Mapping[str, Any], folder: str = "") -> Any:
