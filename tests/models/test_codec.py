@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.models import tiny
+from tests.models.conftest import noise
 from vlmend.errors import DataError, ModelError
 from vlmend.models.codec import Batch, Codec
 from vlmend.ops.logprobs import IGNORE
-from vlmend.types import Example, Message
+from vlmend.types import Example, Image, Message
+
+LLAVA, _ = tiny.llava()
+SETTINGS = (LLAVA.config, LLAVA.generation_config)
+
+
+class SilentProcessor:
+    """A processor that cannot say how many tokens a picture has."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_get_num_multimodal_tokens":
+            raise AttributeError(name)
+        return getattr(self._processor, name)
 
 
 @pytest.fixture
@@ -93,6 +110,49 @@ def test_a_processor_that_does_not_say_what_it_writes_will_do(
     found = codec.encode_training(examples)
     assert found.labels.equal(told.labels)
     assert found.image_mask.equal(told.image_mask)
+
+
+def test_lengths_of_pictures_that_nobody_tells_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of different sizes before, between and after answers; beside one another; and without any."""
+    model, processor = tiny.qwen2_vl()
+    codec = Codec(processor, model.config, model.generation_config)
+    small, wide, tall = (Image(make=partial(noise, 1, *size)) for size in ((16, 16), (24, 48), (40, 16)))
+    first = (
+        Message("user", (wide, "Is it?")),
+        Message("assistant", ("Is it?",)),
+        Message("user", (small, tall, "Yes.")),
+    )
+    examples = [
+        Example("one", first, ("Yes.",)),
+        Example("two", (*first, Message("assistant", ("No.",)), Message("user", ("Really?", tall))), ("Is it?",)),
+        Example("none", (Message("user", ("Is it?",)),), ("Yes.",)),
+    ]
+    told = codec.encode_training(examples)
+    assert [supervised_text(codec, told, row) for row in range(3)] == [
+        "Is it?<|im_end|>Yes.<|im_end|>", "Is it?<|im_end|>No.<|im_end|>Is it?<|im_end|>", "Yes.<|im_end|>",
+    ]  # fmt: skip
+    counts = [int((told.inputs["input_ids"][row] == codec.image_id).sum()) for row in range(3)]
+    assert counts == [4 + 18 + 10, 4 + 18 + 10 + 10, 0], "pixels by 8 x 8"
+    render = codec.processor.apply_chat_template
+
+    def silent(*chats: Any, **settings: Any) -> Any:
+        made = render(*chats, **settings)
+        made.pop("text_replacement_offsets")
+        return made
+
+    monkeypatch.setattr(codec.processor, "apply_chat_template", silent)
+    found = codec.encode_training(examples)
+    assert found.labels.equal(told.labels)
+
+
+def test_how_long_a_prompt_is_before_it_is_encoded(codec: Codec, examples: list[Example]) -> None:
+    """Characters count a quarter, a picture what the processor says, a guess where it is silent, none if unreadable."""
+    assert codec.picture_length(examples[3]) == 2 * 9
+    assert codec.prompt_length(examples[0]) == len("What is it?") // 4 + 9
+    broken = dataclasses.replace(examples[0], prompt=(Message("user", (Image(make=lambda: b"no"), "What is it?")),))
+    assert codec.prompt_length(broken) == 2
+    silent = Codec(SilentProcessor(codec.processor), *SETTINGS)
+    assert silent.picture_length(examples[3]) == 2 * 576
 
 
 def test_a_template_that_drops_pictures_is_refused(examples: list[Example]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +119,26 @@ def test_tokens_that_are_no_picture_are_what_the_template_and_the_users_wrote(ki
         assert bare[0] == bare[1]
         assert example.question.split("\n")[-1] in texts[1]
         assert (real(batch, row) == placeholder).sum() >= len(example.images)
+
+
+def test_a_picture_is_all_that_the_processor_wrote_for_it_and_nothing_else(kind: Kind, shown: list[Example]) -> None:
+    """Row separators and borders of tiles are the picture's; line breaks of users around it are not."""
+    codec = kind.codec
+    one, two = shown[0].images[0], shown[1].images[0]
+    batch = codec.encode_training([changed(shown[0], "[first]\n", one, "\n\n[second]\n", two, "\n[third]")])
+    ids, mask = real(batch, 0), real(batch, 0, batch.image_mask)
+    edges = [0, *((mask[1:] != mask[:-1]).nonzero()[:, 0] + 1).tolist(), len(mask)]
+    runs = [(bool(mask[a]), ids[a:b].tolist()) for a, b in itertools.pairwise(edges)]
+    blocks, texts = [run for is_picture, run in runs if is_picture], [run for is_picture, run in runs if not is_picture]
+    known = codec.tokenizer.added_tokens_decoder
+    words = [codec.tokenizer.decode([i for i in run if i not in known]) for run in texts]
+    for block in blocks:
+        assert block[0] in known
+        assert block[-1] in known
+        assert not codec.tokenizer.decode([i for i in block if i not in known]).strip()
+    assert re.findall(r"\[\w+\]", "".join(words)) == ["[first]", "[second]", "[third]"]
+    if kind.name != "paligemma":  # whose pictures come first
+        assert (len(blocks), words[1].strip()) == (2, "[second]")
 
 
 def test_what_is_generated_from_is_a_prefix_of_what_is_tuned_on(kind: Kind, shown: list[Example]) -> None:

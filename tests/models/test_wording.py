@@ -274,7 +274,7 @@ IN_FIRST_TURN = (
         (plain(ONE_EACH), "drops a picture of turn"),
         (plain("{% set outer = loop.index0 %}" + IN_FIRST_TURN), "drops a picture of turn 3"),
         (ALL_FIRST + plain(PARTS.replace("'<image>'", "''")), "shows elsewhere a picture of turn 3"),
-        (plain(PARTS.replace("'<image>'", "'<image><image>'")), "refused its input: The total number"),
+        (plain(PARTS.replace("'<image>'", "'<image><image>'")), "shows more pictures than there are: turn"),
     ],
 )
 def test_no_picture_is_lost_or_moved_to_another_turn(template: str, says: str, pictures: list[Image]) -> None:

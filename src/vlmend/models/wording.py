@@ -153,7 +153,7 @@ class Wording:
             return ""
         if shown == plain:
             return self.marks[0] if self.marks else ""
-        return next((mark for mark in self.marks if shown.count(mark) == plain.count(mark) + 1), "")
+        return next((mark for mark in self.marks if shown.count(mark) > plain.count(mark)), "")
 
     def _around(self, shape: Shape, answering: bool) -> Written:
         """What the template writes around the words of any conversation of a shape."""
