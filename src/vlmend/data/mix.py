@@ -37,17 +37,18 @@ class Mix:
 
     def taught(self) -> Mix:
         """The same. Raises DataError where an example has no answer to learn, or one that is to be avoided."""
+        total = f"{len(self.examples):,} examples"
         avoided = [e.id for e in self.examples if e.avoid and not _says(e)]
         if avoided:
             raise DataError(
-                f"{len(avoided):,} of {len(self.examples):,} examples hold an answer to avoid (unpaired feedback, such "
+                f"{len(avoided):,} of {total} hold an answer to avoid (unpaired feedback, such "
                 f"as label: false), such as {avoided[0]!r}; this method learns answers, so it would learn to give them. "
                 "Leave them out, or give their part of the mix the role forget for a method that unlearns"
             )
         silent = [e.id for e in self.examples if not _says(e)]
         if silent:
             raise DataError(
-                f"{len(silent):,} of {len(self.examples):,} examples have no answer to learn from, such as {silent[0]!r};"
+                f"{len(silent):,} of {total} have no answer to learn from, such as {silent[0]!r};"
                 " `vlmend data check` lists such rows"
             )
         return self
