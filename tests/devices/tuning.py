@@ -206,14 +206,16 @@ def test_lower_precision(make: Make, device: str) -> None:
     same(steps(device, plain), steps("cpu", plain), share=0.1, weights=5e-3)
 
 
-def test_a_whole_run_killed_and_resumed(make: Make, device: str) -> None:
+@pytest.mark.parametrize("model", [{}, FULL], ids=["adapter", "full"])
+def test_a_whole_run_killed_and_resumed(model: dict[str, Any], make: Make, device: str) -> None:
     """From its checkpoint a run ends, to the bit, as one that was never stopped, and as on the CPU."""
-    plain = make("kl", train={**make("kl")["train"], "save_steps": 2, "save_total_limit": 2})
+    plain = make("kl", model=model, train={**make("kl")["train"], "save_steps": 2, "save_total_limit": 2})
+    weights = "model.safetensors" if model else "adapter_model.safetensors"
 
     def tuned(where: str) -> dict[str, Tensor]:
         recipe = on(where, plain)
         running.tune(recipe, console=Console(file=io.StringIO()))
-        return load_file(recipe.output.dir / "adapter_model.safetensors")
+        return load_file(recipe.output.dir / weights)
 
     on_cpu, whole = tuned("cpu"), tuned(device)
     folder = on(device, plain).output.dir
