@@ -41,9 +41,9 @@ class Mix:
         avoided = [e.id for e in self.examples if e.avoid and not _says(e)]
         if avoided:
             raise DataError(
-                f"{len(avoided):,} of {total} hold an answer to avoid (unpaired feedback, such "
-                f"as label: false), such as {avoided[0]!r}; this method learns answers, so it would learn to give them. "
-                "Leave them out, or give their part of the mix the role forget for a method that unlearns"
+                f"{len(avoided):,} of {total} hold an answer to avoid (unpaired feedback, such as label: false), such"
+                f" as {avoided[0]!r}; this method learns answers, so it would learn to give them. Leave them out, or"
+                " give their part of the mix the role forget for a method that unlearns"
             )
         silent = [e.id for e in self.examples if not _says(e)]
         if silent:
