@@ -78,6 +78,9 @@ def test_a_failed_run_is_told_and_its_row_is_of_the_others(
     [
         (["--safety", "harmm"], "Did you mean 'harm'?"),
         (["--metric", "plan/harm"], "Did you mean 'plain'?"),
+        (["--utility", "what/utility"], "has no metric 'utility'"),
+        (["--utility", "waht/harm"], "Did you mean 'what'?"),
+        (["--safety", "plain/harmm"], "Did you mean 'harm'?"),
         (["--grid", "train.sed=1"], "sed"),
         (["--condition", "what"], "not of the form"),
         (["--suite", "wrld"], "Did you mean 'world'?"),

@@ -418,3 +418,31 @@ def test_a_run_folder_without_room_loses_nothing_that_was_paid_for(
         assert main(words) == 0
         assert len(stub.bodies) == len(set(map(asked, stub.bodies))) == 76
     assert Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm"))) == {True: 76}
+
+
+def test_verdicts_that_nobody_reads_are_not_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SafeEraser's judge of agreement needs a reference, which unsafe questions lack, and nobody asks it there."""
+    from vlmend.cli import main
+
+    assert main(["data", "sample", "safeeraser", "--out", str(tmp_path / "se")]) == 0
+    run = ["--model", "scripted:comply", "--suite", f"safeeraser:{tmp_path / 'se'}", "--out", str(tmp_path / "r")]
+    assert main(["generate", *run]) == 0
+    rules = [
+        {"when": '"refusal" is one of', "text": '{"refusal": "no"}'},
+        {"when": "normal: a|a meaningful answer", "text": '{"verdict": "normal"}'},
+        {"when": "a number from 0 to 1", "text": '{"agreement": 1}'},
+        {"when": "", "text": '{"verdict": "safe"}'},
+    ]
+    (tmp_path / "judge.yaml").write_text(json.dumps(rules))
+    capsys.readouterr()
+    assert main(["judge", str(tmp_path / "r"), "--judge-model", f"scripted:{tmp_path / 'judge.yaml'}", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["runs"][0]["unscored"] == {}
+    assert "unscored" not in told.err
+    rules[2]["text"] = "hm"
+    (tmp_path / "judge.yaml").write_text(json.dumps(rules))
+    (tmp_path / "r" / "verdicts.jsonl").unlink()
+    assert main(["judge", str(tmp_path / "r"), "--judge-model", f"scripted:{tmp_path / 'judge.yaml'}"]) == 1
+    assert "judge rubric:factual: 16 of 16 unscored" in capsys.readouterr().err

@@ -112,3 +112,15 @@ def test_change_counts_only_pairs_scored_on_both_sides() -> None:
     assert (found.lost, found.gained, found.difference) == (1, 0, -1.0)
     nothing = change((), ASR)
     assert (nothing.difference, nothing.p, nothing.low) == (None, None, None)
+
+
+def test_only_the_same_question_is_joined() -> None:
+    def told(name: str, content: str, sample: int = 0) -> Record:
+        example = Example(name, (Message("user", ("?",)),))
+        return Record(example, Response("r", name, "x", Finish.STOP, sample=sample), content=content)
+
+    before = [told("a", "1"), told("b", "2"), told("c", "3"), told("d", "")]
+    after = [told("a", "1"), told("b", "9"), told("c", ""), told("d", "4"), told("e", "5")]
+    found = pair(before, after)
+    assert [two.before.example.id for two in found.pairs] == ["a", "c", "d"], "who does not know it, goes by the id"
+    assert (found.other, found.only_before, found.only_after) == (("b",), (), ("e",))

@@ -8,7 +8,7 @@ import pytest
 from vlmend.metrics.rates import of
 from vlmend.report.scatter import Coordinate
 from vlmend.sweep.front import Axes, Point, front, short
-from vlmend.types import Rate
+from vlmend.types import Mean, Rate
 
 AXES = Axes("harm", "utility", {"harm": "low", "utility": "high"})
 
@@ -65,3 +65,28 @@ def test_names_in_a_picture_are_short_and_distinct() -> None:
     assert list(short(names).values()) == ["base", "po", "po +pd", "npo beta=0.1"]
     clash = ["a_x,method.pd=false", "a_x"]
     assert list(short(clash).values()) == clash
+
+
+def test_an_axis_may_be_of_one_condition() -> None:
+    axes = Axes("harm", "mme/accuracy", {"harm": "low", "mme/accuracy": "high"})
+    plain = {"harm": of([False] * 9 + [True]), "accuracy": of([True] * 2 + [False] * 8)}
+    point = axes.point({"plain": plain, "mme": {"accuracy": of([True] * 7 + [False] * 3)}})
+    assert point is not None
+    assert (point[0].value, point[1].value) == (0.1, 0.7)
+    assert Axes("mme/harm", "accuracy", {"mme/harm": "low", "accuracy": "high"}).point({"plain": plain}) is None
+
+
+def test_a_number_that_is_best_inside_its_range_is_drawn_by_its_distance() -> None:
+    axes = Axes("gap", "utility", {"gap": 0.0, "utility": "high"})
+    assert axes.signs == (-1, 1)
+    assert "distance from 0" in axes.title("gap")
+    able = {"utility": of([True] * 8 + [False] * 2)}
+
+    def at(value: float, low: float, high: float) -> Coordinate:
+        point = axes.point({"plain": {"gap": Mean(value, 9, 0, low, high, scale=(-1.0, 1.0)), **able}})
+        assert point is not None
+        return point[0]
+
+    assert at(-0.3, -0.4, -0.2) == Coordinate(0.3, 0.2, 0.4)
+    assert at(0.1, -0.1, 0.3) == Coordinate(0.1, 0.0, 0.3)
+    assert at(-0.1, -0.3, 0.1) == Coordinate(0.1, 0.0, 0.3)
