@@ -273,9 +273,8 @@ class _Errand:
             why = desk.down.get(self.asked.model, "")
             claimed = [] if why else self._claimed(open_, anyway=time.monotonic() - news > STUCK)
             try:
-                known = list(
-                    self._known(open_)
-                )  # after claiming: nobody lets go of a question before storing the reply
+                # only after claiming: nobody lets go of a question before its reply is stored
+                known = list(self._known(open_))
                 yield from known
                 mine = [(key, open_[key]) for key in claimed if key in open_]
                 some = mine[: desk.purse.room(self.asked.model, [self._most(question) for _, question in mine])]
