@@ -224,10 +224,19 @@ def test_bad_data(text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_bad_pictures(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = vlguard / "test" / "HOD" / "0.png"
-    picture.write_bytes(b"")
-    one_line(capsys, words(vlguard, tmp_path / "r"), "0.png", "empty")
-    picture.write_text("this is text")
-    one_line(capsys, words(vlguard, tmp_path / "r"), "0.png", "picture")
+    for content, says in (
+        (b"", "empty"),
+        (b"this is text", "not a readable picture"),
+        (picture.read_bytes()[:50], "0.png"),
+    ):
+        picture.write_bytes(content)
+        assert main([*words(vlguard, tmp_path / says), "--max-unscored", "0.5"]) == 0
+        told = capsys.readouterr().err
+        assert "2 records could not be scored" in told
+        assert says in told
+        assert "0.png" in told
+    assert main(words(vlguard, tmp_path / "strict")) == 1
+    capsys.readouterr()
     picture.unlink()
     one_line(capsys, words(vlguard, tmp_path / "r"), "1 ")
 

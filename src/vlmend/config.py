@@ -14,10 +14,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vlmend import plain_yaml
 from vlmend.errors import ConfigError, brief, nearest
+from vlmend.rgb import MAX_PIXELS, MOST_PIXELS
 from vlmend.types import Example, Role
 
 Module = Literal["vision_tower", "projector", "language_model"]
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+MaxPixels = Annotated[int, Field(gt=0, le=MOST_PIXELS)]  # of one picture, by its header
 
 
 class Section(BaseModel):
@@ -111,10 +113,14 @@ class DataConfig(Section):
     """What is trained on. Sources are specs such as `vlguard:data/VLGuard#train`.
 
     `replay` names the mix.json of an earlier run or of `vlmend data mix`: its rows are taken again, whatever the seed.
+    `bad_images`: a picture that cannot be decoded, has more than `max_pixels`, or is of a shape that the model's
+    processor refuses, is an error before the first step, or its rows are skipped and counted.
     """
 
     mix: tuple[MixPart, ...] = Field(min_length=1)
     missing_images: Literal["error", "placeholder"] = "error"
+    bad_images: Literal["error", "skip"] = "error"
+    max_pixels: MaxPixels = MAX_PIXELS
     seed: int = 0
     replay: Path | None = None
 

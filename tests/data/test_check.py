@@ -116,6 +116,43 @@ def test_a_picture_that_cannot_be_used(tmp_path: Path, kind: str, data: bytes | 
     assert "1 of 6 pictures" in findings[kind].message
 
 
+@pytest.mark.parametrize(
+    ("kind", "picture", "how", "says"),
+    [
+        ("transparent_picture", Pillow.effect_noise((64, 64), 90), {"transparency": 128}, "is laid on white"),
+        (
+            "deep_picture", Pillow.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)), {},
+            "from 0 to 4,095, of which 12 are used",
+        ),
+        (
+            "several_frames", Pillow.effect_noise((64, 64), 90),
+            {"save_all": True, "append_images": [Pillow.new("L", (64, 64))]}, "the first is shown",
+        ),
+        ("narrow_picture", Pillow.effect_noise((1005, 5), 90), {}, "over 200 times as long as wide"),
+    ],
+)  # fmt: skip
+def test_what_is_not_shown_as_it_is_stored_is_counted(
+    tmp_path: Path, kind: str, picture: Pillow.Image, how: dict[str, Any], says: str
+) -> None:
+    data = encoded(picture, **how), encoded(picture.transpose(Pillow.Transpose.ROTATE_90), **how)
+    findings = shown(tmp_path, dict(zip(("a.png", "b.png"), data, strict=True)))
+    assert findings[kind].count == 2
+    assert findings[kind].ids == ("r5", "r6")
+    assert says in findings[kind].message
+    assert "2 of 7 pictures" in findings[kind].message
+
+
+def test_pictures_in_cmyk_are_counted(tmp_path: Path) -> None:
+    data = encoded(Pillow.effect_noise((64, 64), 90).convert("CMYK"), "JPEG")
+    assert shown(tmp_path, {"a.jpg": data})["other_colors"].count == 1
+
+
+def test_an_opaque_alpha_channel_is_nothing_to_note(tmp_path: Path) -> None:
+    assert "transparent_picture" not in shown(
+        tmp_path, {"a.png": encoded(Pillow.open(io.BytesIO(scene(9))).convert("RGBA"))}
+    )
+
+
 def test_a_bomb_is_refused_from_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the pixels were decoded")

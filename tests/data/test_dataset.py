@@ -98,6 +98,36 @@ def test_placeholders_differ_by_picture_and_never_by_slice(tmp_path: Path) -> No
     assert {e.id: e.images[0].sha256 for e in moved} == hashes
 
 
+def test_absolute_and_relative_folders_side_by_side_have_stand_ins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [str(tmp_path / "far" / "0.png"), "near/0.png", "near/1.png"]
+    write_jsonl(Path("rows.jsonl"), [{"prompt": f"q{i}", "answer": "a", "image": n} for i, n in enumerate(names)])
+    data = load("jsonl:rows.jsonl", missing_images="placeholder")
+    assert data.placeholders == 3
+    assert len({e.images[0].sha256 for e in data.examples}) == 3
+    with pytest.raises(DataError, match="3 examples need 3 pictures; 3 are missing"):
+        load("jsonl:rows.jsonl")
+
+
+def test_a_slice_needs_its_own_pictures_only(tmp_path: Path) -> None:
+    folder = write_vlguard(tmp_path, pictures=False)
+    part = load(f"vlguard:{folder}#train[:3]", missing_images="placeholder")
+    assert part.placeholders == len({e.id.rpartition("/")[0] for e in part.examples}) < 40
+    with pytest.raises(DataError, match=f"3 examples need {part.placeholders} pictures"):
+        load(f"vlguard:{folder}#train[:3]")
+
+
+def test_the_limit_of_pixels_reaches_every_picture(tmp_path: Path) -> None:
+    folder = write_vlguard(tmp_path)
+    assert {i.max_pixels for e in load(f"vlguard:{folder}#train", max_pixels=10**8).examples for i in e.images} == {
+        10**8
+    }
+    with pytest.raises(DataError, match="more than max_pixels 3"):
+        load(f"vlguard:{folder}#train", max_pixels=3)
+
+
 def test_only_missing_pictures_are_replaced(tmp_path: Path) -> None:
     folder = write_vlguard(tmp_path)
     (folder / "train" / "HOD" / "img_0.png").unlink()

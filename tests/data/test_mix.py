@@ -73,6 +73,30 @@ def test_placeholders_are_marked(tmp_path: Path) -> None:
     assert not build(config(tmp_path, missing="error")).warning
 
 
+def test_a_picture_of_two_parts_is_one_stand_in(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "answer": "a", "image": f"{i % 3}.png"} for i in range(6)]
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("one", "two")]
+    parts = [{"source": f"jsonl:{file}"} for file in files]
+    mix = build(DataConfig.model_validate({"mix": parts, "missing_images": "placeholder"}))
+    assert [part["placeholders"] for part in mix.report["parts"]] == [3, 3]
+    assert mix.placeholders == 3
+    assert mix.warning.startswith("PLACEHOLDER PICTURES: 3 missing pictures were")
+
+
+def test_rows_are_left_out_with_the_other_side_of_their_pair(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no"} for i in range(4)]
+    file = write_jsonl(tmp_path / "pairs.jsonl", pairs)
+    whole = build(DataConfig.model_validate({"mix": [{"source": f"jsonl:{file}"}]}))
+    assert whole.without([]) is whole
+    gone = sorted(e.id for e in whole.examples if e.meta["pair"] == whole.examples[0].meta["pair"])
+    left = whole.without([gone[0]])
+    assert len(left.examples) == len(left.weights) == left.report["examples"] == 6
+    assert left.report["skipped"] == {"count": 2, "rows": gone}
+    assert left.report["parts"][0]["taken"] == 6
+    assert not set(left.report["parts"][0]["rows"]) & set(gone)
+    assert left.report["roles"] == {"forget": 3, "safety": 3}
+
+
 def test_only_the_sample_needs_its_pictures(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{i}", "answer": "a", "image": f"{i}.png"} for i in range(30)]
     file = write_jsonl(tmp_path / "help.jsonl", rows)

@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 
 from tests.evaluate.conftest import write
 from vlmend.backends.scripted import Scripted
+from vlmend.data import read
 from vlmend.errors import DataError, StoreError, UsageError
+from vlmend.evaluate.attack import attacked
 from vlmend.evaluate.compare import compare
 from vlmend.evaluate.run import (
     EvalConfig,
@@ -79,6 +82,80 @@ def test_a_model_that_has_to_be_loaded_is_announced(
     monkeypatch.setattr(Scripted, "ready", False, raising=False)
     evaluate(config(vlguard, tmp_path / "r"))
     assert capsys.readouterr().err.startswith("loading scripted:")
+
+
+def missing(vlguard: Path, *numbers: int) -> None:
+    for number in numbers:
+        (vlguard / "test" / "HOD" / f"{number}.png").unlink()
+
+
+def test_a_limit_limits_the_pictures_that_have_to_be_there(vlguard: Path, tmp_path: Path) -> None:
+    missing(vlguard, *range(3, 10))
+    few = run(vlguard, tmp_path / "few", suite=f"vlguard:{vlguard}#test", limit=2)
+    assert few.generated.new == 2
+    stand_ins = run(vlguard, tmp_path / "r", limit=8, missing_images="placeholder").run
+    shown = {i for r in stand_ins.records() for i in r.example.images}
+    assert stand_ins.manifest()["placeholders"] == sum(i.path is None for i in shown) < 7
+    with pytest.raises(DataError, match="pictures"):
+        run(vlguard, tmp_path / "all")
+
+
+def test_stand_ins_are_said_once_a_command_and_counted_by_picture(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing(vlguard, 0, 1, 5)
+    source = f"vlguard:{vlguard}#test"
+    asked = config(vlguard, tmp_path / "r", missing_images="placeholder")
+    results = evaluate_all(asked, [source, f"source:{source}"])
+    assert capsys.readouterr().err.count("PLACEHOLDER") == 1
+    for result in results:
+        manifest = result.run.manifest()
+        assert manifest["placeholders"] == 3
+        assert "3 missing pictures were replaced" in manifest["warning"]
+    told: set[Path] = set()
+    for name in ("a", "b", "c"):
+        evaluate(config(vlguard, tmp_path / name, missing_images="placeholder"), told=told)
+    assert capsys.readouterr().err.count("PLACEHOLDER") == 1
+
+
+def test_one_bad_picture_costs_one_failed_response(vlguard: Path, tmp_path: Path) -> None:
+    folder = vlguard / "test" / "HOD"
+    (folder / "4.png").write_bytes(b"<html>not found</html>")
+    whole = (folder / "5.png").read_bytes()
+    (folder / "5.png").write_bytes(whole[:45])
+    Pillow.new("RGBA", (8, 8), (1, 2, 3, 0)).save(folder / "6.png")
+    Pillow.new("RGB", (90, 50)).save(folder / "7.png")
+    result = run(vlguard, tmp_path / "r", "world", max_new_tokens=2, max_pixels=4000)
+    bad = {r.example.id: r.response for r in result.run.records() if r.response.finish is Finish.FAILED}
+    assert len(bad) == 3
+    whys = " ".join(response.why for response in bad.values())
+    assert all(name in whys for name in ("4.png", "5.png", "7.png", "max_pixels 4,000"))
+    assert sum(rate.unscored for name, rate in result.metrics.items() if name == "asr") == 3
+    about = result.run.manifest()
+    assert about["max_pixels"] == 4000
+    assert about["pictures"]["different"] == 10
+    assert about["pictures"]["transparent"] == 1
+    assert about["pictures"]["bad"] >= 2
+
+
+def test_an_attack_that_must_look_leaves_a_bad_picture_to_fail(vlguard: Path, tmp_path: Path) -> None:
+    class Looking:
+        changes = frozenset({"pictures"})
+
+        def __call__(self, example: Example) -> Example:
+            for image in example.images:
+                image.open()
+            return example
+
+    class Careless(Looking):
+        def __call__(self, example: Example) -> Example:
+            raise DataError("for another reason")
+
+    (vlguard / "test" / "HOD" / "4.png").write_bytes(b"<html>not found</html>")
+    examples = read(f"vlguard:{vlguard}#test")
+    assert [e.id for e in attacked([Looking()], examples)] == [e.id for e in examples]
+    with pytest.raises(DataError, match="another reason"):
+        attacked([Careless()], examples[:1])
 
 
 def test_an_attack_without_effect_is_no_secret(
@@ -257,8 +334,9 @@ def test_broken_inputs(vlguard: Path, tmp_path: Path) -> None:
     kept = list((tmp_path / "r" / "images").iterdir())
     assert len(kept) == 1
     (vlguard / "test" / "HOD" / "3.png").write_bytes(b"")
-    with pytest.raises(DataError, match="empty"):
-        run(vlguard, tmp_path / "r", missing_images="placeholder")
+    empty = run(vlguard, tmp_path / "e")
+    assert len(empty.lost) == 2
+    assert all(record.response.why.endswith("3.png is empty (0 bytes)") for record in empty.lost)
 
 
 def test_damaged_journal_is_an_error(vlguard: Path, tmp_path: Path) -> None:

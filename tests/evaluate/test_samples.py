@@ -14,7 +14,7 @@ from vlmend.backends import response_id
 from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.compare import compare
-from vlmend.evaluate.generate import awaited, generate
+from vlmend.evaluate.generate import generate
 from vlmend.evaluate.run import EvalConfig, evaluate
 from vlmend.evaluate.score import EvalResult
 from vlmend.store import Asked, Run, response_to_json
@@ -128,7 +128,7 @@ def test_answers_are_stored_not_held(tmp_path: Path) -> None:
     examples = [Example(f"e{i}", (Message("user", (f"Question {i}?",)),)) for i in range(1000)]
     folder = Run(tmp_path)
     folder.claim({}, {})
-    asked = [Asked(e, awaited(e, backend.fingerprint, decoding)) for e in examples]
+    asked = [Asked(e, response_id(backend.fingerprint, e, decoding)) for e in examples]
     tracemalloc.start()
     try:
         folder.write_asked(asked)

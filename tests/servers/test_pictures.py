@@ -54,7 +54,11 @@ def rotated() -> bytes:
     "data",
     [
         rotated(), encoded(noise("RGBA"), "PNG"), encoded(noise("CMYK"), "JPEG"), encoded(noise(), "BMP"),
-        encoded(noise("L"), "PNG"), encoded(noise().convert("P"), "GIF"),
+        encoded(noise("L"), "PNG"), encoded(noise().convert("P"), "GIF"), encoded(noise("LA"), "PNG"),
+        encoded(Pillow.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60) * 27), "PNG"),
+        encoded(noise(), "PNG", transparency=tuple(np.asarray(noise())[0, 0].tolist())),
+        encoded(noise(), "PNG", save_all=True, append_images=[noise("L").convert("RGB")]),
+        encoded(noise("RGBA"), "WEBP", lossless=True),
     ],
 )  # fmt: skip
 def test_any_reader_sees_what_we_see(data: bytes) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vlmend import rgb
 from vlmend.audit.measures import Bools, Floats
 from vlmend.errors import DataError
 from vlmend.types import Example, Image
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 SIDE = 32  # pixels to which a picture is shrunk
-MOST_PIXELS = 1 << 26
 NUMBERS = (
     *(f"{what} {color}" for what in ("mean", "spread of", "border") for color in ("red", "green", "blue")),
     *("saturation", "spread of saturation", "horizontal edges", "vertical edges", "dark share", "bright share"),
@@ -83,28 +81,22 @@ def look(examples: Sequence[Example], tell: Tell) -> Looks:
 
 def see(image: Image) -> Look | str:
     """What one picture looks like, or why that cannot be said: `missing` or `broken`."""
-    from PIL import Image as Pillow
-
     if image.path is not None and not image.path.is_file():
         return "missing"
     try:
-        with warnings.catch_warnings(), Pillow.open(io.BytesIO(image.read())) as picture:
-            warnings.simplefilter("ignore")  # of damaged EXIF and many pixels
-            width, height = picture.size
-            if width * height > MOST_PIXELS:
-                return "broken"
-            kind = picture.format or ""
-            picture.draft("RGB", (4 * SIDE, 4 * SIDE))  # a JPEG is decoded small
-            return Look(width, height, kind, numbers(picture))
-    except (DataError, Pillow.DecompressionBombError, OSError, SyntaxError, ValueError):
+        data = image.read()
+        width, height = rgb.header(data, image.max_pixels).size
+        seen = rgb.decode(data, image.max_pixels, small=4 * SIDE)  # a JPEG is decoded small
+    except DataError:
         return "broken"
+    return Look(width, height, seen.format, numbers(seen.picture))
 
 
 def numbers(picture: Picture) -> tuple[float, ...]:
-    """Color, saturation, edges and brightness, each 0 to 255 (shares: 0 to 1)."""
+    """Of an RGB picture: color, saturation, edges and brightness, each 0 to 255 (shares: 0 to 1)."""
     from PIL import Image as Pillow
 
-    small = picture.convert("RGB").resize((SIDE, SIDE), Pillow.Resampling.BOX)
+    small = picture.resize((SIDE, SIDE), Pillow.Resampling.BOX)
     pixels = np.asarray(small).astype(np.float32)
     border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     gray = pixels.mean(axis=2)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from vlmend.errors import DataError
 from vlmend.reasoning import split, tags_of
 from vlmend.types import Decoding, Example, conversation_key, digest
 
 
 def response_id(fingerprint: str, example: Example, decoding: Decoding, sample: int = 0) -> str:
-    """Hash of model, conversation, pictures, decoding and sample. Raises DataError when a picture cannot be read.
+    """Hash of model, conversation, pictures, decoding and sample; of the example's id, where a picture is not there.
 
     How many samples are asked for is no part of it: four answers can become eight without asking for the four again.
     Free text is what it was before schemas: an empty one is no part of it either.
@@ -17,7 +18,10 @@ def response_id(fingerprint: str, example: Example, decoding: Decoding, sample: 
     how = {key: value for key, value in asdict(decoding).items() if key not in ("num_return_sequences", "first_sample")}
     if not decoding.schema:
         del how["schema"]
-    return digest(fingerprint, conversation_key(example.prompt), how, sample)
+    try:
+        return digest(fingerprint, conversation_key(example.prompt), how, sample)
+    except DataError:  # to be said by whoever opens the picture
+        return digest(fingerprint, "unreadable", example.id, sample)
 
 
 def split_reasoning(text: str, tags: tuple[str, str], begun: bool = False) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from vlmend.config import ModelConfig
 from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.places import locate
 from vlmend.reasoning import KNOWN, MARKS, Tags, tags_of, told_apart
-from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim, digest
+from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim
 
 if TYPE_CHECKING:
     from vlmend.models.generate import Answer, Engine
@@ -141,10 +141,7 @@ class Hf:
     def _response(self, answer: Answer, decoding: Decoding) -> Response:
         example, sample = answer.wanted
         if answer.ids is None:
-            try:
-                name = response_id(self.fingerprint, example, decoding, sample)
-            except DataError:
-                name = digest(self.fingerprint, "unreadable", example.id, sample)
+            name = response_id(self.fingerprint, example, decoding, sample)
             return Response(name, example.id, "", Finish.FAILED, model=self.model, why=answer.why, sample=sample)
         codec = self._loaded.codec
         response = Response(

@@ -210,10 +210,7 @@ class Openai:
         return told_apart(response)
 
     def _id(self, example: Example, decoding: Decoding, sample: int) -> str:
-        try:
-            return response_id(self.fingerprint, example, decoding, sample)
-        except DataError:
-            return digest(self.fingerprint, "unreadable", example.id, sample)
+        return response_id(self.fingerprint, example, decoding, sample)
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text

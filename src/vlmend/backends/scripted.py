@@ -146,6 +146,8 @@ class Scripted:
             yield told_apart(response)
 
     def _answer(self, example: Example) -> Said:
+        if why := self._blind(example):
+            return Said("", Finish.FAILED, why)
         reply = self.reply or SCRIPTS.get(self.script)
         if reply is not None:
             try:
@@ -161,6 +163,18 @@ class Scripted:
         if place < len(lines):
             return lines[place]
         return Said("", Finish.FAILED, f"{self.script} has no line for {example.id}")
+
+    def _blind(self, example: Example) -> str:
+        """Why a model could not be asked: a picture cannot be shown. Lines in a file were said elsewhere, by id."""
+        if self.reply is None and self.script not in SCRIPTS and not self._rules:
+            return ""
+        try:
+            for image in example.images:
+                if not image.drawn:
+                    image.open()
+        except DataError as error:
+            return str(error)
+        return ""
 
     def _spoiled(self, said: Said, example: Example, sample: int) -> Said:
         """What is said, or what goes wrong with it: a number drawn for each question decides."""

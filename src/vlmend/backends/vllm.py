@@ -149,10 +149,7 @@ class Vllm:
         self, example: Example, decoding: Decoding, sample: int, finish: Finish, text: str = "", why: str = "",
         tokens: int = 0, seconds: float = 0.0, prompt_tokens: int = 0,
     ) -> Response:  # fmt: skip
-        try:
-            name = response_id(self.fingerprint, example, decoding, sample)
-        except DataError:
-            name = digest(self.fingerprint, "unreadable", example.id, sample)
+        name = response_id(self.fingerprint, example, decoding, sample)
         response = Response(
             name, example.id, text.strip(), finish, tokens, seconds, f"vllm:{self.model}", why, sample,
             prompt_tokens=prompt_tokens,

@@ -73,6 +73,10 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what was judged 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; a stopped run goes on there.")]
 Missing = Annotated[MissingImages, typer.Option("--missing-images", help="Fail, or draw stand-ins and say so.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option("--max-pixels", min=1, help="Fail pictures of more (default 67,108,864).", show_default=False),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most N examples, evenly over the subsets.")]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's.", show_default=False)]
 DoSample = Annotated[

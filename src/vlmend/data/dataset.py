@@ -10,7 +10,7 @@ into the other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -18,7 +18,8 @@ from vlmend.data import inside, pictures, placeholder
 from vlmend.data.slices import Slice, parse_split
 from vlmend.errors import DataError
 from vlmend.registry import Spec, sources
-from vlmend.types import Example, Image, Message, Pair, digest
+from vlmend.rgb import MAX_PIXELS
+from vlmend.types import Example, Image, Message, Pair, digest, map_images
 
 MissingImages = Literal["error", "placeholder"]
 T = TypeVar("T", bound=Example | Pair)
@@ -26,12 +27,17 @@ T = TypeVar("T", bound=Example | Pair)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples whose pictures are there, or are stand-ins (`placeholders` counts those, by picture)."""
+    """Examples whose pictures are there, or are stand-ins for the files `absent`."""
 
     spec: str
     examples: tuple[Example, ...]
-    placeholders: int
+    absent: frozenset[Path]
     fingerprint: str
+
+    @property
+    def placeholders(self) -> int:
+        """How many pictures are stand-ins."""
+        return len(self.absent)
 
     @property
     def warning(self) -> str:
@@ -41,12 +47,17 @@ class Dataset:
 
 @dataclass(frozen=True)
 class PairDataset:
-    """Preference pairs whose pictures are there, or are stand-ins (`placeholders` counts those, by picture)."""
+    """Preference pairs whose pictures are there, or are stand-ins for the files `absent`."""
 
     spec: str
     pairs: tuple[Pair, ...]
-    placeholders: int
+    absent: frozenset[Path]
     fingerprint: str
+
+    @property
+    def placeholders(self) -> int:
+        """How many pictures are stand-ins."""
+        return len(self.absent)
 
     @property
     def warning(self) -> str:
@@ -54,46 +65,60 @@ class PairDataset:
         return placeholder.warning(self.placeholders)
 
 
-def load(spec: str, *, missing_images: MissingImages = "error") -> Dataset:
-    """Read a source and check its pictures. Raises DataError when a picture is missing, empty or no picture.
+@dataclass(frozen=True)
+class PictureRules:
+    """What is done about pictures that are missing or bad, and how large they may be.
+
+    `missing`: an error, or a stand-in, a fixed pattern of its own for each. `bad` (empty, no picture, too large): an
+    error, or left to whoever opens it, who then loses one example and not the run.
+    """
+
+    missing: MissingImages = "error"
+    bad: Literal["error", "leave"] = "error"
+    max_pixels: int = MAX_PIXELS
+
+
+def load(spec: str, *, missing_images: MissingImages = "error", max_pixels: int = MAX_PIXELS) -> Dataset:
+    """Read a source and check its pictures. Raises DataError when a picture is missing, empty, too large or none.
 
     With `placeholder`, a missing picture becomes a fixed pattern of its own; a broken one is still an error.
     """
-    return with_pictures(spec, read(spec), missing_images=missing_images)
+    return with_pictures(spec, read(spec), PictureRules(missing_images, max_pixels=max_pixels))
 
 
-def load_pairs(spec: str, *, missing_images: MissingImages = "error") -> PairDataset:
+def load_pairs(spec: str, *, missing_images: MissingImages = "error", max_pixels: int = MAX_PIXELS) -> PairDataset:
     """`load` for a source of preference pairs."""
-    return pairs_with_pictures(spec, read_pairs(spec), missing_images=missing_images)
+    pairs = read_pairs(spec)
+    shown, absent = pictured(spec, pairs, PictureRules(missing_images, max_pixels=max_pixels))
+    return PairDataset(spec, shown, absent, fingerprint_of(pairs))
 
 
-def with_pictures(spec: str, examples: tuple[Example, ...], *, missing_images: MissingImages) -> Dataset:
+def with_pictures(spec: str, examples: tuple[Example, ...], rules: PictureRules) -> Dataset:
     """The data set of some of a source's examples, their pictures checked or stood in for; others are not looked at."""
-    fingerprint = fingerprint_of(examples)
-    shown, placeholders = _pictured(spec, examples, missing_images)
-    return Dataset(spec, shown, placeholders, fingerprint)
+    shown, absent = pictured(spec, examples, rules)
+    return Dataset(spec, shown, absent, fingerprint_of(examples))
 
 
-def pairs_with_pictures(spec: str, pairs: tuple[Pair, ...], *, missing_images: MissingImages) -> PairDataset:
-    """`with_pictures` for preference pairs."""
-    fingerprint = fingerprint_of(pairs)
-    shown, placeholders = _pictured(spec, pairs, missing_images)
-    return PairDataset(spec, shown, placeholders, fingerprint)
-
-
-def _pictured(spec: str, items: tuple[T, ...], missing_images: MissingImages) -> tuple[tuple[T, ...], int]:
-    """The items with a stand-in for each missing picture, and how many pictures that were."""
+def pictured(spec: str, items: tuple[T, ...], rules: PictureRules) -> tuple[tuple[T, ...], frozenset[Path]]:
+    """The items with a stand-in for each missing picture, and which files those stand for, however they are spelled."""
     needed = pictures.paths(items)
-    absent = pictures.missing(needed)
-    if absent and missing_images == "error":
-        raise pictures.complain(len(items), len(needed), absent)
-    gone = set(absent)
-    pictures.check(file for file in needed if file not in gone)
+    absent = frozenset(pictures.missing(needed))
+    if absent and rules.missing == "error":
+        raise pictures.complain(len(items), len(needed), [file for file in needed if file in absent])
+    if rules.bad == "error":
+        pictures.check((file for file in needed if file not in absent), rules.max_pixels)
     if absent:
         # A stand-in must not depend on what was chosen, so pictures are named from the folder of the whole source.
-        root = placeholder.root_of(pictures.paths(_open(spec)[0]))
-        items = tuple(placeholder.fill(item, gone, root) for item in items)
-    return items, len(absent)
+        names = placeholder.names(list(dict.fromkeys([*pictures.paths(_open(spec)[0]), *absent])))
+        items = tuple(placeholder.fill(item, {file: names[file] for file in absent}) for item in items)
+    if rules.max_pixels != MAX_PIXELS:
+        items = tuple(map_images(item, lambda image: replace(image, max_pixels=rules.max_pixels)) for item in items)
+    return items, frozenset(map(pictures.absolute, absent))
+
+
+def stand_ins(sets: Iterable[Dataset | PairDataset]) -> frozenset[Path]:
+    """The files that pictures of any of the sets stand for; one that several sets show counts once."""
+    return frozenset[Path]().union(*(data.absent for data in sets))
 
 
 def read(spec: str) -> tuple[Example, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vlmend.config import DataConfig, MixPart
 from vlmend.data import placeholder
-from vlmend.data.dataset import Dataset, read_any, refuse_duplicates, with_pictures
+from vlmend.data.dataset import Dataset, PictureRules, read_any, refuse_duplicates, stand_ins, with_pictures
 from vlmend.data.preferences import alike, sides
 from vlmend.data.progress import watched
 from vlmend.errors import DataError
@@ -33,6 +33,29 @@ class Mix:
         kept = [(e, w) for e, w in zip(self.examples, self.weights, strict=True) if e.role in roles]
         left_out = Counter(str(example.role) for example in self.examples if example.role not in roles)
         report = {**self.report, "examples": len(kept), "left_out": dict(sorted(left_out.items()))}
+        return Mix(tuple(example for example, _ in kept), tuple(weight for _, weight in kept), report)
+
+    def without(self, bad: Collection[str]) -> Mix:
+        """Without the examples of these ids, and those that share their `meta["pair"]`.
+
+        The report then names them in `skipped`, and not among the rows of their part.
+        """
+        broken = {example.meta["pair"] for example in self.examples if example.id in bad and "pair" in example.meta}
+        gone = {e.id for e in self.examples if e.id in bad or e.meta.get("pair") in broken}
+        if not gone:
+            return self
+        kept = [(e, w) for e, w in zip(self.examples, self.weights, strict=True) if e.id not in gone]
+        if not kept:
+            raise DataError(f"each of the {len(gone):,} examples of the mix has a picture that cannot be shown")
+        left = {e.id for e, _ in kept}
+        parts = [{**part, "rows": [row for row in part["rows"] if row in left]} for part in self.report["parts"]]
+        parts = [{**part, "taken": len(part["rows"])} for part in parts]
+        report = {
+            **self.report,
+            **_counted([e for e, _ in kept]),
+            "parts": parts,
+            "skipped": {"count": len(gone), "rows": sorted(gone)},
+        }
         return Mix(tuple(example for example, _ in kept), tuple(weight for _, weight in kept), report)
 
     def taught(self) -> Mix:
@@ -86,8 +109,7 @@ def build(config: DataConfig) -> Mix:
     rows = [(example, part.settings.weight) for part in parts for example in part.data.examples]
     refuse_duplicates([example for example, _ in rows], "the mix")
     random.Random(f"shuffle/{config.seed}").shuffle(rows)
-    examples = tuple(example for example, _ in rows)
-    return Mix(examples, tuple(weight for _, weight in rows), _report(config, examples, [_part(p) for p in parts]))
+    return Mix(tuple(example for example, _ in rows), tuple(weight for _, weight in rows), _report(config, rows, parts))
 
 
 def _pool(part: MixPart) -> tuple[Example, ...]:
@@ -168,7 +190,7 @@ def _by_id(source: str, rows: Sequence[str], pool: Sequence[Example], file: Path
 def _dataset(part: MixPart, rows: Sequence[Example], config: DataConfig) -> Dataset:
     """The rows with their role and pictures; only pictures of these rows need to be there."""
     chosen = tuple(_with_role(example, part) for example in rows)
-    return with_pictures(part.source, chosen, missing_images=config.missing_images)
+    return with_pictures(part.source, chosen, PictureRules(config.missing_images, "leave", config.max_pixels))
 
 
 def _with_role(example: Example, part: MixPart) -> Example:
@@ -198,14 +220,20 @@ def _part(part: Part) -> dict[str, Any]:
     }
 
 
-def _report(config: DataConfig, examples: tuple[Example, ...], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    count = sum(part["placeholders"] for part in parts)
+def _report(config: DataConfig, rows: Sequence[tuple[Example, float]], parts: Sequence[Part]) -> dict[str, Any]:
+    count = len(stand_ins(part.data for part in parts))
     return {
-        "examples": len(examples),
+        **_counted([example for example, _ in rows]),
         "seed": config.seed,
-        "roles": dict(sorted(Counter(str(e.role) for e in examples).items())),
-        "subsets": dict(sorted(Counter(e.subset for e in examples).items())),
         "placeholders": count,
         "warning": placeholder.warning(count),
-        "parts": parts,
+        "parts": [_part(part) for part in parts],
+    }
+
+
+def _counted(examples: Sequence[Example]) -> dict[str, Any]:
+    return {
+        "examples": len(examples),
+        "roles": dict(sorted(Counter(str(e.role) for e in examples).items())),
+        "subsets": dict(sorted(Counter(e.subset for e in examples).items())),
     }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from vlmend.data.pictures import folder
 from vlmend.drawing import png
-from vlmend.types import Example, Image, Pair
+from vlmend.types import Example, Image, Pair, map_images
 
 T = TypeVar("T", bound=Example | Pair)
 SIDE = 96
@@ -32,25 +33,27 @@ def draw(key: str) -> bytes:
     return png(Pillow.fromarray(picture))
 
 
-def root_of(files: list[Path]) -> Path:
-    """The folder below which a picture's path is its id: what all files of the set share."""
-    return Path(os.path.commonpath([file.parent for file in files])) if files else Path()
+def names(files: Sequence[Path]) -> Mapping[Path, str]:
+    """The id of each picture of a set: its path below the folder that all of them share."""
+    root = folder(files)
+    return {file: _below(root, file) for file in files}
 
 
-def fill(item: T, absent: set[Path], root: Path) -> T:
-    """The example or pair with each absent picture replaced by its stand-in."""
+def _below(root: Path, file: Path) -> str:
+    if file.is_relative_to(root):
+        return file.relative_to(root).as_posix()
+    return os.path.relpath(file, root)
+
+
+def fill(item: T, absent: Mapping[Path, str]) -> T:
+    """The example or pair with each absent picture replaced by its stand-in; `absent` has their ids."""
 
     def stand_in(image: Image) -> Image:
         if image.path is None or image.path not in absent:
             return image
-        return Image(make=partial(draw, image.path.relative_to(root).as_posix()))
+        return Image(make=partial(draw, absent[image.path]), drawn=True)
 
-    messages = tuple(
-        replace(m, parts=tuple(stand_in(p) if isinstance(p, Image) else p for p in m.parts)) for m in item.prompt
-    )
-    if isinstance(item, Pair) and item.rejected_images is not None:
-        return replace(item, prompt=messages, rejected_images=tuple(stand_in(i) for i in item.rejected_images))
-    return replace(item, prompt=messages)
+    return map_images(item, stand_in)
 
 
 def warning(count: int) -> str:
@@ -58,6 +61,7 @@ def warning(count: int) -> str:
     if not count:
         return ""
     return (
-        f"PLACEHOLDER PICTURES: {count:,} missing pictures were replaced by meaningless color patterns. "
+        f"PLACEHOLDER PICTURES: {count:,} missing picture{'s were' if count != 1 else ' was'} replaced by meaningless "
+        f"color pattern{'s' * (count != 1)}. "
         "Nothing measured here says anything about real pictures."
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlmend.errors import UsageError
+from vlmend.errors import DataError, UsageError
 from vlmend.types import Attack, Example, Image, Message, Victim
 
 KEPT = ("id", "answers", "expected", "subset", "category", "subcategory", "cluster", "role", "source")
@@ -50,7 +50,12 @@ def _among(attack: Any, examples: Sequence[Example]) -> Attack:
 
 
 def _variants(attack: Attack, example: Example) -> Iterator[Example]:
-    made = attack(example)
+    try:
+        made = attack(example)
+    except DataError:
+        if not any(map(_unreadable, example.images)):
+            raise
+        made = example  # to be asked as it is, which fails and says why
     found = [made] if isinstance(made, Example) else list(made)
     if not found:
         raise UsageError(f"attack {name_of(attack)} made nothing of example {example.id!r}")
@@ -63,6 +68,14 @@ def _variants(attack: Attack, example: Example) -> Iterator[Example]:
         if not isinstance(made, Example):
             variant = _named(attack, example, variant)
         yield _marked(example, variant)
+
+
+def _unreadable(image: Image) -> bool:
+    try:
+        image.open()
+    except DataError:
+        return True
+    return False
 
 
 def _named(attack: Attack, example: Example, variant: Example) -> Example:

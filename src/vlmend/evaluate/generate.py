@@ -6,19 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vlmend.backends import response_id
-from vlmend.errors import DataError, UsageError
+from vlmend.errors import UsageError
 from vlmend.reasoning import told_apart
 from vlmend.store import Asked, Run, response_to_json
-from vlmend.types import Backend, Decoding, Example, Finish, Response, digest
-
-
-def awaited(example: Example, fingerprint: str, decoding: Decoding, sample: int = 0) -> str:
-    """The id of a response an example awaits, also when a picture of it cannot be read."""
-    try:
-        return response_id(fingerprint, example, decoding, sample)
-    except DataError:
-        return digest(fingerprint, "unreadable", example.id, sample)
+from vlmend.types import Backend, Decoding, Example, Finish, Response
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vlmend import data
-from vlmend.config import Section
-from vlmend.data.dataset import Dataset, refuse_duplicates
+from vlmend.backends import response_id
+from vlmend.config import MaxPixels, Section
+from vlmend.data import pictures, placeholder
+from vlmend.data.dataset import Dataset, PictureRules, fingerprint_of, pictured, refuse_duplicates, stand_ins
 from vlmend.errors import StoreError, UnknownName, UsageError
 from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
 from vlmend.evaluate.bench import Bench, JudgeSettings
-from vlmend.evaluate.generate import Generated, awaited, generate
+from vlmend.evaluate.generate import Generated, generate
 from vlmend.evaluate.judge import Judged, missing_judges, stream
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
@@ -26,6 +28,7 @@ from vlmend.judging.desk import Desk
 from vlmend.manifest import environment
 from vlmend.money import Purse
 from vlmend.registry import attacks, backend_for, suites
+from vlmend.rgb import MAX_PIXELS
 from vlmend.store import Asked, Row, Run
 from vlmend.store.run import RESPONSES
 from vlmend.terminal import plural
@@ -57,6 +60,7 @@ class EvalConfig(Section):
     judging: JudgeSettings = JudgeSettings()
     missing_images: Literal["error", "placeholder"] = "error"
     only: str | None = None
+    max_pixels: MaxPixels = MAX_PIXELS
     limit: int | None = Field(default=None, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
     do_sample: bool | None = None
@@ -77,15 +81,23 @@ class EvalConfig(Section):
 
 
 def evaluate(
-    config: EvalConfig, backend: Backend | None = None, *, desk: Desk | None = None, quiet: bool = False
+    config: EvalConfig,
+    backend: Backend | None = None,
+    *,
+    desk: Desk | None = None,
+    quiet: bool = False,
+    told: set[Path] | None = None,
 ) -> EvalResult:
-    """Generate, judge and score one suite. What the run folder holds already is neither asked nor judged again."""
+    """Generate, judge and score one suite. What the run folder holds already is neither asked nor judged again.
+
+    `told`: pictures whose stand-ins the user knows of, which several evaluations of one command may share.
+    """
     with Stages(quiet) as stages:
         suite: Suite = suites.from_spec(config.suite)
         bench = Bench.of([*suite.judges, *config.judges], desk or config.judging.desk())
         bench.check(config.model)
         backend = backend or _backend(config)
-        run, generated = _generate(config, suite, backend, stages)
+        run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
         judged = bench.judge(run, stages, backend)
         if not generated.new and not judged.new:
             stages.say(f"nothing new: {plural(generated.kept, 'response')} and their verdicts were there")
@@ -105,7 +117,8 @@ def evaluate_all(
     """Several suites with one model, loaded once; each in a folder of its own below `out`."""
     configs = _per_suite(config, specs)
     backend, desk = backend or _backend(config), desk or config.judging.desk()
-    return [evaluate(each, backend, desk=desk, quiet=quiet) for each in configs]
+    told: set[Path] = set()
+    return [evaluate(each, backend, desk=desk, quiet=quiet, told=told) for each in configs]
 
 
 def generate_all(
@@ -115,7 +128,8 @@ def generate_all(
     configs = _per_suite(config, specs)
     backend = backend or _backend(config)
     with Stages(quiet) as stages:
-        return [_generate(each, suites.from_spec(each.suite), backend, stages) for each in configs]
+        told: set[Path] = set()
+        return [_generate(each, suites.from_spec(each.suite), backend, stages, told) for each in configs]
 
 
 def _per_suite(config: EvalConfig, specs: Sequence[str]) -> list[EvalConfig]:
@@ -193,11 +207,14 @@ def _backend(config: EvalConfig) -> Backend:
     return backend_for(config.model, {name: value for name, value in settings.items() if value is not None})
 
 
-def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages: Stages) -> tuple[Run, Generated]:
+def _generate(
+    config: EvalConfig, suite: Suite, backend: Backend | None, stages: Stages, told: set[Path]
+) -> tuple[Run, Generated]:
     chain = [attacks.from_spec(spec) for spec in config.attack]
     chosen, sets = _chosen(config, suite)
-    for warning in dict.fromkeys(filter(None, (s.warning for s in sets))):
+    if warning := placeholder.warning(len(stand_ins(sets) - told)):
         stages.say(warning, style="bold yellow")
+    told |= stand_ins(sets)
     backend = backend or _backend(config)
     if not getattr(backend, "ready", True):
         stages.say(f"loading {config.model} …")
@@ -213,7 +230,7 @@ def _generate(config: EvalConfig, suite: Suite, backend: Backend | None, stages:
     contents = {example.id: content_of(example.prompt) for example in chosen}
     asked = [
         Asked(
-            e, awaited(e, name, decoding, sample), suite.name, suite.protocol, config.attack_name, sample,
+            e, response_id(name, e, decoding, sample), suite.name, suite.protocol, config.attack_name, sample,
             contents[e.origin],
         )
         for e in examples
@@ -281,11 +298,20 @@ def _as_before(plain: Sequence[Example], examples: Sequence[Example]) -> int:
 
 
 def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Dataset]]:
-    """What is asked of the suite, not yet attacked, and the sets that it comes from."""
-    sets = [data.load(source, missing_images=config.missing_images) for source in suite.sources]
-    examples = [e for s in sets for e in s.examples]
+    """What is asked of the suite, not yet attacked, and its sets, whose fingerprints are of the whole.
+
+    Only pictures of what is asked need to be there. A bad one costs the examples that show it, and is found when asked.
+    """
+    whole = [(source, data.read(source)) for source in suite.sources]
+    examples = [e for _, found in whole for e in found]
     refuse_duplicates(examples, f"suite {config.suite}")
-    return list(_about_metric(limited(examples, config.limit), suite, config.only)), sets
+    wanted = {e.id for e in _about_metric(limited(examples, config.limit), suite, config.only)}
+    rules = PictureRules(config.missing_images, "leave", config.max_pixels)
+    sets: list[Dataset] = []
+    for source, found in whole:
+        shown, absent = pictured(source, tuple(e for e in found if e.id in wanted), rules)
+        sets.append(Dataset(source, shown, absent, fingerprint_of(found)))
+    return [e for s in sets for e in s.examples], sets
 
 
 def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -> Sequence[Example]:
@@ -354,14 +380,16 @@ def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Deco
 
 
 def _about(config: EvalConfig, sets: Sequence[Dataset], backend: Backend, decoding: Decoding) -> dict[str, Any]:
-    placeholders = sum(s.placeholders for s in sets)
+    placeholders = len(stand_ins(sets))
     return {
         "kind": "evaluation",
         "suite_spec": config.suite,
         "limit": config.limit,
         "num_return_sequences": decoding.num_return_sequences,
         "placeholders": placeholders,
-        "warning": next(filter(None, (s.warning for s in sets)), ""),
+        "warning": placeholder.warning(placeholders),
+        "max_pixels": config.max_pixels,
+        "pictures": pictures.told(e for s in sets for e in s.examples),
         "data": [
             {"spec": s.spec, "examples": len(s.examples), "placeholders": s.placeholders, "fingerprint": s.fingerprint}
             for s in sets

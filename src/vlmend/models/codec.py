@@ -24,12 +24,15 @@ from torch import Tensor
 
 from vlmend.errors import DataError, ModelError
 from vlmend.models.family import NO_OPTIONS, family_for
+from vlmend.models.pixels import blank
 from vlmend.models.spelled import StandIns, control_tokens
 from vlmend.models.wording import Chat, Conversation, Unfaithful, Wording, Written, chat
 from vlmend.ops.logprobs import IGNORE
 from vlmend.types import Example, Image, Message, digest
 
 say = logging.getLogger("vlmend").warning
+
+USUAL_SIDE, USUAL_RATIO = 64, 8  # pictures with a shorter side, or a longer one compared with it, are unusual
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,30 @@ class Codec:
         if (height, width) not in self._by_size:
             self._by_size[height, width] = _tokens_of(self.processor, height, width)
         return self._by_size[height, width]
+
+    def refuses(self, size: tuple[int, int]) -> str:
+        """Why the processor takes no picture of this (width, height); empty when it does.
+
+        Its count of tokens tells where it has one, and knows its own limits. A picture of unusual shape, or any where
+        there is no count, is tried on a blank one.
+        """
+        try:
+            self.processor._get_num_multimodal_tokens(image_sizes=[size[::-1]])
+            if min(size) >= USUAL_SIDE and max(size) <= USUAL_RATIO * min(size):
+                return ""
+        except ValueError as error:
+            return f"the processor of this {self.model_type} model refuses it: {' '.join(str(error).split())}"
+        except (AttributeError, KeyError, TypeError):  # it has no such count
+            pass
+        try:
+            rendered = self._rendered([Example("", (Message("user", (blank(size), "?")),))], answered=False)
+        except ModelError:  # of the template, which has nothing to do with sizes
+            return ""
+        try:
+            self._process(rendered, padding_side="left", answering=True)
+        except ModelError as error:
+            return str(error)
+        return ""
 
     def _check_turns(self, examples: Sequence[Example]) -> None:
         for example in examples:

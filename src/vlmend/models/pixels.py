@@ -27,6 +27,23 @@ class _Open(Image):
         return self._picture
 
 
+@dataclass(frozen=True)
+class _Blank(Image):
+    """Nothing to be seen, never encoded as a file."""
+
+    shape: tuple[int, int] = (1, 1)
+
+    def open(self) -> Picture:
+        from PIL import Image as Pillow
+
+        return Pillow.new("RGB", self.shape)
+
+
+def blank(size: tuple[int, int]) -> Image:
+    """A black picture of (width, height), for what depends on sizes alone."""
+    return _Blank(make=bytes, shape=size)
+
+
 class LastPictures:
     """What the last example with pictures needed of them; the next one may show the same."""
 
@@ -39,7 +56,10 @@ class LastPictures:
         """The example with pictures that are decoded at most once. Raises DataError for one that cannot be read."""
         if not example.images:
             return example
-        self._opened = {i.sha256: self._opened.get(i.sha256) or _Open(i.path, i.make) for i in example.images}
+        before = self._opened
+        self._opened = {
+            i.sha256: before.get(i.sha256) or _Open(i.path, i.make, i.recorded, i.max_pixels) for i in example.images
+        }
         turns = [replace(m, parts=tuple(map(self._part, m.parts))) for m in example.prompt]
         return replace(example, prompt=tuple(turns))
 

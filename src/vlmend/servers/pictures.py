@@ -1,7 +1,7 @@
 """Pictures as data URLs: a file is sent as it is where every server must decode it to the pixels we see ourselves.
 
-A file whose pixels depend on who reads it (rotation in EXIF, transparency, several frames, odd formats and color
-spaces) is sent as PNG of what we see. Only what is above the caps loses anything, and that is said.
+A file whose pixels depend on who reads it (rotation in EXIF, transparency, more than 8 bits, several frames, odd
+formats and color spaces) is sent as PNG of what we see. Only what is above the caps loses anything, and that is said.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from PIL import Image as Pillow
 from vlmend.types import Image
 
 PLAIN = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-ROTATION = 0x0112  # the EXIF tag
 QUALITY = 92
 
 
@@ -30,7 +29,7 @@ class Caps:
 def data_url(image: Image, caps: Caps) -> tuple[str, str]:
     """The picture inline, and what it lost on the way: empty when nothing. Raises DataError when it is unreadable."""
     picture, data = image.open(), image.read()
-    kind = _plain_kind(data)
+    kind = _plain_kind(image)
     if not kind:
         data, kind = _encoded(picture, "PNG"), "PNG"
     size = picture.size
@@ -52,17 +51,10 @@ def data_url(image: Image, caps: Caps) -> tuple[str, str]:
     return f"data:{PLAIN[kind]};base64,{base64.b64encode(data).decode()}", lost
 
 
-def _plain_kind(data: bytes) -> str:
+def _plain_kind(image: Image) -> str:
     """The file's format when its pixels are the same to all readers, else empty."""
-    with Pillow.open(io.BytesIO(data)) as file:
-        plain = (
-            file.format in PLAIN
-            and file.mode in ("RGB", "L")
-            and getattr(file, "n_frames", 1) == 1
-            and file.getexif().get(ROTATION, 1) == 1
-            and "transparency" not in file.info
-        )
-        return str(file.format) if plain else ""
+    header = image.header
+    return header.format if header.format in PLAIN and header.mode in ("RGB", "L") and not header.changes else ""
 
 
 def _scaled(picture: Pillow.Image, factor: float) -> Pillow.Image:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vlmend.errors import DataError, StoreError
+from vlmend.rgb import MAX_PIXELS
 from vlmend.store.files import Row
 from vlmend.types import Example, Expected, Finish, Image, Message, Part, Response, Role, Verdict, digest
 
@@ -183,7 +184,8 @@ def _part_to_json(part: Part) -> str | Row:
         sha256 = part.sha256
     except DataError:  # an unreadable picture is still named; asking the model about it says what is wrong
         sha256 = None
-    return {"sha256": sha256, "path": str(part.path.absolute()) if part.path else None}
+    row: Row = {"sha256": sha256, "path": str(part.path.absolute()) if part.path else None}
+    return row if part.max_pixels == MAX_PIXELS else {**row, "max_pixels": part.max_pixels}
 
 
 def _part_from_json(part: Any, images: Path | None) -> Part:
@@ -194,11 +196,14 @@ def _part_from_json(part: Any, images: Path | None) -> Part:
     place, sha256 = cast("Row", part)["path"], cast("Row", part)["sha256"] or ""
     if not isinstance(sha256, str) or not (place is None or isinstance(place, str)):
         raise StoreError("a picture's 'sha256' and 'path' should be texts or null")
+    most = cast("Row", part).get("max_pixels", MAX_PIXELS)
+    if not isinstance(most, int):
+        raise StoreError("a picture's 'max_pixels' should be a whole number")
     path = Path(place) if place else None
     stored = images / f"{sha256}.png" if images else None
     if path and (path.exists() or not (stored and stored.exists())):
-        return Image(path=path, recorded=sha256)
-    return Image(make=partial(_stored_picture, stored, sha256), recorded=sha256)
+        return Image(path=path, recorded=sha256, max_pixels=most)
+    return Image(make=partial(_stored_picture, stored, sha256), recorded=sha256, max_pixels=most)
 
 
 def _stored_picture(path: Path | None, sha256: str) -> bytes:

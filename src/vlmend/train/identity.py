@@ -14,7 +14,12 @@ from vlmend.train import checkpoint
 from vlmend.types import digest
 
 LATER = {("output", "dtype"): "auto"}  # settings that older folders do not have, which then had this value
-FREE = {"output": {"dir"}, "train": {"logging_steps", "save_steps", "save_total_limit", "report_to"}}
+# What has its effect, if any, on which rows there are, and so on the identity of the data.
+FREE = {
+    "data": {"bad_images", "max_pixels"},
+    "output": {"dir"},
+    "train": {"logging_steps", "save_steps", "save_total_limit", "report_to"},
+}
 
 
 def comparable(recipe: Recipe) -> dict[str, Any]:

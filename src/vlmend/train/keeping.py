@@ -23,6 +23,7 @@ from vlmend.models.kept import Memory, Shelf, raw
 from vlmend.models.parts import Owner, count, owner
 from vlmend.models.prompts import Prompt, bare, shown, taught
 from vlmend.models.tower import Tower, tower_of, varies
+from vlmend.rgb import RULES
 from vlmend.store import room_for
 from vlmend.train.precision import computing, says
 from vlmend.types import Example, digest
@@ -154,4 +155,4 @@ def identity(model: Any, codec: Codec, cut: Tower | None, autocast: torch.dtype 
         str(core.dtype), core.device.type, core.config._attn_implementation, says(autocast), cut is None,
         torch.__version__,
     )  # fmt: skip
-    return digest(weights.hexdigest(), codec.fingerprint, settings, *map(str, how))
+    return digest(weights.hexdigest(), codec.fingerprint, settings, RULES, *map(str, how))

@@ -43,6 +43,7 @@ from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.moved import Moved, compare, snapshot
 from vlmend.train.parallel import Team, seed_everything
+from vlmend.train.pictures import Found, Opening, complaint
 from vlmend.train.precision import SCALE
 from vlmend.train.schedule import adamw
 from vlmend.train.speed import Ways, choose
@@ -86,6 +87,7 @@ class Prepared:
     team: Team
     objective: Objective
     mix: Mix
+    pictures: Found
     loaded: models.Loaded
     plan: Plan
     ways: Ways
@@ -140,11 +142,18 @@ def _finished(folder: Path) -> dict[str, Any]:
 def _prepare(recipe: Recipe, team: Team) -> Prepared:
     objective = build_objective(recipe.method)
     needs, config = objective.needs, recipe.train
-    mix = build(recipe.data).of_roles(needs.roles).taught()
+    whole = build(recipe.data)
+    mix = whole.of_roles(needs.roles).taught()
+    streams_of(mix.examples, needs.streams, needs.links, strict=needs.strict)  # what is wrong is told before loading
+    with Opening(mix.examples, first=team.is_main) as opening:
+        seed_everything(config.seed, "weights")
+        model = recipe.model.model_copy(update={"device": str(team.device)})
+        loaded = models.load(model, for_training=True)
+        pictures = opening.found(loaded.codec.refuses)
+    if pictures.bad and recipe.data.bad_images == "error":
+        raise complaint(pictures, len(mix.examples))
+    mix = whole.without(pictures.bad).of_roles(needs.roles)
     streams = streams_of(mix.examples, needs.streams, needs.links, strict=needs.strict)
-    seed_everything(config.seed, "weights")
-    model = recipe.model.model_copy(update={"device": str(team.device)})
-    loaded = models.load(model, for_training=True)
     if needs.look and needs.look.layer is not None:
         find_layer(loaded.model, needs.look.layer)
     plan = Plan(
@@ -160,8 +169,9 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     ways = choose(recipe.speed, loaded.model, loaded.codec, needs, showing, autocast)
     mask = _mask(loaded, mix, plan, config)
     return Prepared(
-        recipe, team, objective, mix, loaded, plan, ways, mask, identity(recipe, mix, loaded.fingerprint, plan)
-    )
+        recipe, team, objective, mix, pictures, loaded, plan, ways, mask,
+        identity(recipe, mix, loaded.fingerprint, plan),
+    )  # fmt: skip
 
 
 def _showing(mix: Mix, plan: Plan, config: TrainConfig, needs: Needs) -> Showing:
@@ -196,6 +206,12 @@ def _show(console: Console, prepared: Prepared) -> None:
         console.print(f"a row: {_row(prepared)}", highlight=False)
     for line in prepared.ways.lines():
         say(console, line)
+    for line in prepared.pictures.lines():
+        say(console, line)
+    if skipped := prepared.mix.report.get("skipped"):
+        first, why = next(iter(prepared.pictures.bad.items()))
+        rows = f"{skipped['count']:,} row{'s' * (skipped['count'] != 1)} skipped for pictures that cannot be shown"
+        say(console, f"{rows}; the first: example {first!r}: {why}", "bold yellow")
     for role, count in prepared.mix.report["left_out"].items():
         console.print(f"{count:,} {role} examples left out: {prepared.recipe.method.name} does not use that role")
 
@@ -419,6 +435,7 @@ def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> 
         "mask_report": prepared.mask.to_json(),
         "data": prepared.mix.report,
         "warning": prepared.mix.warning,
+        "pictures": prepared.pictures.to_json(),
         "trained": sorted(run.trained),
         "stopped_early": run.progress.enough,
         "steps": run.progress.step,

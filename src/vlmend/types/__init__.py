@@ -13,6 +13,7 @@ from vlmend.types.examples import (
     content_of,
     conversation_key,
     digest,
+    map_images,
 )
 from vlmend.types.measures import Better, Mean, Measure, Measured, Metric, Rate, Score, Statistic
 from vlmend.types.seams import Attack, Backend, Judge, PairSource, Scorer, Source, Suite, Touched, Victim
@@ -52,4 +53,5 @@ __all__ = [
     "content_of",
     "conversation_key",
     "digest",
+    "map_images",
 ]

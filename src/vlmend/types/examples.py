@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from vlmend import rgb
 from vlmend.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,11 +42,15 @@ class Image:
 
     `recorded` is the hash the bytes had when the picture was shown to somebody, where that is known: other bytes in its
     place are another picture, and are not read.
+    One of more than `max_pixels` by its header is refused before it is decoded; the limit is no part of what it is.
+    `drawn`: by this package, so that nobody needs to find out whether it is a picture.
     """
 
     path: Path | None = None
     make: Callable[[], bytes] | None = field(default=None, repr=False)
     recorded: str = field(default="", repr=False, compare=False)
+    max_pixels: int = field(default=rgb.MAX_PIXELS, compare=False, repr=False)
+    drawn: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.make is None):
@@ -81,34 +84,36 @@ class Image:
         return hashlib.sha256(self.read()).hexdigest()
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height by the file's header, before any rotation. Raises DataError when the bytes are no image."""
-        from PIL import Image as Pillow
+    def name(self) -> str:
+        """The file, or the beginning of the hash of a picture that has none."""
+        return str(self.path or self.sha256[:12])
 
+    @property
+    def header(self) -> rgb.Header:
+        """What the file's header says. Raises DataError when it is no picture's, or promises too many pixels."""
         as_is = self.path if self.path and not self.recorded else None
-        with self._readable(), Pillow.open(as_is or io.BytesIO(self.read())) as picture:
-            return picture.size
+        if as_is and (not as_is.is_file() or not as_is.stat().st_size):
+            self.read()  # which says what is wrong
+        try:
+            return rgb.header(as_is or self.read(), self.max_pixels)
+        except rgb.BadPicture as error:
+            raise error.of(self.name) from error
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height by the file's header, before any rotation. Raises DataError as `header` does."""
+        return self.header.size
+
+    def seen(self) -> rgb.Seen:
+        """The decoded picture, and what had to be done to it to show it. Raises DataError when that cannot be done."""
+        try:
+            return rgb.decode(self.read(), self.max_pixels)
+        except rgb.BadPicture as error:
+            raise error.of(self.name) from error
 
     def open(self) -> Picture:
-        """The decoded picture in RGB, EXIF rotation applied. Raises DataError when the bytes are no image."""
-        from PIL import Image as Pillow
-        from PIL import ImageOps
-
-        with self._readable():
-            return ImageOps.exif_transpose(Pillow.open(io.BytesIO(self.read()))).convert("RGB")
-
-    @contextmanager
-    def _readable(self) -> Generator[None]:
-        """Turns what Pillow says of bytes that are no image into a DataError."""
-        from PIL import Image as Pillow
-        from PIL import UnidentifiedImageError
-
-        try:
-            yield
-        except DataError:
-            raise
-        except (UnidentifiedImageError, Pillow.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"image {self.path or self.sha256[:12]} is not a readable picture ({error})") from error
+        """The decoded picture in RGB as everyone sees it (`vlmend.rgb`). Raises DataError when it cannot be shown."""
+        return self.seen().picture
 
 
 Part = str | Image
@@ -226,6 +231,20 @@ class Pair:
     def question(self) -> str:
         """Text of the last user turn."""
         return self.prompt[-1].text
+
+
+T = TypeVar("T", bound=Example | Pair)
+
+
+def map_images(item: T, change: Callable[[Image], Image]) -> T:
+    """The example or pair with every picture changed, wherever it is shown."""
+    prompt = tuple(
+        replace(m, parts=tuple(change(part) if isinstance(part, Image) else part for part in m.parts))
+        for m in item.prompt
+    )
+    if isinstance(item, Pair) and item.rejected_images is not None:
+        return replace(item, prompt=prompt, rejected_images=tuple(map(change, item.rejected_images)))
+    return replace(item, prompt=prompt)
 
 
 def digest(*parts: object) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vlmend.data.clean import Cleaned
 
 PATIENCE = 2.0  # seconds before anything is said, and between one line and the next
-SHOWN = 20
+SHOWN = 5  # ids of each kind
 COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 Kinds = list[str] | None
 

@@ -47,7 +47,7 @@ def show(
     summary = Summary(source, parse_split(Spec.parse(source).split)[0])
     chosen: Spread[Example | Pair] = Spread(sheet, lambda item: item.subset, lambda item: item.id)
     first: list[Example | Pair] = []
-    for item in watched(islice(_items(source, missing_images), limit), "examples read:"):
+    for item in watched(_items(source, missing_images, limit), "examples read:"):
         summary.add(item)
         if len(first) < FIRST:
             first.append(item)
@@ -66,21 +66,17 @@ def show(
         typer.echo(f"page: {html}")
 
 
-def _items(source: str, missing_images: Pictures) -> Iterable[Example | Pair]:
-    """What the source holds; streamed where its pictures need not be looked at."""
-    from vlmend.data.dataset import load, load_pairs, read_any
-    from vlmend.types import Pair
+def _items(source: str, missing_images: Pictures, limit: int | None) -> Iterable[Example | Pair]:
+    """The first examples or pairs of the source; streamed where their pictures need not be looked at."""
+    from vlmend.data import placeholder
+    from vlmend.data.dataset import PictureRules, pictured, read_any
 
+    items = islice(read_any(source), limit)
     if missing_images is Pictures.COUNT:
-        return read_any(source)
-    what = "error" if missing_images is Pictures.ERROR else "placeholder"
-    if isinstance(next(read_any(source)), Pair):
-        pairs = load_pairs(source, missing_images=what)
-        items, warning = pairs.pairs, pairs.warning
-    else:
-        dataset = load(source, missing_images=what)
-        items, warning = dataset.examples, dataset.warning
-    if warning:
+        return items
+    rules = PictureRules("error" if missing_images is Pictures.ERROR else "placeholder")
+    items, absent = pictured(source, tuple(items), rules)
+    if warning := placeholder.warning(len(absent)):
         typer.secho(warning, err=True, fg=typer.colors.YELLOW, bold=True)
     return items
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from vlmend.data.checks.finding import Finding, Item, found
 from vlmend.data.checks.sights import Sights
 from vlmend.data.perceptual import Gallery, Looks
+from vlmend.rgb import CHANGES, Change
 from vlmend.types import Image
 
 FAULTS = {
@@ -14,6 +15,14 @@ FAULTS = {
     "unreadable_picture": "cannot be read as pictures",
     "truncated_picture": "end early or are damaged",
     "huge_picture": "are too large to be opened safely",
+}
+NARROW = 200  # longer side to shorter; Qwen2-VL's processor and its heirs refuse more
+KIND_OF: Mapping[Change, str] = {
+    "transparent": "transparent_picture",
+    "deep": "deep_picture",
+    "frames": "several_frames",
+    "colors": "other_colors",
+    "rotated": "rotated_picture",
 }
 
 
@@ -36,10 +45,16 @@ def faults(items: Sequence[Item], sights: Sights) -> Iterator[Finding]:
 
 
 def oddities(items: Sequence[Item], sights: Sights) -> Iterator[Finding]:
-    """Pictures that not every program shows alike, and pictures that show nothing."""
-    turned = [image for image, sight in sights.items() if sight.rotated]
-    message = "{n} pictures are stored turned or mirrored (EXIF); vlmend turns them back, other programs may not"
-    yield from found("rotated_picture", users(items, turned), message, count=len(turned))
+    """Pictures that not every program shows alike, by what was done to show them, and pictures that show nothing."""
+    for change, what in CHANGES.items():
+        changed = [image for image, sight in sights.items() if change in sight.changes]
+        if changed:
+            first = f"{name_of(changed[0], items)} ({sights[changed[0]].changes[change]})"
+            message = f"{{n}} of {len(sights):,} pictures {what}; the first: {first}"
+            yield from found(KIND_OF[change], users(items, changed), message, count=len(changed))
+    narrow = [image for image, sight in sights.items() if max(sight.size) > NARROW * min(sight.size)]
+    message = f"{{n}} of {len(sights):,} pictures are over {NARROW} times as long as wide, which some models refuse"
+    yield from found("narrow_picture", users(items, narrow), message, count=len(narrow))
     blank = [image for image, sight in sights.items() if sight.blank]
     message = "{n} pictures are blank: one color throughout"
     yield from found("blank_picture", users(items, blank), message, count=len(blank))

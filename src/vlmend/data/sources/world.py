@@ -185,7 +185,7 @@ class World:
         return replace(example, prompt=(message.with_text(" ".join(words)),))
 
     def _example(self, number: int, item: Item, rng: np.random.Generator) -> Example:
-        pictures = [Image(make=partial(png, scene, int(rng.integers(2**31)))) for scene in item.scenes]
+        pictures = [Image(make=partial(png, scene, int(rng.integers(2**31))), drawn=True) for scene in item.scenes]
         unsafe = item.rule is not Rule.NONE
         meta = {"task": item.task, "opener": item.opener}
         if unsafe:
@@ -210,7 +210,7 @@ class World:
 def _recolored(part: str | Image) -> str | Image:
     """The same scene, appearance and noise on a reddish background; a text as it is."""
     if isinstance(part, Image) and isinstance(part.make, partial):
-        return Image(make=partial(part.make, background=BACKGROUND))
+        return Image(make=partial(part.make, background=BACKGROUND), drawn=True)
     return part
 
 

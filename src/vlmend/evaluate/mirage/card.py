@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from vlmend.evaluate.mirage.probes import ASR, OVER, MirageConfig, Results, Words, ask, measures, probes, suite_for
@@ -102,7 +103,8 @@ def mirage(config: MirageConfig, *, quiet: bool = False) -> Mirage:
     found = look(config)
     words = find(config, found)
     asked = probes(words, config.shots, config.samples)
-    results = {model: ask(config, model, asked, quiet=quiet) for model in config.all_models}
+    told: set[Path] = set()
+    results = {model: ask(config, model, asked, quiet=quiet, told=told) for model in config.all_models}
     records = {m: {name: result.run.records() for name, result in done.items()} for m, done in results.items()}
     base = records[config.base] if config.base else None
     known = numbers(base, suite) if base else None

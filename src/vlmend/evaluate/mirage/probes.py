@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from vlmend.config import Section
+from vlmend.config import MaxPixels, Section
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage.reading import Thresholds
 from vlmend.evaluate.run import EvalConfig, evaluate
 from vlmend.evaluate.score import EvalResult
 from vlmend.registry import backend_for, suites
+from vlmend.rgb import MAX_PIXELS
 from vlmend.types import Backend, Metric, Suite, digest
 
 ASR, OVER = "asr", "over_refusal"
@@ -38,6 +39,7 @@ class MirageConfig(Section):
     samples: int = Field(default=4, ge=0)
     thresholds: Thresholds = Thresholds()
     missing_images: Literal["error", "placeholder"] = "error"
+    max_pixels: MaxPixels = MAX_PIXELS
     limit: PositiveInt | None = None
     max_new_tokens: PositiveInt | None = None
     batch_size: PositiveInt | None = None
@@ -97,18 +99,25 @@ def measures(suite: Suite) -> tuple[Metric, Metric]:
 Results = Mapping[str, EvalResult]
 
 
-def ask(config: MirageConfig, model: str, asked: Sequence[Probe], *, quiet: bool = False) -> Results:
-    """Every probe of one model, each in a run folder of its own; what is there already is not asked again."""
+def ask(
+    config: MirageConfig, model: str, asked: Sequence[Probe], *, quiet: bool = False, told: set[Path] | None = None
+) -> Results:
+    """Every probe of one model, each in a run folder of its own; what is there already is not asked again.
+
+    `told`: pictures whose stand-ins the user knows of.
+    """
+    told = set() if told is None else told
     settings: dict[str, Any] = {"device": config.device, "dtype": config.dtype, "batch_size": config.batch_size}
     backend: Backend = backend_for(model, {name: value for name, value in settings.items() if value is not None})
     return {
         probe.name: evaluate(
             EvalConfig(
                 model=model, suite=config.suite, out=config.out / folder(model) / probe.name, attack=probe.attack,
-                only=probe.only, missing_images=config.missing_images, limit=config.limit,
+                only=probe.only, missing_images=config.missing_images,
+                max_pixels=config.max_pixels, limit=config.limit,
                 max_new_tokens=config.max_new_tokens, **settings, **(probe.decoding or {}),
             ),
-            backend, quiet=quiet,
+            backend, quiet=quiet, told=told,
         )
         for probe in asked
     }  # fmt: skip
