@@ -172,14 +172,14 @@ def _items(rows: Iterable[Line], options: Options, heard: dict[object, Heard]) -
     unmet = set(options.keys)
     last: set[str] = set()
     shape = ""
-    told: dict[object, Options] = {}
+    file, told, said_of = None, options, Heard()
     for number, (place, value, folder) in enumerate(rows):
-        file = getattr(place, "file", options.name)
-        if file not in heard:
-            heard[file], told[file] = Heard(), _told_beside(file, options)
-        heard[file].rows += 1
+        if file is None or getattr(place, "file", file) is not file:
+            file = getattr(place, "file", options.name)
+            told, said_of = _told_beside(file, options), heard.setdefault(file, Heard())
+        said_of.rows += 1
         try:
-            row = _renamed(value, told[file])
+            row = _renamed(value, told)
             if unmet:
                 last = set(value)
                 unmet -= last
@@ -187,7 +187,7 @@ def _items(rows: Iterable[Line], options: Options, heard: dict[object, Heard]) -
             name = _name(row, options, number, seen)
             if options.ids == "row" and "id" in row:
                 row["given_id"] = row.pop("id")
-            read = _Reader(row, frozenset(value) - options.keys.keys(), shape, folder, told[file], heard[file])
+            read = _Reader(row, frozenset(value) - options.keys.keys(), shape, folder, told, said_of)
             yield read.pair(name) if shape == "chosen" else read.example(name)
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
@@ -228,7 +228,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _shape(row: Mapping[str, Any]) -> str:
-    if any(key in row for key in ("chosen", "rejected")):
+    if "chosen" in row or "rejected" in row:
         return "chosen"
     for key in SHAPES:
         if key in row:
@@ -344,7 +344,7 @@ class _Reader:
 
     def _refuse_marks(self, messages: Sequence[Message], answers: Sequence[str]) -> None:
         """Raise DataError for a mark where there is no picture, unless a check of texts reports all of them."""
-        if not (self._literal or is_tolerant() or any(message.images for message in messages)):
+        if not (any(message.images for message in messages) or self._literal or is_tolerant()):
             refuse_marks([*(Turn(m.role, m.parts) for m in messages), Turn("assistant", tuple(answers))])
 
     def _preferred(self, shape: str) -> None:
@@ -523,13 +523,13 @@ def _choice(row: Mapping[str, Any], key: str, kind: type[Choice], default: Choic
 
 def _text(row: Mapping[str, Any], key: str, default: str = "") -> str:
     value = row.get(key, default)
+    if isinstance(value, str):
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, float) and value.is_integer():  # a column of numbers with a gap
         return str(int(value))
-    if not isinstance(value, str):
-        raise DataError(f"{key!r} should be a text, is a {type(value).__name__}")
-    return value
+    raise DataError(f"{key!r} should be a text, is a {type(value).__name__}")
 
 
 def _given_meta(value: Any) -> dict[str, str]:

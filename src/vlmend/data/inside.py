@@ -58,15 +58,20 @@ def lies_in(path: Path, folder: Path) -> bool:
 
 
 def _inside(path: Path, roots: tuple[Path, ...]) -> bool:
-    real = _real(path)
-    return any(real.startswith(f"{root}{os.sep}" if root.parent != root else f"{root}") for root in roots)
+    real = _real(str(path))
+    return any(real.startswith(_below(root)) for root in roots)
 
 
-def _real(path: Path) -> str:
+@lru_cache(maxsize=256)
+def _below(root: Path) -> str:
+    return str(root) if root.parent == root else f"{root}{os.sep}"
+
+
+@lru_cache(maxsize=4096)
+def _real(path: str) -> str:
     """Where a path leads, links followed; folders are asked once."""
-    text = os.path.abspath(path)
-    head, tail = os.path.split(text)
-    if ".." in path.parts or os.path.islink(text):  # `x/..` is not where x is when x is a link
+    head, tail = os.path.split(path)
+    if ".." in path or os.path.islink(path):  # `x/..` is not where x is when x is a link
         return os.path.realpath(path)
     return os.path.join(_folder(head), tail)
 

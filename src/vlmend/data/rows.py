@@ -117,7 +117,7 @@ def parse(text: str | bytes, place: object) -> Any:
     try:
         # json.loads would guess at UTF-16 and UTF-32 as well; what reads one file must not refuse the next.
         said = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        held = json.loads(said, object_pairs_hook=once)
+        held = DECODER.decode(said)
         if HALF.search(said) and not is_tolerant():
             refuse_halves(held)
     except UnicodeDecodeError as error:
@@ -137,6 +137,9 @@ def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise DataError(f"the key {brief(twice)} stands twice in one object")
     return held
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=once)
 
 
 def refuse_halves(value: object) -> None:

@@ -86,17 +86,22 @@ def from_messages(messages: object, key: str, unread: Counter[str], tags: Tags =
 def _turn(message: object, key: str, unread: Counter[str], tags: Tags) -> Turn:
     if not isinstance(message, dict):
         raise DataError(f"a message in {key!r} needs 'role' and 'content', or 'from' and 'value'")
-    told = {name: value for name, value in cast("dict[str, Any]", message).items() if value is not None}
-    forms = ((tags.role, tags.content), ("role", "content"), ("from", "value"))
-    form = next(((who, what) for who, what in forms if who in told and what in told), None)
-    if form is None:
+    told = cast("dict[str, Any]", message)
+    if None in told.values():
+        told = {name: value for name, value in told.items() if value is not None}
+    for who, what in ((tags.role, tags.content), ("role", "content"), ("from", "value")):
+        if who in told and what in told:
+            break
+    else:
         raise DataError(f"a message in {key!r} needs 'role' and 'content', or 'from' and 'value'")
-    speaker = _speaker(told[form[0]], tags)
-    content = told[form[1]]
+    speaker = _speaker(told[who], tags)
+    content = told[what]
     if not isinstance(content, str | list) or not content:
-        raise DataError(f"{form[1]!r} of a message should be a text or a list of parts, and not empty")
+        raise DataError(f"{what!r} of a message should be a text or a list of parts, and not empty")
     blocks: list[Any] = content if isinstance(content, list) else [content]
-    for name in told.keys() - {*form, *LEARNED}:
+    if len(told) == 2:
+        return Turn(speaker, tuple(blocks))
+    for name in told.keys() - {who, what, *LEARNED}:
         if told[name] not in ("", [], {}):
             unread[f"{name!r} of a message"] += 1
     return Turn(speaker, tuple(blocks), _learned(told, speaker))
@@ -161,7 +166,7 @@ def with_pictures(
     A picture that stands in the turns and is named by the row as well is shown once. With `literal`, marks in texts
     are texts.
     """
-    blocks = any(_is_picture(block) for turn in turns for block in turn.blocks)
+    blocks = any(isinstance(block, dict) and _is_picture(block) for turn in turns for block in turn.blocks)
     inline = list(_inline(turns, folder)) if named and blocks else []
     left = [image for image in named if not any(same(image, other) for other in inline)]
     places = None if literal or not left else _Places.of(turns, in_blocks=not blocks)
@@ -260,7 +265,7 @@ class _Places:
         """The places that count in a turn: a system's blocks, and what looks like a mark in an answer, are text."""
         if turn.speaker != "user" and self.spelling != MARK:
             return None
-        return replace(self, in_blocks=self.in_blocks and turn.speaker != "system")
+        return replace(self, in_blocks=False) if self.in_blocks and turn.speaker == "system" else self
 
     def apart(self, text: str) -> Iterator[int | str]:
         """`<image>\\nWhat is it?` to a place and a text; white space around a mark is its format's, not the text's.
@@ -332,7 +337,7 @@ def picture(value: object, folder: Path) -> Image:
         return Image(make=partial(bytes, inside))
     if "://" in value and not value.startswith("file://"):
         raise DataError(f"picture {brief(value)} is on the network; download it and name the file")
-    if "\0" in value or any(len(part.encode()) > 255 for part in value.split("/")):
+    if "\0" in value or (len(value) > 60 and any(len(part.encode()) > 255 for part in value.split("/"))):
         raise DataError(f"picture {brief(value)} is no path, no data: URL and no picture as base64")
     return Image(folder / value.removeprefix("file://"))
 

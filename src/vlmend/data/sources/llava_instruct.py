@@ -24,6 +24,7 @@ from pydantic import Field
 
 from vlmend.data import samples
 from vlmend.data.rows import (
+    DECODER,
     HALF,
     LONGEST,
     Filled,
@@ -32,7 +33,6 @@ from vlmend.data.rows import (
     check,
     is_lines,
     is_tolerant,
-    once,
     refuse_halves,
     too_long,
     values,
@@ -222,7 +222,7 @@ class _Reader:
         wanted = CHUNK
         while True:
             try:
-                value, end = json.JSONDecoder(object_pairs_hook=once).raw_decode(self.text, self.at)
+                value, end = DECODER.raw_decode(self.text, self.at)
                 if end - self.at > LONGEST:
                     raise too_long(place, "one conversation")
                 if HALF.search(self.text, self.at, end) and not is_tolerant():
