@@ -120,6 +120,29 @@ def test_reasoning_is_no_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (other.reasoning, other.text) == ("It is red.", "Red.")
 
 
+def test_reasoning_between_control_tokens_of_other_names_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tiny.tokenizer("<image>", "[THINK]", "[/THINK]", "<|channel|>", "<|message|>", "<|start|>", "<|end|>")
+    model, processor = tiny.llava(words)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "plain")
+    channels = "<|channel|>analysis<|message|>Red?<|end|><|start|>assistant<|channel|>final<|message|>Red."
+    said = [words.encode(text, add_special_tokens=False) for text in ("[THINK]Red?[/THINK]Red.", channels, "[THINK]R")]
+    tag, channel, cut = stubbed(tmp_path / "plain", monkeypatch, said)
+    assert (tag.reasoning, tag.text) == (channel.reasoning, channel.text) == ("Red?", "Red.")
+    assert (cut.reasoning, cut.text, cut.why) == ("R", "", "the answer ended inside its reasoning")
+    processor.chat_template = str(processor.chat_template).replace(
+        "assistant\\n' }}{% endif", "assistant\\n[THINK]' }}{% endif"
+    )
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "opens")
+    said = [words.encode(text, add_special_tokens=False) for text in ("Red?[/THINK]Red.", "Red")]
+    opened, cut = stubbed(tmp_path / "opens", monkeypatch, said)
+    assert (opened.reasoning, opened.text) == ("Red?", "Red.")
+    assert (cut.reasoning, cut.text, cut.finish) == ("Red", "", Finish.LENGTH)
+
+
 def test_options_of_a_spec_reach_the_backend(folder: Path) -> None:
     found = backend_for(f"hf:{folder}?share_prefix=no&reasoning=[,]&batch_tokens=99", {"batch_size": 3})
     assert found == Hf(str(folder), share_prefix=False, reasoning=("[", "]"), batch_tokens=99, batch_size=3)

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image as Pillow
 
 from tests.evaluate.conftest import write
+from tests.models import tiny
+from tests.models.templates import AFTER_QUESTION
 from vlmend.backends.scripted import Scripted
 from vlmend.data import read
 from vlmend.errors import DataError, StoreError, UsageError
@@ -30,6 +32,7 @@ from vlmend.evaluate.run import (
     score_only,
 )
 from vlmend.judges.refusal import Refusal
+from vlmend.models.wording import REASONING
 from vlmend.registry import backend_for
 from vlmend.store import Run, read_rows
 from vlmend.types import Decoding, Example, Finish, Message, Response, Verdict
@@ -568,3 +571,18 @@ def test_two_examples_that_ask_the_same_are_two(tmp_path: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert "3 new responses, 0 kept" in said
     assert "nothing new: 3 responses" in said
+
+
+def test_what_the_chat_template_leaves_out_of_prompts_is_in_the_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tiny.save("llava", tmp_path / "model")
+    (base / "chat_template.jinja").write_text(AFTER_QUESTION)
+    turns = [("user", "Hi?"), ("assistant", "<think>Who?</think>Hello."), ("user", "So?"), ("assistant", "No.")]
+    rows = [{"id": f"r{n}", "messages": [{"role": r, "content": c} for r, c in turns[n:]]} for n in (0, 2)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    suite = f"source:jsonl:{tmp_path / 'rows.jsonl'}"
+    asked = {"model": str(base), "suite": suite, "out": tmp_path / "r", "max_new_tokens": 2, "device": "cpu"}
+    evaluate(EvalConfig.model_validate(asked))
+    assert Run.open(tmp_path / "r").manifest()["wording"] == {REASONING: 1}
+    assert capsys.readouterr().err.count(REASONING) == 1

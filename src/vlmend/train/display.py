@@ -23,7 +23,7 @@ def show_mask(console: Console, report: MaskReport) -> None:
     console.print(made)
     console.print(f"first supervised span: {escape(repr(report.first_answer[:200]))}", highlight=False)
     for note, count in report.wording.items():
-        say(console, f"{note} ({count:,} examples)", style="yellow")
+        say(console, f"{note} ({count:,} example{'s' * (count != 1)})", style="yellow")
 
 
 def show_trainable(console: Console, trainable: Trainable) -> None:
