@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from vlmend.terminal import table
+from vlmend.terminal import named, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,7 +202,7 @@ def show_rates(found: RateTable) -> None:
         heads = (f"{column.name} {arrow(column.better)}".strip() for column in part.columns)
         made = table(" · ".join(filter(None, (found.title, condition))), "model", *heads)
         for row in part.rows:
-            made.add_row(Text(row.name), *(Text(stacked(row.rates.get(column))) for column in part.columns))
+            made.add_row(named(row.name), *(Text(stacked(row.rates.get(column))) for column in part.columns))
         out.print(made)
     if found.note:
         out.print(Text(found.note))
@@ -223,7 +223,7 @@ def _table(result: EvalResult) -> None:
     for metric in result.measured:
         rate = result.metrics[metric.name]
         told = (tables.value(rate), tables.interval(rate) or tables.NOTHING, str(rate.unscored))
-        made.add_row(Text(metric.name), tables.counted(rate), *told, tables.worst_text(rate, metric.better))
+        made.add_row(named(metric.name), tables.counted(rate), *told, tables.worst_text(rate, metric.better))
     if any(rate.clusters for rate in result.metrics.values()):
         made.caption = Text(tables.CLUSTERS)
     console().print(made)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmend.cli._common import Json, console, percent, print_json
-from vlmend.terminal import table
+from vlmend.terminal import plural, table
 
 if TYPE_CHECKING:
     from vlmend.audit.audit import Audit, Measured
@@ -110,7 +110,9 @@ class _Progress:
 
 def _print(found: Audit) -> None:
     answered = len(found.rows) - found.refused
-    typer.echo(f"{found.rows.spec}: {len(found.rows):,} examples, {found.refused:,} refused, {answered:,} answered")
+    typer.echo(
+        f"{found.rows.spec}: {plural(len(found.rows), 'example')}, {found.refused:,} refused, {answered:,} answered"
+    )
     if found.features:
         _features(found.features)
         first = found.feature("first word")

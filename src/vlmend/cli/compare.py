@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from vlmend.cli._common import Json, console, percent, print_json
-from vlmend.terminal import plural, table
+from vlmend.cli._common import Json, console, print_json
+from vlmend.terminal import named, plural, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from vlmend.evaluate.compare import Comparison
+    from vlmend.metrics.paired import Change, Shift
 
 TESTS = (
     "p: McNemar's exact test; sign flips of whole clusters where there are any, and for means. Holm: corrected for all "
@@ -87,28 +88,36 @@ def _tests(out: Console, comparison: Comparison) -> None:
     from rich.text import Text
 
     from vlmend.metrics.paired import Change
+    from vlmend.report import tables
+    from vlmend.types import Mean
 
     made = table(
-        "paired tests", "metric", "before", "after", "change %", "95 % interval", "lost / gained", "p", "p (Holm)",
+        "paired tests", "metric", "before", "after", "change", "95 % interval", "lost / gained", "p", "p (Holm)",
         "unscored",
     )  # fmt: skip
     for c in comparison.changes:
-        plain = not isinstance(c, Change) and (c.scale[0] < -1 or c.scale[1] > 1)
-        number = _plain if plain else percent
-        interval = "–" if c.low is None else f"{number(c.low)} to {number(c.high)}"
         if isinstance(c, Change):
-            sides = (f"{c.k_before}/{c.n}", f"{c.k_after}/{c.n}", percent(c.difference), interval)
-            moved = f"{c.lost} / {c.gained}"
+            like = Mean(c.difference, c.n, c.unscored, c.low, c.high, scale=(-1.0, 1.0))
+            before, after, moved = f"{c.k_before}/{c.n}", f"{c.k_after}/{c.n}", f"{c.lost} / {c.gained}"
         else:
-            sides, moved = (number(c.before), number(c.after), number(c.difference), interval), f"n={c.n}"
+            like = Mean(c.difference, c.n, c.unscored, c.low, c.high, scale=c.scale, measured_in=c.measured_in)
+            before, after, moved = tables.amount(c.before, like), tables.amount(c.after, like), f"n={c.n}"
+        sides = before, after, tables.value(like) + _toward(c), tables.interval(like) or tables.NOTHING
         inside = f" in {c.clusters} clusters" if 0 < c.clusters < c.n else ""
-        made.add_row(Text(c.metric), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
+        made.add_row(named(c.metric), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
     made.caption = Text(TESTS)
     out.print(made)
 
 
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+def _toward(change: Change | Shift) -> str:
+    """Whether a number whose best value lies inside its range came nearer to it."""
+    from vlmend.report.tables import best
+
+    nearer = change.nearer
+    if nearer is None or isinstance(change.better, str) or change.better is None:
+        return ""
+    how = "closer to" if nearer > 0 else "farther from" if nearer < 0 else "as far from"
+    return f"\n{how} {best(change.better)}"
 
 
 def _p(value: float | None) -> str:

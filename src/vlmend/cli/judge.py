@@ -20,6 +20,7 @@ from vlmend.cli._common import (
 )
 from vlmend.cli.judge_card import card
 from vlmend.cli.judge_train import train
+from vlmend.terminal import plural
 
 
 class RunByDefault(TyperGroup):
@@ -70,7 +71,7 @@ def run(
         print_json({"runs": rows, "spent": desk.purse.to_json()})
     else:
         for folder, judged in done.items():
-            typer.echo(f"{folder}: {judged.new} new verdicts")
+            typer.echo(f"{folder}: {plural(judged.new, 'new verdict')}")
         if desk.purse.billed or desk.purse.known:
             _paid.show_bill(desk.purse, False)
     if not dry_run and any(judged.unscored_share() > max_unscored for judged in done.values()):

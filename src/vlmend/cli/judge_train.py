@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vlmend.cli._common import Json, percent, print_json
+from vlmend.terminal import plural
 
 
 class Input(StrEnum):
@@ -60,7 +61,7 @@ def train(
         print_json({"judge": str(out), **asdict(about), "trained_on": len(found.train)})
         return
     score = about.held_out
-    typer.echo(f"{out}: {about.target} ({', '.join(about.labels)}) from {len(found.train)} answers")
+    typer.echo(f"{out}: {about.target} ({', '.join(about.labels)}) from {plural(len(found.train), 'answer')}")
     if not score["n"]:
         return
     clusters = f" in {score['clusters']} clusters" if score["clusters"] < score["n"] else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmend.cli._common import BatchSize, Device, Json, MaxNewTokens, configuration, console, print_json, stacked
-from vlmend.terminal import say, table
+from vlmend.terminal import named, say, table
 
 if TYPE_CHECKING:
     from vlmend.evaluate.tamper.run import Tampered
@@ -104,7 +104,7 @@ def _show(done: Tampered) -> None:
     made = table(f"{done.config.run} · {done.suite}", "tampering", *(HEADS[name] for name in columns))
     for found in done.found:
         cells = [found.measured(name) for name in columns]
-        made.add_row(Text(found.point.name), *(Text(stacked(cell)) for cell in cells))
+        made.add_row(named(found.point.name), *(Text(stacked(cell)) for cell in cells))
     out = console()
     out.print(made)
     for found in done.found:

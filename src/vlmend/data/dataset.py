@@ -19,6 +19,7 @@ from vlmend.data.slices import Slice, parse_split
 from vlmend.errors import DataError
 from vlmend.registry import Spec, sources
 from vlmend.rgb import MAX_PIXELS
+from vlmend.terminal import plural
 from vlmend.types import Example, Image, Message, Pair, digest, map_images
 
 MissingImages = Literal["error", "placeholder"]
@@ -195,7 +196,9 @@ def refuse_duplicates(items: Sequence[Example | Pair], where: str) -> None:
     seen: set[str] = set()
     twice = [item.id for item in items if item.id in seen or seen.add(item.id)]
     if twice:
-        raise DataError(f"{where} uses {len(twice):,} ids more than once, first {twice[0]!r}; ids must be unique")
+        raise DataError(
+            f"{where} uses {plural(len(twice), 'id')} more than once, first {twice[0]!r}; ids must be unique"
+        )
 
 
 def fingerprint_of(items: Iterable[Example | Pair]) -> str:

@@ -17,6 +17,7 @@ from vlmend.data.dataset import Dataset, PictureRules, read_any, refuse_duplicat
 from vlmend.data.preferences import alike, sides
 from vlmend.data.progress import watched
 from vlmend.errors import DataError
+from vlmend.terminal import plural
 from vlmend.types import Example, Pair, Role
 
 
@@ -60,7 +61,7 @@ class Mix:
 
     def taught(self) -> Mix:
         """The same. Raises DataError where an example has no answer to learn, or one that is to be avoided."""
-        total = f"{len(self.examples):,} examples"
+        total = plural(len(self.examples), "example")
         avoided = [e.id for e in self.examples if e.avoid and not _says(e)]
         if avoided:
             raise DataError(

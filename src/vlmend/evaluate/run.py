@@ -25,6 +25,7 @@ from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
 from vlmend.evaluate.under_test import under_test
 from vlmend.judging.desk import Desk
+from vlmend.judging.sifting import scored
 from vlmend.manifest import environment
 from vlmend.money import Purse
 from vlmend.registry import attacks, backend_for, suites
@@ -404,7 +405,7 @@ def _complain(result: EvalResult, stages: Stages) -> None:
     lost = result.lost
     if not lost:
         return
-    whys = [v.why for v in lost[0].verdicts if v.why] or [lost[0].response.why or "no verdict"]
+    whys = [v.why for v in lost[0].verdicts if v.why and not scored(v)] or [lost[0].response.why or "no verdict"]
     stages.say(
         f"{plural(len(lost), 'record')} could not be scored, first {lost[0].example.id}: {whys[0]}",
         style="bold yellow",

@@ -12,7 +12,7 @@ import numpy as np
 
 from vlmend.metrics.intervals import SEED, bootstrap, bootstrap_mean, clustered_difference, numbered, paired_difference
 from vlmend.metrics.rates import cluster, combined
-from vlmend.types import Expected, Measure, Metric, Record, Score, Statistic, Verdict
+from vlmend.types import Better, Expected, Measure, Metric, Record, Score, Statistic, Verdict
 
 FLIPS = 10_000  # random sign flips where all cannot be counted
 COUNTABLE = 500_000_000  # steps of the exact count, about a second
@@ -80,12 +80,18 @@ class Change:
     p: float | None
     mid_p: float | None
     clusters: int = 0
+    better: Better = "low"
     holm: float | None = None  # p corrected for how many were looked at
 
     @property
     def difference(self) -> float | None:
         """Rate after minus rate before."""
         return (self.k_after - self.k_before) / self.n if self.n else None
+
+    @property
+    def nearer(self) -> float | None:
+        """By how much the rate came nearer to its best value; None where that is no value inside its range."""
+        return _nearer(self.k_before / self.n, self.k_after / self.n, self.better) if self.n else None
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,25 @@ class Shift:
     p: float | None
     clusters: int
     scale: tuple[float, float] = (0.0, 1.0)
+    measured_in: str = ""
+    better: Better = "high"
     holm: float | None = None
 
     @property
     def difference(self) -> float | None:
         """Value after minus value before."""
         return None if self.after is None or self.before is None else self.after - self.before
+
+    @property
+    def nearer(self) -> float | None:
+        """By how much the value came nearer to its best one; None where that is none inside its range."""
+        known = self.after is not None and self.before is not None
+        return _nearer(self.before or 0.0, self.after or 0.0, self.better) if known else None
+
+
+def _nearer(before: float, after: float, better: Better) -> float | None:
+    """How much less far after is from the best value than before."""
+    return None if isinstance(better, str) or better is None else abs(before - better) - abs(after - better)
 
 
 def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
@@ -209,6 +228,7 @@ def _change(asked: Sequence[Two], metric: Metric) -> Change:
         metric.name, n=len(scored), unscored=len(outcomes) - len(scored),
         k_before=sum(b for b, _, _ in scored), k_after=sum(a for _, a, _ in scored),
         lost=lost, gained=gained, low=low, high=high, p=p, mid_p=mid_p, clusters=clusters,
+        better=metric.better,
     )  # fmt: skip
 
 
@@ -255,7 +275,10 @@ def _shift(metric: Score | Statistic, scored: Sequence[Two], unscored: int) -> S
         )
         p = _swapped(rows, names, difference)
     low, high = interval or (None, None)
-    return Shift(metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale)
+    return Shift(
+        metric.name, len(rows), unscored, before, after, low, high, p, len(set(names)), metric.scale,
+        metric.measured_in, metric.better,
+    )  # fmt: skip
 
 
 def _contrary(metric: Statistic) -> Callable[[tuple[Any, Any]], tuple[Any, Any]] | None:

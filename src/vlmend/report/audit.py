@@ -10,6 +10,7 @@ from vlmend.report.page import Bars, Grid, Prose, Provenance, Rates, Section, Wo
 from vlmend.report.page import build as build_page
 from vlmend.report.tables import Column, RateTable, collect, percent
 from vlmend.report.wordmap import Point
+from vlmend.terminal import plural
 
 if TYPE_CHECKING:
     from vlmend.audit.audit import Audit, Measured
@@ -23,7 +24,7 @@ LISTED = 30
 def build(found: Audit, out: Path, fixed: Fixed | None = None) -> Path:
     """Write the page about an audit and, where there is one, its fixed copy."""
     answered = len(found.rows) - found.refused
-    lead = f"{len(found.rows):,} examples, {found.refused:,} to be refused and {answered:,} to be answered."
+    lead = f"{plural(len(found.rows), 'example')}, {found.refused:,} to be refused and {answered:,} to be answered."
     return build_page(f"What gives the answer away in {found.rows.spec}", list(sections(found, fixed)), out, lead=lead)
 
 

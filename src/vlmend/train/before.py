@@ -9,6 +9,7 @@ from rich.console import Console
 from vlmend.config import Recipe
 from vlmend.errors import ConfigError
 from vlmend.ops.scored import Needs
+from vlmend.terminal import plural
 from vlmend.train.encoding import Encoder
 from vlmend.train.keeping import says
 from vlmend.train.loop import Tuning, forward
@@ -47,7 +48,7 @@ def _cached(run: Tuning, folder: Path, identity: str, console: Console) -> Cache
     team.wait()  # before any process writes what another would read half of
     share = [e for i, e in enumerate(examples) if i % team.size == team.rank and key(e) not in known]
     if share and team.is_main:
-        console.print(f"log-probabilities of {len(share):,} answers before tuning, kept in {folder}")
+        console.print(f"log-probabilities of {plural(len(share), 'answer')} before tuning, kept in {folder}")
     encoder = Encoder(run.model, run.codec, run.ways, Needs(()), run.config.max_length)
     caching = Caching(forward(run.model, run.ways), encoder, team.device, run.config.per_device_train_batch_size)
     caching.fill(share, folder / FILE.format(team.rank), identity)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vlmend.models.parts import Trainable
-from vlmend.terminal import say, table
+from vlmend.terminal import plural, say, table
 from vlmend.train.mask_report import MaskReport
 
 
@@ -23,7 +23,7 @@ def show_mask(console: Console, report: MaskReport) -> None:
     console.print(made)
     console.print(f"first supervised span: {escape(repr(report.first_answer[:200]))}", highlight=False)
     for note, count in report.wording.items():
-        say(console, f"{note} ({count:,} example{'s' * (count != 1)})", style="yellow")
+        say(console, f"{note} ({plural(count, 'example')})", style="yellow")
 
 
 def show_trainable(console: Console, trainable: Trainable) -> None:

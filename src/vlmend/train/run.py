@@ -30,7 +30,7 @@ from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
 from vlmend.store import Journal, remove_stale, room_for, write_atomic
-from vlmend.terminal import say
+from vlmend.terminal import plural, say
 from vlmend.train import checkpoint
 from vlmend.train.before import reference
 from vlmend.train.card import model_card
@@ -201,7 +201,9 @@ def _show(console: Console, prepared: Prepared) -> None:
     show_mask(console, prepared.mask)
     examples, each = len(prepared.mix.examples), prepared.plan.rows_per_step
     rows = "examples" if prepared.plan.examples_per_row == 1 else "rows"
-    console.print(f"{examples:,} examples, {prepared.total:,} steps of {each:,} {rows}", highlight=False)
+    console.print(
+        f"{plural(examples, 'example')}, {plural(prepared.total, 'step')} of {each:,} {rows}", highlight=False
+    )
     if rows == "rows":
         console.print(f"a row: {_row(prepared)}", highlight=False)
     for line in prepared.ways.lines():
@@ -213,7 +215,9 @@ def _show(console: Console, prepared: Prepared) -> None:
         rows = f"{skipped['count']:,} row{'s' * (skipped['count'] != 1)} skipped for pictures that cannot be shown"
         say(console, f"{rows}; the first: example {first!r}: {why}", "bold yellow")
     for role, count in prepared.mix.report["left_out"].items():
-        console.print(f"{count:,} {role} examples left out: {prepared.recipe.method.name} does not use that role")
+        console.print(
+            f"{plural(count, f'{role} example')} left out: {prepared.recipe.method.name} does not use that role"
+        )
 
 
 def _row(prepared: Prepared) -> str:
@@ -396,7 +400,9 @@ def _check_moved(prepared: Prepared, before: Mapping[str, Tensor], run: Tuning) 
     if not math.isfinite(found.norm):
         raise ModelError("the tuned weights are not finite")
     if found.norm == 0:
-        raise ModelError(f"{run.total} steps changed no weight; is learning_rate {run.config.learning_rate} too small?")
+        raise ModelError(
+            f"{plural(run.total, 'step')} changed no weight; is learning_rate {run.config.learning_rate} too small?"
+        )
     return found
 
 

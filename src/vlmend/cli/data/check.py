@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmend.terminal import plural
+
 if TYPE_CHECKING:
     from vlmend.data.check import Checked
     from vlmend.data.checks.finding import Finding
@@ -66,8 +68,8 @@ class _Progress:
 
 def _print(checked: Checked) -> None:
     found = {name: checked.count(name) for name in ("error", "warning", "note")}
-    counts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in found.items())
-    typer.echo(f"{checked.spec}: {len(checked.items):,} examples; kinds of findings: {counts}")
+    counts = ", ".join(plural(count, name) for name, count in found.items())
+    typer.echo(f"{checked.spec}: {plural(len(checked.items), 'example')}; kinds of findings: {counts}")
     for finding in checked.findings:
         typer.echo(_line(finding))
         if finding.ids:

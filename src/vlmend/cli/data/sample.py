@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vlmend.cli._common import Json, print_json
+from vlmend.terminal import plural
 
 
 def sample(
@@ -29,7 +30,7 @@ def sample(
     if json_:
         print_json({"source": name, "out": str(out), "files": files, "spec": spec})
         return
-    written = f"{files:,} file{'s' * (files != 1)} written to {out}"
+    written = f"{plural(files, 'file')} written to {out}"
     typer.echo(written + (f"; look at them with: vlmend data show {spec}" if spec else ""))
 
 

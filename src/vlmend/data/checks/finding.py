@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from vlmend.terminal import counted
 from vlmend.types import Example, Pair
 
 Item = Example | Pair
@@ -93,7 +94,7 @@ def found(kind: str, ids: Iterable[str], message: str, *, count: int | None = No
     names = tuple(dict.fromkeys(ids))
     number = len(names) if count is None else count
     if number:
-        yield Finding(kind, number, names, message.replace("{n}", f"{number:,}", 1))
+        yield Finding(kind, number, names, counted(number, message))
 
 
 def answers(item: Item) -> tuple[str, ...]:

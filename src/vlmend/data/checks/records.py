@@ -35,7 +35,7 @@ def ids(items: Sequence[Item]) -> Iterator[Finding]:
     marked = {i.id: record for i in items if (record := _repeated(i.id, heads))}
     given: set[str] = set()
     marked |= {i.id: i.id for i in items if (name := i.meta.get("given_id")) and (name in given or given.add(name))}
-    message = "{n} records repeat an id that a record before them has"
+    message = "{n} records repeat an id that an earlier record has"
     yield from found("duplicate_id", marked, message, count=len(set(marked.values())))
 
 

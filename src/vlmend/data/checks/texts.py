@@ -70,7 +70,7 @@ def tokens(items: Sequence[Item]) -> Iterator[Finding]:
     """Texts that hold what stands for a picture, or for a turn, in some model's vocabulary."""
     for kind, pattern, what in (("image_token", _IMAGE, "a picture"), ("control_token", _CONTROL, "a turn")):
         hits = [(item.id, hit[0]) for item in items for text in _texts(item) if (hit := pattern.search(text))]
-        yield from _quoted(kind, hits, f"{{n}} examples have a token that stands for {what} in their text")
+        yield from _quoted(kind, hits, f"{{n}} examples have a token that stands for {what} in the text")
 
 
 def empty(items: Sequence[Item]) -> Iterator[Finding]:
