@@ -100,7 +100,8 @@ def _print(summary: Mapping[str, Any], first: Sequence[Example | Pair]) -> None:
         out.print(Text(item.id, style="bold"))
         if isinstance(item, Example):
             out.print(Text(f"  Q ({item.expected}): {item.question}"))
-            out.print(Text(f"  A: {item.answers[0] if item.answers else '–'}"))
+            what = "A" if item.answers or not item.avoid else "to avoid"
+            out.print(Text(f"  {what}: {next(iter(item.answers or item.avoid), '–')}"))
         else:
             out.print(Text(f"  Q: {item.question}\n  chosen: {item.chosen}\n  rejected: {item.rejected}"))
 
