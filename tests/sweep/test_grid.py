@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vlmend.errors import UsageError
-from vlmend.sweep.grid import Cell, Condition, conditions, expand, identity, untuned
+from vlmend.sweep.grid import Cell, Condition, _content, conditions, expand, identity, untuned
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "world"
 NPO = RECIPES / "unlearn_npo.yaml"
@@ -60,6 +60,19 @@ def test_a_run_is_the_same_run_wherever_it_lies_and_another_one_where_anything_c
         identity(Cell(RECIPES / "unlearn_ga.yaml", ("train.seed=1",)), tmp_path, asked),
     ]
     assert len({first, *others}) == 6
+
+
+def test_other_data_under_the_same_name_make_another_run(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+
+    def made(question: str) -> str:
+        rows.write_text(f'{{"prompt": "{question}", "answer": "A."}}\n')
+        _content.cache_clear()
+        return identity(Cell(NPO), tmp_path, conditions(f"source:jsonl:{rows}", [], []))
+
+    first = made("What is it?")
+    assert made("What is this?") != first
+    assert made("What is it?") == first
 
 
 def test_there_is_one_base() -> None:

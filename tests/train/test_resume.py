@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import random
@@ -102,6 +103,10 @@ def test_death_while_writing_changes_no_bit(
     outcome, _ = tune(killed)
     assert outcome.resumed_from == {"model_card": 8}.get(place, 4)
     assert same(whole, killed)
+    sessions = json.loads((killed.output.dir / "manifest.json").read_text())["sessions"]
+    assert sessions[0]["resumed_from"] == 0
+    assert sessions[-1]["resumed_from"] == outcome.resumed_from
+    assert len(sessions) > 1
 
 
 def test_ctrl_c_keeps_the_step_and_the_same_command_goes_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:

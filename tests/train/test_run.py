@@ -38,6 +38,8 @@ def test_a_finished_folder_has_everything_and_is_left_alone(make_recipe: MakeRec
     assert "step 4/4" in shown
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["mask_report"]["supervised"] == manifest["mask_report"]["answer"] > 0
+    assert [s["resumed_from"] for s in manifest["sessions"]] == [0]
+    assert manifest["sessions"][0]["environment"]["versions"] == manifest["environment"]["versions"]
     assert manifest["trainable"]["language_model"]["trained"] > 0
     assert manifest["trainable"]["vision_tower"]["trained"] == 0
     assert sorted(row for part in manifest["data"]["parts"] for row in part["rows"])[0] == "row0"

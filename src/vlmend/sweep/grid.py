@@ -6,11 +6,13 @@ import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vlmend.config import Recipe, load_recipe
-from vlmend.errors import UsageError
+from vlmend.data.dataset import fingerprint_of, read_any
+from vlmend.errors import DataError, UsageError
 from vlmend.registry import attacks, suites
 from vlmend.types import digest
 
@@ -108,6 +110,19 @@ def conditions(suite: str, attacked: Sequence[str], named: Sequence[str]) -> dic
 
 def identity(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> str:
     """A hash of all that decides what comes out: a run with the same one need not even be looked at again."""
-    recipe: dict[str, Any] = cell.load(folder).resolved()
-    recipe.pop("output", None)
-    return digest(recipe, cell.tuned, {name: asks.words for name, asks in asked.items()})
+    recipe = cell.load(folder)
+    settings: dict[str, Any] = recipe.resolved()
+    settings.pop("output", None)
+    read = [part.source for part in recipe.data.mix]
+    read += [source for asks in asked.values() for source in suites.from_spec(asks.suite).sources]
+    contents = [_content(source) for source in dict.fromkeys(read)]
+    return digest(settings, cell.tuned, {name: asks.words for name, asks in asked.items()}, contents)
+
+
+@cache
+def _content(source: str) -> str:
+    """What a source holds now; the run itself says what is wrong with one that cannot be read."""
+    try:
+        return fingerprint_of(read_any(source))
+    except DataError as error:
+        return str(error)

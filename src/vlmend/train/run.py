@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -29,14 +30,14 @@ from vlmend.models.places import weights_hash
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
-from vlmend.store import Journal, remove_stale, room_for, write_atomic
+from vlmend.store import Journal, read_rows, remove_stale, room_for, write_atomic
 from vlmend.terminal import plural, say
 from vlmend.train import checkpoint
 from vlmend.train.before import reference
 from vlmend.train.card import model_card
 from vlmend.train.checkpoint import Progress
 from vlmend.train.display import Display, show_mask, show_trainable
-from vlmend.train.identity import comparable, finished, identity, refuse_other
+from vlmend.train.identity import FREE, comparable, finished, identity, refuse_other
 from vlmend.train.keeping import Showing
 from vlmend.train.layers import find_layer
 from vlmend.train.loop import Hooks, Tuning, optimize
@@ -49,6 +50,7 @@ from vlmend.train.schedule import adamw
 from vlmend.train.speed import Ways, choose
 
 REPORTED = 32  # examples the mask report looks at
+SESSIONS = "sessions.jsonl"  # what each session of a run was made of
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def _show(console: Console, prepared: Prepared) -> None:
         say(console, line)
     if skipped := prepared.mix.report.get("skipped"):
         first, why = next(iter(prepared.pictures.bad.items()))
-        rows = f"{skipped['count']:,} row{'s' * (skipped['count'] != 1)} skipped for pictures that cannot be shown"
+        rows = f"{plural(skipped['count'], 'row')} skipped for pictures that cannot be shown"
         say(console, f"{rows}; the first: example {first!r}: {why}", "bold yellow")
     for role, count in prepared.mix.report["left_out"].items():
         console.print(
@@ -239,6 +241,7 @@ def _carry_out(prepared: Prepared, console: Console) -> dict[str, Any]:
     run.reference = reference(run, prepared.recipe, prepared.loaded.fingerprint, console)
     before = _before(run)
     resumed_from = _resume(run, folder)
+    team.first(lambda: _note_session(prepared, resumed_from))
     team.share(run.trained.values())
     try:
         _optimize(prepared, run, console, resumed_from)
@@ -263,6 +266,20 @@ def _open_folder(prepared: Prepared, run: Tuning) -> None:
     remove_stale(folder)
     recipe = yaml.safe_dump(prepared.recipe.resolved(), sort_keys=False, allow_unicode=True)
     write_atomic(folder / "recipe.yaml", recipe.encode())
+
+
+def _note_session(prepared: Prepared, resumed_from: int) -> None:
+    """Keep what this session is made of: a run that is stopped and goes on may do so elsewhere, or in another way."""
+    sections = prepared.recipe.resolved()
+    free = {section: {key: sections[section][key] for key in keys} for section, keys in FREE.items()}
+    about = {
+        "resumed_from": resumed_from,
+        "processes": prepared.team.size,
+        "settings": {**free, "speed": sections["speed"]},
+        "environment": manifest.environment(str(prepared.team.device)),
+    }
+    with Journal(prepared.folder / SESSIONS) as journal:
+        journal.append(json.loads(json.dumps(about, default=str)))
 
 
 def _room(prepared: Prepared, run: Tuning) -> None:
@@ -433,6 +450,7 @@ def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> 
         "recipe": recipe.resolved(),
         "notes": list(prepared.loaded.notes),
         "environment": manifest.environment(str(prepared.team.device)),
+        "sessions": read_rows(prepared.folder / SESSIONS),
         "processes": prepared.team.size,
         "seeds": {"train": recipe.train.seed, "data": recipe.data.seed},
         "rows_per_step": prepared.plan.rows_per_step,

@@ -12,18 +12,21 @@ from pydantic import Field
 
 from vlmend.backends.hf import Hf
 from vlmend.config import Recipe, Section
-from vlmend.errors import ConfigError, DataError, ModelError, UsageError
+from vlmend.data.dataset import fingerprint_of, read
+from vlmend.errors import ConfigError, DataError, ModelError, StoreError, UsageError
 from vlmend.evaluate.run import EvalConfig, evaluate
 from vlmend.evaluate.tamper import relearn
 from vlmend.evaluate.tamper.altered import Begun, Rounded, scaled_adapter
 from vlmend.evaluate.tamper.subject import Subject
+from vlmend.manifest import environment
 from vlmend.metrics.rates import as_json, rate_from_json
 from vlmend.registry import suites
 from vlmend.store import Journal, Run, read_rows, write_json
 from vlmend.types import Example, Measured, Role, digest
 
-VERSION = "tamper/1"
+VERSION = "tamper/2"
 SUITE = "forgetting"
+POINTS = "points.jsonl"
 # what a point is told by
 MAIN = ("complied", "told", "recall", "probability", "extraction", "asr", "accuracy", "rouge_l")
 AS_TUNED, BEFORE = "as tuned", "before tuning"
@@ -125,10 +128,10 @@ def tamper(config: TamperConfig, tune: Tune, say: Callable[[str], None], *, quie
     `tune` carries out a recipe.
     """
     work = _Work(config, Subject.open(config.run, config.device), tune, quiet)
-    known = {row["key"]: row for row in read_rows(config.out / "points.jsonl")}
+    known = _known(config.out / POINTS)
     made: dict[Point, Found] = {}
     wanted = points(config)
-    with Journal(config.out / "points.jsonl") as journal:
+    with Journal(config.out / POINTS) as journal:
         for number, point in enumerate(wanted, start=1):
             key = work.key(point)
             if key in known:
@@ -139,11 +142,21 @@ def tamper(config: TamperConfig, tune: Tune, say: Callable[[str], None], *, quie
             if found.note:
                 say(f"{point.name}: {found.note}")
             else:
-                known[key] = {"key": key, **found.to_json()}
+                known[key] = {"key": key, **found.to_json(), "environment": environment()}
                 journal.append(known[key])
     done = Tampered(config, work.suite, work.rate, tuple(made.values()))
     write_json(config.out / "tamper.json", done.to_json())
     return done
+
+
+def _known(path: Path) -> dict[str, dict[str, Any]]:
+    """The points that are there already, by their key. Raises StoreError for a row that is none."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(read_rows(path), start=1):
+        if not isinstance(row.get("key"), str) or not isinstance(row.get("metrics"), dict):
+            raise StoreError(f"{path} is damaged in line {number}: not a point with 'key' and 'metrics'; remove it")
+        found[row["key"]] = row
+    return found
 
 
 def _found(work: _Work, point: Point) -> Found:
@@ -172,6 +185,11 @@ class _Work:
             raise UsageError(f"what was forgotten is measured by the suite {SUITE}:SPEC, not by {name}")
         return spec
 
+    @cached_property
+    def data(self) -> list[str]:
+        """What the suite asks, by content: a point on other questions is another one."""
+        return [fingerprint_of(read(spec)) for spec in suites.from_spec(self.suite).sources]
+
     @property
     def rate(self) -> float:
         """The learning rate of relearning."""
@@ -182,7 +200,7 @@ class _Work:
         c = self.config
         learned = [c.steps, self.rate, c.seed] if point.attack in ROLES and point.setting != "0" else []
         made = [AS_TUNED, ""] if point.attack in ROLES and point.setting == "0" else [point.attack, point.setting]
-        return digest(VERSION, self.subject.weights, self.suite, c.limit, c.max_new_tokens, *made, learned)
+        return digest(VERSION, self.subject.weights, self.suite, self.data, c.limit, c.max_new_tokens, *made, learned)
 
     def measure(self, point: Point) -> dict[str, dict[str, Any]]:
         """The main numbers of a point."""
