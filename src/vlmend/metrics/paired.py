@@ -145,7 +145,7 @@ def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
         key = next((name for name in names if name in first), None)
         if key is None:
             strangers.append(record.example.id)
-        elif "" != first[key].content != record.content != "":
+        elif not same_question(first[key], record):
             other.append(key[0])
         else:
             partners.setdefault(key, []).append(record)
@@ -156,6 +156,11 @@ def pair(before: Iterable[Record], after: Iterable[Record]) -> Pairing:
         tuple(dict.fromkeys(strangers)),
         tuple(dict.fromkeys(other)),
     )
+
+
+def same_question(one: Record, other: Record) -> bool:
+    """Whether two records ask the same, before any attack; so it is taken to be where one does not know."""
+    return "" in (one.content, other.content) or one.content == other.content
 
 
 def state(record: Record) -> str:

@@ -12,7 +12,7 @@ from vlmend.evaluate.mirage.reading import read
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look
 from vlmend.metrics import rates
 from vlmend.metrics.answers import babbles, irrelevant, leaks, senseless, telltale
-from vlmend.metrics.paired import Change, Shift, change, pair
+from vlmend.metrics.paired import Change, Shift, change, pair, same_question
 from vlmend.metrics.quality import EVIDENCE, empty
 from vlmend.types import Measured, Metric, Record, Suite
 
@@ -203,13 +203,17 @@ def _failed(record: Record) -> bool:
 
 
 def flips(plain: Iterable[Record], probed: Iterable[tuple[Metric, Sequence[Record]]]) -> Measured:
-    """Of variants scored plain and changed, those whose outcome is another one; joined by the id they come from."""
+    """Of variants scored plain and changed, those whose outcome is another one; joined by what they come from.
+
+    A variant of what was not asked plain, or of something else under the same id, is unscored.
+    """
     before = {r.example.id: r for r in plain}
     outcomes: list[bool | None] = []
     clusters: list[str] = []
     for metric, records in probed:
         for after in (r for r in records if metric.applies(r.example)):
-            first, second = metric.outcome(before[after.example.origin]), metric.outcome(after)
+            asked, second = before.get(after.example.origin), metric.outcome(after)
+            first = metric.outcome(asked) if asked and same_question(asked, after) else None
             outcomes.append(None if first is None or second is None else first is not second)
             clusters.append(after.example.cluster or after.example.origin)
     return rates.of(outcomes, clusters)
