@@ -355,3 +355,13 @@ def test_a_device_that_is_not_there_is_one_line(llava_folder: Path, name: str) -
         loading.load(ModelConfig(name=str(llava_folder), device=name))
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_weights_that_the_files_lack_are_not_made_up(llava_folder: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(llava_folder, tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    gone = next(name for name in weights if "layers.0" in name and name.endswith("q_proj.weight"))
+    save_file({k: v for k, v in weights.items() if k != gone}, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 of its weights, such as .*q_proj") as caught:
+        loading.load(ModelConfig(name=str(base)))
+    assert "\n" not in str(caught.value)

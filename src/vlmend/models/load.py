@@ -171,12 +171,16 @@ def _base(config: ModelConfig, folder: str, device: torch.device, dtype: torch.d
         settings["device_map"] = {"": device}
     model: Any
     try:
-        model = _kind(config, folder).from_pretrained(folder, **common, **settings)
+        model, told = _kind(config, folder).from_pretrained(folder, output_loading_info=True, **common, **settings)
         processor = AutoProcessor.from_pretrained(folder, **common)
     except ModelError:
         raise
     except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
         raise ModelError(f"model {config.name} does not load: {_first_line(error)}") from error
+    if missing := sorted(told["missing_keys"]):  # transformers draws such weights at random, and says so in passing
+        raise ModelError(
+            f"model {config.name} does not load: its files lack {len(missing):,} of its weights, such as {missing[0]}"
+        )
     return model, processor
 
 
