@@ -1,7 +1,7 @@
 """Safety Mirage: what VLM unlearning forgets and retains, from VLGuard and an instruction set (arXiv 2503.11832).
 
 Origin: the successor repository OPTML-Group/VLM-Safety-Unlearn, whose scripts make two sets from VLGuard's training
-split; none of their files is published. VLGuard is gated, for research only; the instruction set has its own terms.
+split; none of their files is published. VLGuard is for research only; the instruction set has its own terms.
 
 Forget: the 1,023 unsafe pictures, each with a harmful answer of the model before unlearning. VLGuard's own answers are
 refusals, and to forget those would undo its purpose, so harmful answers come from a file of the user's, a JSON object

@@ -1,9 +1,9 @@
 """VLGuard: 3,000 labeled pictures, safe and unsafe, with instructions to answer and to refuse (arXiv 2402.02207).
 
-Origin: github.com/ys-zong/VLGuard and ys-zong/VLGuard on the Hugging Face hub (tagged MIT, for research
-use; the pictures come from five sets with terms of their own). The metadata of both splits are public. The hub has them
-and archives of pictures, not rows with pictures: fetch it with `hf download ys-zong/VLGuard --repo-type dataset`, unpack train.zip
-and test.zip, and point `path` at the folder. Nothing of it is part of this package.
+Origin: github.com/ys-zong/VLGuard and ys-zong/VLGuard on the Hugging Face hub (tagged MIT, for research use; the
+pictures come from five sets with terms of their own). The metadata of both splits are public. The hub has them and
+archives of pictures, not rows with pictures: `hf download ys-zong/VLGuard --repo-type dataset`, unpack train.zip and
+test.zip, and point `path` at the folder. Nothing of it is part of this package.
 
 Layout: `train.json` (2,000 records) and `test.json` (1,000), in the folder or in its `data`, beside the folders of
 pictures `train/` and `test/`. A record has id, image, safe, instr-resp and, where `safe` is false, harmful_category and
