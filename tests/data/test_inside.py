@@ -9,6 +9,7 @@ import pytest
 
 from tests.data.files import png, write_jsonl, write_vlguard
 from vlmend.data import load, read
+from vlmend.data.inside import lies_in
 from vlmend.errors import DataError, UsageError
 
 
@@ -92,3 +93,13 @@ def test_a_download_in_the_hubs_cache_is_links_to_files_beside_it(tmp_path: Path
     snapshot.mkdir(parents=True)
     os.symlink("../../blobs/f00", snapshot / "a.png")
     assert load(spec(snapshot, "a.png")).examples[0].images[0].read() == png()
+
+
+def test_what_is_remembered_of_a_folder_holds_for_that_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "data" / "pics").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)  # relative names mean something else now
+        assert lies_in(Path("data/pics/1.png"), Path("data"))
+        assert not lies_in(Path("data/pics/1.png"), tmp_path / ("two" if name == "one" else "one") / "data")

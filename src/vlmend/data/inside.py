@@ -34,7 +34,7 @@ def folders_of(source: object) -> tuple[Path, ...]:
     """Every folder that a source was given, or that a file it was given lies in."""
     values = vars(source).values() if hasattr(source, "__dict__") else ()
     named = (Path(v) for v in values if isinstance(v, Path) or (isinstance(v, str) and v and os.path.isdir(v)))
-    return tuple(_root(str(path)) for path in named)
+    return tuple(_root(_here(path)) for path in named)
 
 
 def confined(items: Iterable[T], folders: Iterable[Path], spec: str) -> Iterator[T]:
@@ -54,12 +54,17 @@ def confined(items: Iterable[T], folders: Iterable[Path], spec: str) -> Iterator
 
 def lies_in(path: Path, folder: Path) -> bool:
     """Whether a picture lies in a folder, links followed."""
-    return _inside(path, (_root(str(folder)),))
+    return _inside(path, (_root(_here(folder)),))
 
 
 def _inside(path: Path, roots: tuple[Path, ...]) -> bool:
-    real = _real(str(path))
+    real = _real(_here(path))
     return any(real.startswith(_below(root)) for root in roots)
+
+
+def _here(path: Path) -> str:
+    """From the root on, so that what is remembered of it holds in another working directory, too."""
+    return os.path.join(os.getcwd(), path)
 
 
 @lru_cache(maxsize=256)

@@ -105,7 +105,7 @@ def test_the_folder_of_data_reads_the_same(folder: Path) -> None:
         (HEADER.strip() + ",more\n" + ROW.strip() + ",x", "line 2: unknown key 'more'"),
         (HEADER + ROW + "a,one,1,b,c,d", "line 3: 'category_id': input should be a valid integer"),
         (HEADER + "a,1,1,b,c,", "line 2: 'instruction': string should have at least 1 character"),
-        (HEADER + ROW + ROW, "uses 1 ids more than once"),
+        (HEADER + ROW + ROW, "uses 1 id more than once"),
         (HEADER.encode() + b"a,1,1,b,\xff,d", "is not UTF-8"),
         ("", "is empty (0 bytes)"),
         (HEADER, "has a header and no rows"),

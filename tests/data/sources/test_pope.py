@@ -94,7 +94,7 @@ def test_a_broken_line_is_named(tmp_path: Path, row: Any, says: str) -> None:
         (b'{"text": "\xff"}', "line 1: is not UTF-8"),
         (b"{", "line 1: is not valid JSON"),
         (json.dumps([ROW]).encode(), "line 1: should be an object, is a list"),
-        ((json.dumps(ROW) + "\n").encode() * 2, "uses 1 ids more than once"),
+        ((json.dumps(ROW) + "\n").encode() * 2, "uses 1 id more than once"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: bytes, says: str) -> None:

@@ -83,7 +83,7 @@ BROKEN: list[tuple[str, Callable[[Rows], object], str]] = [
     ("gen", lambda rows: rows[2].update(image=5), "row 2: 'image': input should be a valid string"),
     ("gen", lambda rows: rows[2].update(question_id="x"), "row 2: 'question_id': input should be a valid integer"),
     ("gen", lambda rows: rows[2].update(safty_warning="x"), "row 2: unknown key 'safty_warning'. Did you mean"),
-    ("gen", lambda rows: rows.append(rows[0]), "uses 1 ids more than once"),
+    ("gen", lambda rows: rows.append(rows[0]), "uses 1 id more than once"),
     ("gen", lambda rows: rows.clear(), "has no examples"),
     ("mcqa", lambda rows: rows[1]["options"].pop("D"), "row 1: 'options.D' is required"),
     ("mcqa", lambda rows: rows[1].update(correct_option="E"), "row 1: 'correct_option': input should be 'A', 'B'"),

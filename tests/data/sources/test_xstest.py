@@ -62,7 +62,7 @@ def test_the_newer_file_is_preferred(tmp_path: Path) -> None:
         (HEADER + "1,a,b,harmless,,", "line 2: 'label': input should be 'safe' or 'unsafe'"),
         (HEADER + "1,a,contrast_b,safe,,", "line 2: the label 'safe' contradicts the type 'contrast_b'"),
         (HEADER + "1,a,b,unsafe,,", "line 2: the label 'unsafe' contradicts the type 'b'"),
-        (HEADER + ROW + ROW, "uses 1 ids more than once"),
+        (HEADER + ROW + ROW, "uses 1 id more than once"),
         (HEADER.encode() + b"1,\xff,b,safe,,", "is not UTF-8"),
         ("", "is empty (0 bytes)"),
     ],
