@@ -23,6 +23,7 @@ def same_numbers() -> None:
     np.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+        torch.set_warn_always(True)  # what torch says once per process would fail whichever test came first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -47,7 +47,7 @@ def test_the_reductions_are_what_they_say(make_toy: MakeToy) -> None:
     beta = 0.7
 
     def by_hand(ratio: torch.Tensor) -> float:
-        return float((-2 / beta * torch.sigmoid(-beta * ratio).log()).mean())
+        return float((-2 / beta * torch.sigmoid(-beta * ratio).log()).mean().detach())
 
     sums = now.answer_logps - old.answer_logps
     expected = {
