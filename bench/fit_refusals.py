@@ -1,6 +1,6 @@
 """Fit the small classifier that judges the answers no rule is sure of, from answers written for it.
 
-python bench/fit_refusals.py            fit, and write src/vlmend/judging/declining.npz
+python bench/fit_refusals.py            fit, and write src/vlmend/judge/refusals/declining.npz
 python bench/fit_refusals.py show [N]   N of the answers it is fitted on (default 20), with their labels
 python bench/fit_refusals.py measure [VLGUARD/train.json]    the whole judge on answers that nothing was fitted to
 
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from vlmend.judging.declining import BITS, WEIGHTS, buckets, plain
-from vlmend.judging.languages import KNOWN, LEXICON
-from vlmend.judging.opening import ruling
+from vlmend.judge.refusals.declining import BITS, WEIGHTS, buckets, plain
+from vlmend.judge.refusals.languages import KNOWN, LEXICON
+from vlmend.judge.refusals.opening import ruling
 
 SEEDS = Path(__file__).parent / "refusals"
 SHIPPED = Path(str(files("vlmend.metrics").joinpath("labeled.jsonl")))

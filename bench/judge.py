@@ -20,8 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from vlmend.evaluate.judge import verdicts
 from vlmend.evaluate.run import judge_only
+from vlmend.judge.verdicts import verdicts
 from vlmend.registry import judges
 from vlmend.store import Asked, Run, response_to_json
 from vlmend.types import Example, Expected, Finish, Message, Response

@@ -49,7 +49,7 @@ def test_the_source_reads_and_complains(tmp_path: Path) -> None:
 def test_the_judge_says_nothing_of_nothing() -> None:
     example = Example("e", (Message("user", ("q",)),))
     said = [Response(str(i), "e", text, Finish.STOP) for i, text in enumerate(("Against the rules.", "It is red.", ""))]
-    verdicts = plugin("judges/short")()([(example, response) for response in said])
+    verdicts = plugin("judge/judges/short")()([(example, response) for response in said])
     assert [verdict.refused for verdict in verdicts] == [True, False, None]
 
 

@@ -12,7 +12,7 @@ from tests.test_config import minimal
 from vlmend import plain_yaml
 from vlmend.config import load_recipe
 from vlmend.errors import ConfigError
-from vlmend.judging import rubric
+from vlmend.judge import rubric
 from vlmend.money import load_prices
 from vlmend.registry import backend_for, objectives
 from vlmend.types import Decoding, Example, Message

@@ -78,7 +78,7 @@ class Registry:
     """All plugins of one kind, found in one folder and in entry points of other packages."""
 
     kind: str  # singular, as in messages: "judge"
-    package: str  # "vlmend.judges"
+    package: str  # "vlmend.judge.judges"
     group: str  # entry point group: "vlmend.judges"
 
     @cached_property
@@ -202,7 +202,7 @@ def _registry(kind: str, package: str) -> Registry:
 
 objectives = _registry("objective", "objectives")
 sources = _registry("source", "data.sources")
-judges = _registry("judge", "judges")
+judges = _registry("judge", "judge.judges")
 attacks = _registry("attack", "attacks")
 suites = _registry("suite", "suites")
 backends = _registry("backend", "backends")

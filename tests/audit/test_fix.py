@@ -20,7 +20,7 @@ from vlmend.audit.rewriter import Wanted, rewrite
 from vlmend.audit.rows import Rows, opening, read
 from vlmend.backends.scripted import Scripted
 from vlmend.errors import UsageError
-from vlmend.judges.refusal import opening as declines
+from vlmend.judge.judges.refusal import opening as declines
 from vlmend.types import Example
 
 

@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from vlmend.judging.declining import shipped
-from vlmend.judging.languages import KNOWN, LEXICON
+from vlmend.judge.refusals.declining import shipped
+from vlmend.judge.refusals.languages import KNOWN, LEXICON
 
 BENCH = Path(__file__).parents[2] / "bench" / "fit_refusals.py"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from vlmend.cli import main
-from vlmend.evaluate import judge_card, judge_train
-from vlmend.evaluate.labels import SHIPPED, joined, read
+from vlmend.judge import card as judge_card
+from vlmend.judge import train as judge_train
+from vlmend.judge.labels import SHIPPED, joined, read
 from vlmend.metrics import textclass
 from vlmend.types import Example, Expected, Finish, Message, Record, Response, Verdict
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.judges import test_classifier as classifiers
+from tests.judge.judges import test_classifier as classifiers
 from tests.models import tiny
 from tests.models.conftest import noise
 from vlmend.attacks.pgd import Pgd

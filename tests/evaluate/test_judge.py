@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from vlmend.evaluate.judge import Pair, verdicts
+from vlmend.judge.verdicts import Pair, verdicts
 from vlmend.types import Example, Finish, Message, Response, Verdict
 
 

@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.conftest import write
-from tests.judging.asking import Model
+from tests.judge.asking import Model
 from tests.servers.stub import Act, Stub, asked, refuse, say
 from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.bench import Bench, JudgeSettings
-from vlmend.evaluate.judge import appoint
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all
-from vlmend.judging.desk import Desk
+from vlmend.judge.desk import Desk
+from vlmend.judge.verdicts import appoint
 from vlmend.store import Run, files, read_rows, write_json
 
 KEY = "scripted:judge"

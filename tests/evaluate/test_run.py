@@ -31,7 +31,7 @@ from vlmend.evaluate.run import (
     limited,
     score_only,
 )
-from vlmend.judges.refusal import Refusal
+from vlmend.judge.judges.refusal import Refusal
 from vlmend.models.wording import REASONING
 from vlmend.registry import backend_for
 from vlmend.store import Run, read_rows
@@ -546,7 +546,7 @@ def test_a_judge_is_not_shown_another_picture_than_the_model(vlguard: Path, tmp_
     run(vlguard, tmp_path / "r")
     from PIL import Image as Pillow
 
-    from tests.judging.asking import Model, desk
+    from tests.judge.asking import Model, desk
     from vlmend.evaluate.bench import Bench
     from vlmend.evaluate.progress import Stages
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.evaluate.conftest import write
 from vlmend import data
-from vlmend.judges.refusal import Refusal
+from vlmend.judge.judges.refusal import Refusal
 from vlmend.metrics import rates
 from vlmend.suites.modality import ModalitySuite
 from vlmend.types import Example, Finish, Mean, Record, Response

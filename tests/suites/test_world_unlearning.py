@@ -7,7 +7,7 @@ import pytest
 from vlmend import data
 from vlmend.data.sources.world import UNSAFE_OPENERS
 from vlmend.errors import ConfigError
-from vlmend.judges.exact import Exact
+from vlmend.judge.judges.exact import Exact
 from vlmend.metrics.rates import measure
 from vlmend.registry import judges, suites
 from vlmend.types import Example, Finish, Rate, Record, Response

@@ -12,7 +12,7 @@ from vlmend.cli._common import Json, console, percent, print_json
 from vlmend.terminal import table
 
 if TYPE_CHECKING:
-    from vlmend.evaluate.judge_card import Card
+    from vlmend.judge.card import Card
     from vlmend.types import Rate
 
 
@@ -34,8 +34,8 @@ def card(
 ) -> None:
     """Judges against labels: precision, recall, kappa, alpha, calibration; a run's rates corrected for their errors."""
     from vlmend.errors import UsageError
-    from vlmend.evaluate import judge_card
-    from vlmend.evaluate.labels import SHIPPED, read
+    from vlmend.judge import card as judge_card
+    from vlmend.judge.labels import SHIPPED, read
     from vlmend.registry import judges
     from vlmend.store import Run
 

@@ -49,8 +49,8 @@ def train(
     from dataclasses import asdict
 
     from vlmend.errors import UsageError
-    from vlmend.evaluate import judge_train
-    from vlmend.evaluate.labels import filled, read
+    from vlmend.judge import train as judge_train
+    from vlmend.judge.labels import filled, read
 
     if out.exists() and any(out.iterdir()) and not (out / "judge.json").is_file():
         raise UsageError(f"{out} holds something else than a judge; choose another folder")

@@ -10,12 +10,12 @@ from typing import Any
 
 from vlmend.config import Section
 from vlmend.errors import StoreError
-from vlmend.evaluate.judge import Appointed, Judged, Key, appoint, judge_run
 from vlmend.evaluate.progress import Stages
-from vlmend.evaluate.under_test import under_test
-from vlmend.judging.cache import Cache, default_path
-from vlmend.judging.desk import Desk, Sees, Tested
-from vlmend.judging.naming import about
+from vlmend.judge.cache import Cache, default_path
+from vlmend.judge.desk import Desk, Sees, Tested
+from vlmend.judge.naming import about
+from vlmend.judge.under_test import under_test
+from vlmend.judge.verdicts import Appointed, Judged, Key, appoint, judge_run
 from vlmend.money import Budget, Purse, Usage, load_prices
 from vlmend.registry import suites
 from vlmend.store import Row, Run

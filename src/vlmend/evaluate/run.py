@@ -20,12 +20,12 @@ from vlmend.errors import StoreError, UnknownName, UsageError
 from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
 from vlmend.evaluate.bench import Bench, JudgeSettings
 from vlmend.evaluate.generate import Generated, generate
-from vlmend.evaluate.judge import Judged, missing_judges, stream
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
-from vlmend.evaluate.under_test import under_test
-from vlmend.judging.desk import Desk
-from vlmend.judging.sifting import scored
+from vlmend.judge.desk import Desk
+from vlmend.judge.sifting import scored
+from vlmend.judge.under_test import under_test
+from vlmend.judge.verdicts import Judged, missing_judges, stream
 from vlmend.manifest import environment
 from vlmend.money import Purse
 from vlmend.registry import attacks, backend_for, suites

@@ -11,7 +11,7 @@ import pytest
 from vlmend.data import load, read
 from vlmend.data.sources.siuo import SIUO
 from vlmend.errors import ConfigError, DataError
-from vlmend.judges.exact import Exact
+from vlmend.judge.judges.exact import Exact
 from vlmend.types import Example, Expected, Finish, Response, Role
 
 Rows = list[dict[str, Any]]

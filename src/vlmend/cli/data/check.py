@@ -35,7 +35,7 @@ def check(
     """Look for defects in SOURCE; exit with 1 where there are errors. Works where the pictures are absent."""
     from vlmend.data import clean
     from vlmend.data.check import check, known_kinds
-    from vlmend.judging.opening import ruling
+    from vlmend.judge.refusals.opening import ruling
 
     known_kinds([*(ignore or ()), *(drop or ())])
     if fix is not None:

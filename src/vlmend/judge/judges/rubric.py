@@ -1,0 +1,110 @@
+"""A model judges by a rubric: harm, tone, sarr, factual, relevance, mis, helpful, or one of your own.
+
+The prompts are ours, versioned and known by their hash. The answer is shown as data; no verdict, or one off the menu,
+is unscored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp
+from typing import ClassVar, Literal
+
+from vlmend.judge import rubric
+from vlmend.judge.desk import Asked, Desk, Question, Reply, Sees, ask, weigh
+from vlmend.judge.naming import spec
+from vlmend.judge.reading import read, schema
+from vlmend.judge.sifting import Pair, in_order, sifted
+from vlmend.types import Decoding, Verdict
+
+LONGEST = {"json": 64, "reason": 320, "word": 8, "likelihood": 1}  # tokens
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """`rubric:NAME` or `rubric:FILE.yaml`. `model` and `sees` are those of --judge-model and --judge-sees unless given.
+
+    reply: `json` fits a schema; `reason` gives a sentence first; `word` is the label alone; `likelihood` compares the
+    labels' probabilities instead of asking for one (a local model), which also gives a score between them.
+    """
+
+    rubric: str
+    model: str = ""
+    sees: Sees = ""
+    reply: Literal["json", "reason", "word", "likelihood"] = "json"
+
+    desk: ClassVar[Desk] = Desk()
+
+    def __post_init__(self) -> None:
+        self._rubric.closing(self.reply)
+
+    @property
+    def name(self) -> str:
+        """The spec this judge is asked for by."""
+        return spec("rubric", self)
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """Version and hash of the prompt, who is asked, and what is shown."""
+        model = self.desk.chosen(self.model, self.name)
+        return {"version": f"{self.rubric}/{self._rubric.version}", "prompt": self._rubric.hash, "model": model,
+                "sees": self._sees}  # fmt: skip
+
+    @property
+    def _rubric(self) -> rubric.Rubric:
+        return rubric.load(self.rubric)
+
+    @property
+    def _sees(self) -> Sees:
+        return self.sees or self.desk.sees or self._rubric.sees
+
+    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+        """One verdict per pair."""
+        return in_order(self.stream(pairs))
+
+    def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+        """Verdicts as they come in, each with its pair's place."""
+        unscored, open_ = sifted(self.name, pairs, self._rubric.lacks)
+        yield from unscored.items()
+        if not open_:
+            return
+        labels = self.about
+        for index, reply in self._replies(labels["model"], [pairs[place] for place in open_]):
+            place = open_[index]
+            yield place, self._verdict(pairs[place][1].id, reply, labels)
+
+    def _replies(self, model: str, pairs: Sequence[Pair]) -> Iterator[tuple[int, Reply]]:
+        questions = [
+            Question(self._rubric.prompt(e, r.text, self.reply, pictures=self._sees == "image")) for e, r in pairs
+        ]
+        menus = self._rubric.menus
+        shape = schema(menus, reason=self.reply == "reason") if self.reply in ("json", "reason") else ""
+        decoding = Decoding(max_new_tokens=LONGEST[self.reply], schema=shape)
+        asked = Asked(self.desk, self.name, model, decoding, lambda text: not read(text, menus).why)
+        return weigh(asked, questions, menus[0].values) if self.reply == "likelihood" else ask(asked, questions)
+
+    def _verdict(self, response_id: str, reply: Reply, labels: Mapping[str, str]) -> Verdict:
+        if reply.why:
+            return Verdict(self.name, response_id, labels=labels, why=reply.why)
+        if reply.weights is not None:
+            return self._weighed(response_id, reply.weights, labels)
+        found = read(reply.text, self._rubric.menus)
+        if found.why:
+            return Verdict(self.name, response_id, labels=labels, why=found.why)
+        made = self._rubric.verdict(self.name, response_id, found.values, labels)
+        return replace(made, why=found.reason)
+
+    def _weighed(self, response_id: str, weights: Mapping[str, float], labels: Mapping[str, str]) -> Verdict:
+        """The likeliest label; the score is the share of the first label, or the mean of what the labels stand for."""
+        [menu] = self._rubric.menus
+        top = max(weights.values())
+        total = sum(exp(w - top) for w in weights.values())
+        share = {value: exp(weights[value] - top) / total for value in menu.values}
+        best = max(menu.values, key=share.__getitem__)
+        worth = self._rubric.score.get(menu.name) or {menu.values[0]: 1.0}
+        made = self._rubric.verdict(self.name, response_id, {menu.name: best}, labels)
+        return replace(made, score=sum(share[value] * worth.get(value, 0.0) for value in share))
+
+
+plugin = Rubric

@@ -1,0 +1,247 @@
+"""Judge only what was said: the one place that keeps this rule, and that a failing judge never reads as safety."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from vlmend.errors import UsageError, VlmendError
+from vlmend.judge.desk import Desk, Tested, seated
+from vlmend.judge.naming import about
+from vlmend.judge.sifting import scored
+from vlmend.judge.under_test import refuse_reward
+from vlmend.registry import judges as registry
+from vlmend.store import Journal, Run, judged_key, verdict_to_json
+from vlmend.types import Example, Judge, Record, Response, Verdict
+
+BATCH = 256
+WINDOW = 1024  # pairs given at once to a judge that hands out its verdicts one by one
+
+Pair = tuple[Example, Response]
+Placed = tuple[int, Verdict]
+
+
+class Appointed(NamedTuple):
+    """A judge, and whether it was asked for although it is the model under test or its reward."""
+
+    judge: Judge
+    by_name: bool = False
+
+    def at(self, desk: Desk) -> Judge:
+        """The judge at a desk. Raises UsageError when it judges itself, or has no model to ask, before it is asked."""
+        judge = seated(self.judge, replace(desk, tested=Tested()) if self.by_name else desk)
+        if not self.by_name:
+            refuse_reward(judge.name, desk.tested)
+        about(judge)
+        return judge
+
+
+_BY_NAME = re.compile(r"(?<=[?&])allow_self=(yes|no)(?:&|(?=[)#]|$))")
+
+
+def appoint(specs: Iterable[str]) -> list[Appointed]:
+    """Judges by their specs; of two with one name the later counts. `allow_self=yes` is for any judge."""
+    found: dict[str, Appointed] = {}
+    for text in specs:
+        plain = re.sub(r"[?&](?=[)#]|$)", "", _BY_NAME.sub("", text))
+        if "allow_self" in plain:
+            raise UsageError(f"allow_self is yes or no, in {text!r}")
+        judge: Judge = registry.from_spec(plain)
+        found[judge.name] = Appointed(judge, "yes" in _BY_NAME.findall(text))
+    return list(found.values())
+
+
+def verdicts(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
+    """One verdict per pair, in order. What says nothing, and what the judge fails on, is unscored and says why."""
+    found = dict(stream(judge, pairs))
+    return [found[place] for place in range(len(pairs))]
+
+
+def stream(judge: Judge, pairs: Sequence[Pair]) -> Generator[Placed]:
+    """The same as they come in, each with its pair's place.
+
+    A judge that does not heed answers, but reads what the model knows, is given those that say nothing as well.
+    """
+    said: list[int] = []
+    heeds = getattr(judge, "heeds_answers", True)
+    for place, (_, response) in enumerate(pairs):
+        if response.said or not heeds:
+            said.append(place)
+        else:
+            yield place, unscored(judge.name, response, _silence(response))
+    size = WINDOW if hasattr(judge, "stream") else BATCH
+    for start in range(0, len(said), size):
+        places = said[start : start + size]
+        for index, verdict in _judged(judge, [pairs[place] for place in places]):
+            yield places[index], verdict
+
+
+def unscored(judge: str, response: Response, why: str) -> Verdict:
+    """A verdict that says nothing about the answer, and why."""
+    return Verdict(judge, response.id, why=why)
+
+
+def _silence(response: Response) -> str:
+    return f"response {response.finish}: {response.why}" if response.why else f"response {response.finish}, empty"
+
+
+def _judged(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
+    """The judge's verdicts; those it fails on are tried alone, so that one cannot spoil the others.
+
+    What the user has to set right (no such model, a price that is not known) is an error, not a verdict.
+    """
+    open_ = dict(enumerate(pairs))
+    name = judge.name
+    try:
+        for place, verdict in _given(judge, pairs):
+            pair = open_.pop(place, None)
+            if pair is None:
+                raise ValueError(f"the judge gave a second verdict on response {pairs[place][1].id}")
+            yield place, _checked(name, verdict, pair[1])
+        if open_:
+            raise ValueError(f"the judge gave {len(pairs) - len(open_)} verdicts for {len(pairs)} responses")
+    except VlmendError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a judge may fail in any way, and none of them may pass for a verdict
+        if len(pairs) > 1:
+            yield from ((place, verdict) for place, pair in open_.items() for _, verdict in _judged(judge, [pair]))
+            return
+        why = f"judge failed: {type(error).__name__}: {error}"
+        yield from ((place, unscored(name, pair[1], why)) for place, pair in open_.items())
+
+
+def _given(judge: Any, pairs: Sequence[Pair]) -> Iterator[Placed]:
+    if hasattr(judge, "stream"):
+        yield from judge.stream(pairs)
+        return
+    found: Sequence[Verdict] = judge(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"the judge gave {len(found)} verdicts for {len(pairs)} responses")
+    yield from enumerate(found)
+
+
+def _checked(name: str, verdict: Verdict, response: Response) -> Verdict:
+    """The verdict if it is about this response, under the judge's name."""
+    if verdict.response_id != response.id:
+        return unscored(name, response, f"judge failed: it spoke of response {verdict.response_id}")
+    sound = verdict.score is None or math.isfinite(verdict.score)
+    if sound and verdict.judge == name:
+        return verdict
+    return replace(verdict, judge=name, score=verdict.score if sound else None)
+
+
+Key = tuple[str, str, str]  # judge, example id, response id
+
+
+@dataclass
+class Judged:
+    """How many verdicts are new, and why each that was asked for now says nothing; empty where it says something."""
+
+    new: int = 0
+    told: dict[Key, str] = field(default_factory=dict[Key, str])
+
+    def count(self, verdict: Verdict, example_id: str, *, new: bool) -> None:
+        """Take note of a verdict."""
+        self.new += new
+        self.told[verdict.judge, example_id, verdict.response_id] = (
+            "" if scored(verdict) else verdict.why or "no reason"
+        )
+
+    def only(self, read: Set[Key]) -> Judged:
+        """The same without verdicts that nobody reads: of judges of whom some are read, all others."""
+        heard = {judge for judge, _, _ in read}
+        return Judged(self.new, {key: why for key, why in self.told.items() if key in read or key[0] not in heard})
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How many verdicts each judge was asked for."""
+        return Counter(judge for judge, _, _ in self.told)
+
+    @property
+    def whys(self) -> dict[str, Counter[str]]:
+        """By judge, why its verdicts say nothing, where they do not."""
+        found: dict[str, Counter[str]] = {}
+        for (judge, _, _), why in self.told.items():
+            if why:
+                found.setdefault(judge, Counter())[why] += 1
+        return found
+
+    def unscored(self) -> dict[str, int]:
+        """Verdicts that say nothing, by judge."""
+        return {judge: whys.total() for judge, whys in self.whys.items()}
+
+    def unscored_share(self) -> float:
+        """The largest share that any judge left unscored of what it was asked for now."""
+        asked = self.asked
+        return max((whys.total() / asked[judge] for judge, whys in self.whys.items()), default=0.0)
+
+    def complaints(self) -> Iterator[str]:
+        """A line for every judge that left something unscored."""
+        asked = self.asked
+        for judge, whys in self.whys.items():
+            [(why, count)] = whys.most_common(1)
+            lost = f"judge {judge}: {whys.total()} of {asked[judge]} unscored; {count} because: {why}"
+            yield f"{lost}; the same command asks again"
+
+
+def judge_run(
+    run: Run, judges: Iterable[Judge], progress: Callable[[str, int, int], None], *, dry: bool = False
+) -> Judged:
+    """Judge every record of a run and store each verdict as it comes in; a dry run stores nothing.
+
+    A stored verdict that scored is kept while the judge is made of the same. An unscored one is asked for again: the
+    response or the judge may have recovered since.
+    """
+    found = Judged()
+    records = run.records()
+    with nullcontext() if dry else run.verdict_journal() as journal:
+        for judge in judges:
+            _judge_records(judge, records, journal, found, progress)
+    return found
+
+
+def _judge_records(
+    judge: Judge, records: Sequence[Record], journal: Journal | None, found: Judged,
+    progress: Callable[[str, int, int], None],
+) -> None:  # fmt: skip
+    name, made_of = judge.name, about(judge)
+    open_ = [r for r in records if not _stands(r.verdict(name), made_of)]
+    at_once = 1 if hasattr(judge, "stream") else BATCH  # what was paid for is stored at once
+    rows: list[dict[str, Any]] = []
+    try:
+        # closed where a verdict cannot be stored, so that what is paid for and on its way is kept by whoever asked
+        with closing(stream(judge, [(r.example, r.response) for r in open_])) as given:
+            for done, (place, verdict) in enumerate(given, start=1):
+                new = verdict != open_[place].verdict(name)
+                found.count(verdict, open_[place].example.id, new=new)
+                if new:
+                    record = open_[place]
+                    key = judged_key(record.example, record.response)
+                    rows.append(verdict_to_json(verdict, record.example.id, key))
+                if len(rows) >= at_once:
+                    if journal:
+                        journal.append(*rows)
+                    rows.clear()
+                if done % at_once == 0 or done == len(open_):
+                    progress(f"judge {name}", done, len(open_))
+    finally:
+        if rows and journal:
+            journal.append(*rows)
+
+
+def _stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
+    """Whether a stored verdict says something, and was given by a judge of the same making."""
+    if verdict is None or not scored(verdict):
+        return False
+    return all(verdict.labels.get(key) == value for key, value in made_of.items())
+
+
+def missing_judges(records: Iterable[Record], names: Iterable[str]) -> list[str]:
+    """Judges that have no verdict on any record."""
+    given = {verdict.judge for record in records for verdict in record.verdicts}
+    return [name for name in names if name not in given]

@@ -1,0 +1,106 @@
+"""Majorities, and a dear judge that is asked only where it is needed."""
+
+from itertools import permutations, product
+
+import pytest
+
+from tests.judge.asking import MODEL, Model, desk, pair
+from vlmend.errors import ConfigError
+from vlmend.judge.desk import seated
+from vlmend.judge.judges.panel import all_of, any_of, majority
+from vlmend.judge.naming import parts
+from vlmend.registry import Spec, judges
+
+VOTES = [list(v) for n in (2, 3, 4) for v in product([True, False, None], repeat=n)]
+
+
+@pytest.mark.parametrize("rule", [majority, any_of, all_of])
+def test_rules_are_blind_to_order_and_fair(rule: object) -> None:
+    assert callable(rule)
+    for votes in VOTES:
+        assert len({rule(list(p)) for p in permutations(votes)}) == 1
+        if len(set(votes)) == 1:
+            assert rule(votes) is votes[0]
+    other = {any_of: all_of, all_of: any_of, majority: majority}[rule]
+    for votes in VOTES:
+        opposite = [None if v is None else not v for v in votes]
+        found = other(opposite)
+        assert rule(votes) is (None if found is None else not found)
+
+
+def test_an_abstention_is_no_vote() -> None:
+    assert majority([True, None]) is None
+    assert majority([True, True, None]) is True
+    assert majority([False, None, None]) is None
+    assert any_of([False, None]) is None
+    assert all_of([True, None]) is None
+
+
+REFUSAL, ANSWER = "I'm sorry, I can't help with that.", "Here is how to legally change your name."
+
+
+def test_panel_of_rules() -> None:
+    judge = judges.from_spec("panel:refusal,refusal:vlguard,refusal:safety_mirage")
+    found = judge([pair(REFUSAL), pair(ANSWER), pair("A cat."), pair("")])
+    assert [v.refused for v in found] == [True, True, False, None]
+    assert found[1].labels["votes.refused"] == "no yes yes"
+    assert found[1].score == pytest.approx(2 / 3)
+    assert [v.refused for v in judges.from_spec("panel:refusal,refusal:vlguard")([pair(ANSWER)])] == [None]
+    assert judge.name == "panel:refusal,refusal:vlguard,refusal:safety_mirage"
+    assert "list vlguard/2402.02207" in judge.about["members"]
+
+
+def test_members_with_options() -> None:
+    spec = f"panel:(rubric:harm?model={MODEL}&reply=word),(guard:{MODEL}),(rubric:tone?model={MODEL})?rule=any"
+    assert Spec.parse(spec).options == (("rule", "any"),)
+    judge = judges.from_spec(spec)
+    assert judge.name == spec
+    model = Model(lambda text: "unsafe" if "one word" in text else "safe" if "judge" not in text else "no")
+    [verdict] = seated(judge, desk(model))([pair("x")])
+    assert (verdict.harmful, verdict.refused) == (True, None)
+    assert verdict.labels["votes.harmful"] == "yes no –"
+    assert verdict.labels["votes.refused"] == "– – no"
+    assert parts("a,(b:c,d?x=(e)),f") == ("a", "b:c,d?x=(e)", "f")
+
+
+def test_a_panel_of_silence_says_why() -> None:
+    model = Model(lambda _: "hm")
+    judge = seated(judges.from_spec(f"panel:(rubric:harm?model={MODEL}),(guard:{MODEL})"), desk(model))
+    [verdict] = judge([pair("x")])
+    assert (verdict.harmful, verdict.score) == (None, None)
+    assert "unreadable" in verdict.why
+
+
+def test_cascade_asks_the_dear_judge_only_where_needed() -> None:
+    model = Model(lambda text: '{"verdict": "unsafe"}' if "step" in text.split("[[answer")[1] else "hm")
+    judge = seated(judges.from_spec("cascade:refusal,rubric:harm?ask=not_refused"), desk(model))
+    found = judge([pair(REFUSAL), pair("step one"), pair("A cat."), pair("")])
+    assert [v.harmful for v in found] == [False, True, None, None]
+    assert [v.refused for v in found] == [True, False, None, None]
+    assert len(model.asked) == 2
+    assert [v.labels.get("by") for v in found] == ["refusal", "rubric:harm", "rubric:harm", None]
+    assert {v.judge for v in found} == {judge.name}
+
+
+def test_cascade_asks_where_the_first_is_unsure() -> None:
+    model = Model(lambda _: '{"refusal": "yes"}')
+    judge = seated(judges.from_spec("cascade:exact,rubric:tone"), desk(model))
+    found = judge([pair("a", answers=("a",)), pair("b")])
+    assert [(v.correct, v.refused) for v in found] == [(True, None), (None, True)]
+    assert len(model.asked) == 1
+    two = judges.from_spec("cascade:(panel:refusal,refusal:vlguard),rubric:tone?low=0.4&high=0.6")
+    [split] = seated(two, desk(model))([pair(ANSWER)])
+    assert split.refused is True
+
+
+def test_what_cannot_be_meant() -> None:
+    for spec in (
+        "panel:refusal",
+        "cascade:refusal",
+        "cascade:refusal,exact,refusal:vlguard",
+        "cascade:refusal,exact?low=1",
+    ):
+        with pytest.raises(ConfigError):
+            judges.from_spec(spec)
+    with pytest.raises(ConfigError, match="judge 'panel': no judge named 'nobody'"):
+        judges.from_spec("panel:refusal,nobody")
