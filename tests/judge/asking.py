@@ -49,6 +49,9 @@ class Weigher(Model):
                 logprob = self.weight(example, answer)
                 yield Likelihood(example.id, answer, logprob, why="" if logprob is not None else "too long")
 
+    def beginnings(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        return self.likelihoods(asked)
+
 
 def desk(model: Model, tmp_path: Path | None = None, purse: Purse | None = None, tested: Tested | None = None) -> Desk:
     """Where `model` is asked."""

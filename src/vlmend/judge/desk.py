@@ -19,7 +19,18 @@ from vlmend.judge.cache import Cache
 from vlmend.judge.handout import Handout
 from vlmend.money import Purse, Usage, estimate, served
 from vlmend.registry import backend_for
-from vlmend.types import Backend, Decoding, Example, Finish, Message, Response, Scorer, conversation_key, digest
+from vlmend.types import (
+    Backend,
+    Decoding,
+    Example,
+    Finish,
+    FirstWords,
+    Message,
+    Response,
+    Scorer,
+    conversation_key,
+    digest,
+)
 
 LOG = logging.getLogger("vlmend.judge")
 AT_ONCE = 256  # questions handed to a backend together; it sees to its own concurrency
@@ -185,19 +196,26 @@ def _reply(response: Response) -> Reply:
     return Reply(response.text, why, None, lost, response.prompt_tokens, response.tokens)
 
 
-def weigh(asked: Asked, questions: Sequence[Question], answers: Sequence[str]) -> Iterator[tuple[int, Reply]]:
-    """How likely the model finds each of some answers to each question, instead of what it would say."""
+def weigh(
+    asked: Asked, questions: Sequence[Question], answers: Sequence[str], *, begun: bool = False
+) -> Iterator[tuple[int, Reply]]:
+    """How likely the model finds each of some answers to each question, instead of what it would say.
+
+    `begun`: how likely it is to begin its reply with each of them.
+    """
+    ability = "beginnings" if begun else "likelihoods"
 
     def made(key: str, question: Question) -> tuple[Example, tuple[str, ...]]:
         return Example(key, question.prompt), tuple(answers)
 
     def call(backend: Backend, todo: Sequence[tuple[Example, tuple[str, ...]]]) -> Iterator[tuple[str, Reply]]:
-        if not hasattr(backend, "likelihoods"):
+        if not hasattr(backend, ability):
             raise UsageError(
                 f"judge {asked.judge}: {asked.model} cannot say how likely an answer is; name a local model"
             )
         found: dict[str, dict[str, float]] = {}
-        for one in cast(Scorer, backend).likelihoods(todo):
+        found_by = cast(FirstWords, backend).beginnings if begun else cast(Scorer, backend).likelihoods
+        for one in found_by(todo):
             weights = found.setdefault(one.example_id, {})
             if one.logprob is None:
                 yield one.example_id, Reply(why=f"the judge's model: {one.why or 'no likelihood'}", lost=True)
@@ -206,7 +224,7 @@ def weigh(asked: Asked, questions: Sequence[Question], answers: Sequence[str]) -
                 if len(weights) == len(set(answers)):
                     yield one.example_id, Reply(weights=weights)
 
-    yield from _Errand(asked, {"likelihoods": list(answers)}, made, call)(questions)
+    yield from _Errand(asked, {ability: list(answers)}, made, call)(questions)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vlmend.types.examples import (
     map_images,
 )
 from vlmend.types.measures import Better, Mean, Measure, Measured, Metric, Rate, Score, Statistic
-from vlmend.types.seams import Attack, Backend, Judge, PairSource, Scorer, Source, Suite, Touched, Victim
+from vlmend.types.seams import Attack, Backend, FirstWords, Judge, PairSource, Scorer, Source, Suite, Touched, Victim
 
 __all__ = [
     "Attack",
@@ -26,6 +26,7 @@ __all__ = [
     "Example",
     "Expected",
     "Finish",
+    "FirstWords",
     "Image",
     "Judge",
     "Likelihood",

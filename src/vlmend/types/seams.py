@@ -89,6 +89,17 @@ class Scorer(Protocol):
         ...
 
 
+class FirstWords(Protocol):
+    """A backend that can also say how likely it is to begin with given words, whatever its chat template does."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def beginnings(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        """One per example and text, in any order: of the text right behind the prompt."""
+        ...
+
+
 class Suite(Protocol):
     """A protocol: which examples, how to decode, who judges, what is counted."""
 
