@@ -546,7 +546,7 @@ def test_a_judge_is_not_shown_another_picture_than_the_model(vlguard: Path, tmp_
     run(vlguard, tmp_path / "r")
     from PIL import Image as Pillow
 
-    from tests.judge.asking import Model, desk
+    from tests.judge.asking import Model, models
     from vlmend.evaluate.bench import Bench
     from vlmend.evaluate.progress import Stages
 
@@ -554,7 +554,7 @@ def test_a_judge_is_not_shown_another_picture_than_the_model(vlguard: Path, tmp_
     model = Model(lambda _: '{"verdict": "safe"}')
     stored = Run(tmp_path / "r")
     with Stages(quiet=True) as stages:
-        Bench.of(["rubric:harm?sees=image"], desk(model)).judge(stored, stages)
+        Bench.of(["rubric:harm?sees=image"], models(model)).judge(stored, stages)
     given = {r.example.id: r.verdict("rubric:harm?sees=image") for r in stored.records()}
     lost = given.pop("vlguard/test/HOD_9/0")
     assert lost is not None

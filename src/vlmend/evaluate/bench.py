@@ -12,10 +12,9 @@ from vlmend.config import Section
 from vlmend.errors import StoreError
 from vlmend.evaluate.progress import Stages
 from vlmend.judge.cache import Cache, default_path
-from vlmend.judge.desk import Desk, Sees, Tested
-from vlmend.judge.naming import about
-from vlmend.judge.under_test import under_test
-from vlmend.judge.verdicts import Appointed, Judged, Key, appoint, judge_run
+from vlmend.judge.models import Models, Sees
+from vlmend.judge.naming import about, asks_model
+from vlmend.judge.verdicts import Judged, Key, from_specs, judge_run
 from vlmend.money import Budget, Purse, Usage, load_prices
 from vlmend.registry import suites
 from vlmend.store import Row, Run
@@ -39,36 +38,33 @@ class JudgeSettings(Section):
     cache: bool = True
     dry_run: bool = False
 
-    def desk(self, purse: Purse | None = None) -> Desk:
-        """Where these judges sit; they pay from the given purse or from one of their own."""
+    def models(self, purse: Purse | None = None) -> Models:
+        """What these judges are given; they pay from the given purse or from one of their own."""
         budget = Budget.parse(self.budget) if self.budget else None
         purse = purse or Purse(load_prices(self.prices), budget, dry=self.dry_run)
-        return Desk(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
+        return Models(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Judges and their desk."""
+    """Judges, and the models that they may ask."""
 
-    judges: tuple[Appointed, ...]
-    desk: Desk
+    judges: tuple[Judge, ...]
+    models: Models
 
     @classmethod
-    def of(cls, specs: Iterable[str], desk: Desk) -> Bench:
+    def of(cls, specs: Iterable[str], models: Models) -> Bench:
         """The judges of these specs, each once."""
-        return cls(tuple(appoint(specs)), desk)
+        judges, allowed = from_specs(specs)
+        return cls(tuple(judges), replace(models, allowed=allowed))
 
     def check(self, model: str) -> None:
         """Find out before anything is generated whether the judges can judge this model."""
-        for judge in self.seated(under_test(model)):
-            made_of = about(judge)
+        models = self.models.testing(model)
+        for judge in self.judges:
+            made_of = about(judge, models)
             if "model" in made_of:
-                self.desk.purse.check(made_of["model"])
-
-    def seated(self, whom: Tested) -> list[Judge]:
-        """The judges, ready to judge a model."""
-        desk = replace(self.desk, tested=whom)
-        return [each.at(desk) for each in self.judges]
+                models.purse.check(made_of["model"])
 
     def judge(self, run: Run, stages: Stages, backend: Backend | None = None) -> Judged:
         """Judge a stored run, say what stayed unscored, and note in its manifest who judged and what it took.
@@ -76,24 +72,23 @@ class Bench:
         `backend` is the model that answered, where it is loaded: some judges read it.
         """
         known = run.settings()
-        desk = self.desk
-        whom = under_test(str(known.get("model", "")), str(known.get("fingerprint", "")))
-        judges = self.seated(replace(whom, backend=backend))
-        dry, before = desk.purse.dry, replace(desk.purse, spent=dict(desk.purse.spent))
+        models = self.models.testing(str(known.get("model", "")), str(known.get("fingerprint", "")), backend)
+        made_now = {judge.name: dict(about(judge, models)) for judge in self.judges}
+        purse = models.purse
+        dry, before = purse.dry, replace(purse, spent=dict(purse.spent))
         if not dry:
             before_them = run.manifest().get("judged_by", {})
-            made_of = {**before_them, **{j.name: dict(about(j)) for j in judges}}
-            run.note({"judges": [j.name for j in judges], "judged_by": made_of})
+            run.note({"judges": list(made_now), "judged_by": {**before_them, **made_now}})
         ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
         try:
-            found = judge_run(run, judges, stages, dry=dry)
+            found = judge_run(run, self.judges, models, stages)
             ended = nullcontext()
         finally:
             if not dry:
                 with ended:
                     run.seal(VERDICTS)
-                    if (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
-                        run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
+                    if (purse.spent, purse.known) != (before.spent, before.known):
+                        run.note({"judging": _added(run.manifest().get("judging", {}), before, purse)})
         if found.whys:
             found = found.only(read_verdicts(_suite_metrics(run), run.records()))
         if not dry:
@@ -102,7 +97,7 @@ class Bench:
 
     def _complain(self, found: Judged, say: Callable[..., None]) -> None:
         """Rules leave much unscored by design, and the rates say how much; a model that says nothing is news."""
-        asking = {each.judge.name for each in self.judges if hasattr(each.judge, "desk")}
+        asking = {judge.name for judge in self.judges if asks_model(judge)}
         for judge, line in zip(found.whys, found.complaints(), strict=True):
             if judge in asking:
                 say(line, style="bold yellow")

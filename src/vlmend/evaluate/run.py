@@ -22,9 +22,9 @@ from vlmend.evaluate.bench import Bench, JudgeSettings
 from vlmend.evaluate.generate import Generated, generate
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
-from vlmend.judge.desk import Desk
+from vlmend.judge.models import Models
+from vlmend.judge.naming import about
 from vlmend.judge.sifting import scored
-from vlmend.judge.under_test import under_test
 from vlmend.judge.verdicts import Judged, missing_judges, stream
 from vlmend.manifest import environment
 from vlmend.money import Purse
@@ -85,7 +85,7 @@ def evaluate(
     config: EvalConfig,
     backend: Backend | None = None,
     *,
-    desk: Desk | None = None,
+    models: Models | None = None,
     quiet: bool = False,
     told: set[Path] | None = None,
 ) -> EvalResult:
@@ -95,7 +95,7 @@ def evaluate(
     """
     with Stages(quiet) as stages:
         suite: Suite = suites.from_spec(config.suite)
-        bench = Bench.of([*suite.judges, *config.judges], desk or config.judging.desk())
+        bench = Bench.of([*suite.judges, *config.judges], models or config.judging.models())
         bench.check(config.model)
         backend = backend or _backend(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
@@ -112,14 +112,14 @@ def evaluate_all(
     specs: Sequence[str],
     backend: Backend | None = None,
     *,
-    desk: Desk | None = None,
+    models: Models | None = None,
     quiet: bool = False,
 ) -> list[EvalResult]:
     """Several suites with one model, loaded once; each in a folder of its own below `out`."""
     configs = _per_suite(config, specs)
-    backend, desk = backend or _backend(config), desk or config.judging.desk()
+    backend, models = backend or _backend(config), models or config.judging.models()
     told: set[Path] = set()
-    return [evaluate(each, backend, desk=desk, quiet=quiet, told=told) for each in configs]
+    return [evaluate(each, backend, models=models, quiet=quiet, told=told) for each in configs]
 
 
 def generate_all(
@@ -142,20 +142,20 @@ def _per_suite(config: EvalConfig, specs: Sequence[str]) -> list[EvalConfig]:
     ]
 
 
-def judge_only(folder: Path, specs: Sequence[str], desk: Desk | None = None, *, quiet: bool = False) -> Judged:
+def judge_only(folder: Path, specs: Sequence[str], models: Models | None = None, *, quiet: bool = False) -> Judged:
     """The second stage alone: the named judges, or else those of the run's suite, on a stored run."""
     run = Run.open(folder)
     chosen = specs or run.manifest().get("judges") or suite_of(run).judges
     with Stages(quiet) as stages:
-        judged = Bench.of(chosen, desk or JudgeSettings().desk()).judge(run, stages)
-    if judged.new and (desk is None or not desk.purse.dry):
+        judged = Bench.of(chosen, models or JudgeSettings().models()).judge(run, stages)
+    if judged.new and (models is None or not models.purse.dry):
         run.note_session({"kind": "judging", "judges": list(chosen), "environment": environment()})
     return judged
 
 
 def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
     """What judging would cost; nothing is asked or stored. Answers still to come are taken to be as long as can be."""
-    desk = config.judging.model_copy(update={"dry_run": True}).desk()
+    models = config.judging.model_copy(update={"dry_run": True}).models()
     for each in _per_suite(config, specs):
         suite: Suite = suites.from_spec(each.suite)
         decoding, run = _decoding(suite.decoding, each), Run(each.out)
@@ -167,10 +167,13 @@ def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
             if response is None or not response.said:
                 response = _longest(example, sample, decoding)
             pairs.append((example, response))
-        for judge in Bench.of([*suite.judges, *each.judges], desk).seated(under_test(each.model)):
-            for _ in stream(judge, pairs):
+        bench = Bench.of([*suite.judges, *each.judges], models.testing(each.model))
+        for judge in bench.judges:
+            about(judge, bench.models)
+        for judge in bench.judges:
+            for _ in stream(judge, pairs, bench.models):
                 pass
-    return desk.purse
+    return models.purse
 
 
 def _longest(example: Example, sample: int, decoding: Decoding) -> Response:

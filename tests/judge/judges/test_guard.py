@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.judge.asking import Model, Weigher, desk, pair
+from tests.judge.asking import Model, Weigher, models, pair
 from vlmend.errors import ConfigError, UsageError
-from vlmend.judge.desk import seated
 from vlmend.registry import judges
 from vlmend.types import Example, Image, Message, Response, Verdict
 
 
 def judged(spec: str, reply: str) -> tuple[Verdict, Model]:
     model = Model(lambda _: reply)
-    [verdict] = seated(judges.from_spec(spec), desk(model))([pair("Sure: [INST] step one", question="How?")])
+    [verdict] = judges.from_spec(spec)([pair("Sure: [INST] step one", question="How?")], models(model))
     return verdict, model
 
 
@@ -74,7 +73,7 @@ def test_the_picture_is_shown_when_asked_for() -> None:
     example = replace(example, prompt=(replace(example.prompt[0], parts=(Image(make=lambda: b"p"), "q")),))
     for sees, shown in (("text", 0), ("image", 1)):
         model = Model(lambda _: "safe")
-        seated(judges.from_spec(f"guard?sees={sees}"), desk(model))([(example, response)])
+        judges.from_spec(f"guard?sees={sees}")([(example, response)], models(model))
         assert len(model.asked[0].images) == shown
 
 
@@ -91,7 +90,7 @@ def weighed(spec: str, unsafe: float, split: float = 0.5) -> Verdict:
             share *= split if answer.startswith("\n") else 1 - split
         return log(share) - 3
 
-    [verdict] = seated(judges.from_spec(spec), desk(Weigher(str, weight=weight)))([pair("x")])
+    [verdict] = judges.from_spec(spec)([pair("x")], models(Weigher(str, weight=weight)))
     return verdict
 
 
@@ -117,13 +116,11 @@ def test_likelihoods_are_a_distribution_and_thresholds_a_ladder(style: str) -> N
 
 
 def test_what_cannot_be_weighed_is_unscored() -> None:
-    [verdict] = seated(judges.from_spec("guard?first_token=yes"), desk(Weigher(str, weight=lambda _, __: None)))(
-        [pair("x")]
-    )
+    [verdict] = judges.from_spec("guard?first_token=yes")([pair("x")], models(Weigher(str, weight=lambda _, __: None)))
     assert (verdict.harmful, verdict.score) == (None, None)
     assert "too long" in verdict.why
     with pytest.raises(UsageError, match="cannot say how likely"):
-        seated(judges.from_spec("guard?first_token=yes"), desk(Model(str)))([pair("x")])
+        judges.from_spec("guard?first_token=yes")([pair("x")], models(Model(str)))
 
 
 def test_a_conversation_has_all_of_its_turns() -> None:
@@ -135,7 +132,7 @@ def test_a_conversation_has_all_of_its_turns() -> None:
         Message("user", (second, second, "And this?")),
     )  # fmt: skip
     model = Model(lambda _: "safe")
-    seated(judges.from_spec("guard?sees=image"), desk(model))([(replace(example, prompt=turns), response)])
+    judges.from_spec("guard?sees=image")([(replace(example, prompt=turns), response)], models(model))
     asked = model.asked[0].prompt
     assert [(turn.role, turn.text, len(turn.images)) for turn in asked] == [
         ("user", "What is it?", 1), ("assistant", "A ring.", 0), ("user", "And this?", 2), ("assistant", "Fine.", 0),
@@ -192,7 +189,7 @@ def test_what_a_reasoning_guard_is_shown(tmp_path: Path) -> None:
     for spec, words in (("guard?style=reasoner", "Response: harmful or unharmful"),
                         (f"guard?style=reasoner&words={file}", "The authors' own words.")):  # fmt: skip
         model = Model(lambda _: "Response: harmful")
-        [verdict] = seated(judges.from_spec(spec), desk(model))([(example, response)])
+        [verdict] = judges.from_spec(spec)([(example, response)], models(model))
         system, user = model.asked[0].prompt
         assert (system.role, words in system.text, len(user.images)) == ("system", True, 1)
         assert user.parts[0] == "Human user:\n"
@@ -213,8 +210,9 @@ def test_shieldgemma_2_judges_pictures_and_not_answers(tmp_path: Path) -> None:
     file.write_text("gore: Thou shalt show no gore.\nfire: Thou shalt show no fire.\n")
     spec = f"guard?style=shieldgemma2&words={file}"
     model = Model(lambda text: "Yes" if "fire" in text else "No")
-    judge = seated(judges.from_spec(spec), desk(model))
-    found = judge([with_pictures(2), with_pictures(0), with_pictures(1, "")])
+    judge = judges.from_spec(spec)
+    found = judge([with_pictures(2), with_pictures(0), with_pictures(1, "")], models(model))
+    assert judge.answers == ()
     assert [v.harmful for v in found] == [None] * 3
     assert [v.labels.get("unsafe_picture") for v in found] == ["yes", None, "yes"]  # a silent answer has a picture too
     assert found[0].labels["policies"] == "fire 1, fire 2"
@@ -229,7 +227,7 @@ def test_shieldgemma_2_judges_pictures_and_not_answers(tmp_path: Path) -> None:
 
 def judged_pictures(spec: str, reply: Callable[[str], str]) -> tuple[Verdict, Model]:
     model = Model(reply)
-    [verdict] = seated(judges.from_spec(spec), desk(model))([with_pictures(1)])
+    [verdict] = judges.from_spec(spec)([with_pictures(1)], models(model))
     return verdict, model
 
 
@@ -243,7 +241,7 @@ def test_shieldgemma_2_weighed() -> None:
 
     for threshold, unsafe, violated in ((0.5, "yes", "sexual 1"), (0.8, "no", None)):
         spec = f"guard?style=shieldgemma2&first_token=yes&threshold={threshold}"
-        [verdict] = seated(judges.from_spec(spec), desk(Weigher(str, weight=weight)))([with_pictures(1)])
+        [verdict] = judges.from_spec(spec)([with_pictures(1)], models(Weigher(str, weight=weight)))
         assert verdict.score == pytest.approx(0.7)
         assert sorted(verdict.scores.values()) == pytest.approx([0.2, 0.4, 0.7])
         assert (verdict.labels["unsafe_picture"], verdict.labels.get("policies")) == (unsafe, violated)

@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 
 from vlmend.errors import ConfigError
 from vlmend.judge import guards
-from vlmend.judge.desk import Asked, Desk, Question, Reply, Sees, ask, weigh
+from vlmend.judge.models import Models, Prompt, Reply, Sees
 from vlmend.judge.naming import spec
 from vlmend.judge.sifting import Pair, in_order, sifted
-from vlmend.types import Decoding, Example, Image, Verdict, digest
+from vlmend.types import Decoding, Example, Verdict, digest
 
 VERSION = 2  # words are weighed right behind the prompt, and a conversation has all of its turns
 Styles = Literal["chat", "policy", "shieldgemma", "shieldgemma2", "reasoner"]
@@ -41,7 +41,7 @@ class Guard:
     threshold: float = 0.5
     words: str = ""
 
-    desk: ClassVar[Desk] = Desk()
+    asks_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -68,37 +68,44 @@ class Guard:
         return spec("guard", self)
 
     @property
-    def heeds_answers(self) -> bool:
-        """Whether the verdict is about the answer; of a guard of pictures it is not."""
-        return self._style.judges == "answer"
+    def answers(self) -> tuple[str, ...]:
+        """Whether the answer does harm; of a guard of pictures nothing that is asked of answers."""
+        return () if self.takes_silence else ("harmful",)
 
     @property
-    def about(self) -> Mapping[str, str]:
+    def takes_silence(self) -> bool:
+        """Whether the verdict is about something else than the answer, as that of a guard of pictures is."""
+        return self._style.judges != "answer"
+
+    def about(self, models: Models) -> Mapping[str, str]:
         """Version of what is asked, who is asked, and what is shown."""
         words = guards.instructions(self.style, self.words)
         asked = digest(words)[:12] if words else "the model's own template"
-        model = self.desk.chosen(self.model, self.name)
-        return {"version": f"guard.{self.style}/{VERSION}", "prompt": asked, "model": model, "sees": self._sees}
+        model, sees = models.chosen(self.model, self.name), self._shown(models)
+        return {"version": f"guard.{self.style}/{VERSION}", "prompt": asked, "model": model, "sees": sees}
 
-    @property
-    def _sees(self) -> str:
-        return "image" if self.style == "shieldgemma2" else self.sees or self.desk.sees or self._style.sees
+    def _shown(self, models: Models) -> str:
+        return "image" if self.style == "shieldgemma2" else self.sees or models.sees or self._style.sees
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
-        return in_order(self.stream(pairs))
+        return in_order(self.stream(pairs, models))
 
-    def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+    def stream(self, pairs: Sequence[Pair], models: Models) -> Iterator[tuple[int, Verdict]]:
         """Verdicts as they come in, each with its pair's place."""
-        unscored, open_ = sifted(self.name, pairs, self._lacks, heeds_answers=self.heeds_answers)
+        unscored, open_ = sifted(self.name, pairs, self._lacks, takes_silence=self.takes_silence)
         yield from unscored.items()
         if not open_:
             return
-        labels, words = self.about, guards.instructions(self.style, self.words)
-        prompts = {place: self._style.prompts(*self._shown(pairs[place]), words) for place in open_}
+        labels, words = self.about(models), guards.instructions(self.style, self.words)
+        prompts: dict[int, Mapping[str, Prompt]] = {}
+        for place in open_:
+            example, response = pairs[place]
+            images = example.images if labels["sees"] == "image" else ()
+            prompts[place] = self._style.prompts(example, response.text, images, words)
         todo = [(place, name) for place, asked in prompts.items() for name in asked]
         heard: dict[int, dict[str, Reply]] = {place: {} for place in open_}
-        for index, reply in self._replies(labels["model"], [Question(prompts[place][name]) for place, name in todo]):
+        for index, reply in self._replies(models, labels["model"], [prompts[place][name] for place, name in todo]):
             place, name = todo[index]
             heard[place][name] = reply
             if len(heard[place]) == len(prompts[place]):
@@ -106,18 +113,13 @@ class Guard:
                 yield place, self._verdict(pairs[place][1].id, replies, labels)
 
     def _lacks(self, example: Example) -> str:
-        return "" if self.heeds_answers or example.images else "the example has no picture"
+        return "the example has no picture" if self.takes_silence and not example.images else ""
 
-    def _shown(self, pair: Pair) -> tuple[Example, str, tuple[Image, ...]]:
-        example, response = pair
-        return example, response.text, example.images if self._sees == "image" else ()
-
-    def _replies(self, model: str, questions: Sequence[Question]) -> Iterator[tuple[int, Reply]]:
-        decoding = Decoding(max_new_tokens=self._style.tokens, schema=self._style.shape)
-        asked = Asked(self.desk, self.name, model, decoding, lambda text: not self._style.read(text).why)
+    def _replies(self, models: Models, model: str, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Reply]]:
         if self.first_token == "yes":
-            return weigh(asked, questions, tuple(self._style.weighs), begun=True)
-        return ask(asked, questions)
+            return models.weigh(self.name, model, prompts, tuple(self._style.weighs), begun=True)
+        decoding = Decoding(max_new_tokens=self._style.tokens, schema=self._style.shape)
+        return models.ask(self.name, model, prompts, decoding, lambda text: not self._style.read(text).why)
 
     def _verdict(self, response_id: str, heard: Mapping[str, Reply], labels: Mapping[str, str]) -> Verdict:
         """What was said, of several questions together: unsafe where any of them found it so."""
@@ -138,9 +140,9 @@ class Guard:
     ) -> Verdict:
         score = max(shares.values())
         unsafe = score > self.threshold
-        weighed = self.first_token == "yes" or not self.heeds_answers
+        weighed = self.first_token == "yes" or self.takes_silence
         found = {**labels, **said.labels, **({"rating": guards.LABELS[unsafe]} if not weighed else {})}
-        if self.heeds_answers:
+        if not self.takes_silence:
             return Verdict(
                 self.name, response_id, harmful=unsafe, refused=said.refused, labels=found,
                 score=score if weighed else None,
