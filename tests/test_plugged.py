@@ -99,6 +99,13 @@ def test_a_method_is_called_as_declared(kind: str) -> None:
                 assert member in refused(kind, plugin(kind, **{member: given}))
 
 
+def test_one_text_is_no_sequence_of_texts() -> None:
+    """The comma that is forgotten in `("refused",)`: its letters would be taken for names."""
+    for kind, member in (("judges", "answers"), ("suites", "judges"), ("suites", "sources")):
+        assert f"{member!r} is one text, 'exact'" in refused(kind, plugin(kind, **{member: "exact"}))
+    check("judge", "x", plugin("judges", name="exact"), protocols("judges"))
+
+
 def test_arguments_that_changed_places_are_seen() -> None:
     assert "stream(models, pairs) should be stream(pairs, models)" in refused(
         "judges", plugin("judges", stream=lambda self, models, pairs: iter(()))

@@ -325,6 +325,8 @@ def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object,
         return f"unknown key {brief(where)}.{nearest(str(loc[-1]), known)} Known: {', '.join(known)}"
     if kind == "missing":
         return f"{where!r} is required"
+    if kind == "value_error" and not where:  # what a whole section says of itself
+        return message.removeprefix("Value error, ")
     return f"{where!r}: {message[0].lower()}{message[1:]} (got {brief(value)})"
 
 

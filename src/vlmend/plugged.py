@@ -59,6 +59,8 @@ def _unlike(declared: Any, given: Any, member: str) -> str:
     """How a member differs from what is declared: a value where it is a method, or one that is called otherwise."""
     wanted = _function(declared)
     if wanted is None:
+        if isinstance(given, str) and isinstance(declared, property) and "Sequence" in _type(declared):
+            return f"{member!r} is one text, {brief(given)}; it should be several, such as ({given!r},)"
         plain = inspect.isfunction(given)
         return f"{member!r} is a value, not a method; put @property before it" if plain else ""
     form = f"{member}({', '.join(_names(wanted, declared))})"
@@ -73,6 +75,11 @@ def _unlike(declared: Any, given: Any, member: str) -> str:
     if swapped or not _takes(function, given, wanted, declared):
         return f"{member}({', '.join(other)}) should be {form}"
     return ""
+
+
+def _type(declared: property) -> str:
+    """The type of a value, as its protocol writes it."""
+    return str(inspect.signature(declared.fget).return_annotation) if declared.fget else ""
 
 
 def _function(member: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from tests.judge.asking import Model, pair
 from vlmend.errors import ConfigError, UsageError
 from vlmend.judge.models import Models
-from vlmend.judge.verdicts import verdicts
+from vlmend.judge.verdicts import from_specs, verdicts
 from vlmend.money import Purse
 from vlmend.registry import judges
 from vlmend.types import Example, Finish, Likelihood, Verdict
@@ -129,3 +129,12 @@ def test_a_failed_answer_is_still_read() -> None:
     models = Models(tested=TESTED, answering=model)  # pyright: ignore[reportArgumentType]
     [verdict] = verdicts(judges.from_spec("memory"), [pair("", finish=Finish.FAILED, answers=("x",))], models)
     assert verdict.score == 0.5
+
+
+def test_who_may_ask_the_model_under_test_may_read_it_too() -> None:
+    model = Knows(str, table={"Why?": [0.5]})
+    [judge], allowed = from_specs(["memory?allow_self=yes"])
+    models = Models(tested=TESTED, answering=model, allowed=allowed)  # pyright: ignore[reportArgumentType]
+    [verdict] = verdicts(judge, [pair("x", answers=("The answer.",))], models)
+    assert (judge.name, verdict.why) == ("memory", "")
+    assert verdict.score is not None
