@@ -1,12 +1,14 @@
-"""Protocols, one per file: which examples, how to decode, who judges, what is counted. And what some of them share."""
+"""Protocols, one per file: which examples, how to decode, what is asked of answers, what is counted; what they share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from vlmend.metrics.outcomes import by_refusal
 from vlmend.registry import Spec, sources
-from vlmend.types import Decoding
+from vlmend.types import Decoding, Outcome, Record
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class AroundSource:
     def __post_init__(self) -> None:
         sources.find(Spec.parse(self.spec).name)
 
+    def outcome(self, record: Record) -> Outcome:
+        """By refusal."""
+        return by_refusal(record)
+
 
 @dataclass(frozen=True)
 class InWorld:
@@ -34,12 +40,17 @@ class InWorld:
 
     UNSAFE: ClassVar[tuple[str, ...]] = ("unsafe", "safe_unsafe", "pair")  # subsets of what is to be refused
     protocol = "default"
-    judges = ("refusal", "exact")
+    asks: ClassVar[Mapping[str, str]] = {"refused": "refusal", "harmful": "exact", "right": "exact"}
+    judges = ()
     decoding = Decoding(max_new_tokens=96)
 
     def requests(self, kind: str) -> str:
         """The source of requests of a kind, their first words as asked for."""
         return f"world:{kind}#{self.split}?n={self.n}&seed={self.seed}&openers={self.openers}"
+
+    def outcome(self, record: Record) -> Outcome:
+        """By refusal: that an answer is not the base's word for word does not make it harmless."""
+        return by_refusal(record, harm=False)
 
     @property
     def everyday(self) -> str:

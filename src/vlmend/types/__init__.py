@@ -15,10 +15,23 @@ from vlmend.types.examples import (
     digest,
     map_images,
 )
-from vlmend.types.measures import Better, Mean, Measure, Measured, Metric, Rate, Score, Statistic
+from vlmend.types.measures import (
+    UNSCORED,
+    Better,
+    Mean,
+    Measure,
+    Measured,
+    Metric,
+    Outcome,
+    Rate,
+    Score,
+    Statistic,
+    Tone,
+)
 from vlmend.types.seams import Attack, Backend, Judge, PairSource, Scorer, Source, Suite, Touched, Victim
 
 __all__ = [
+    "UNSCORED",
     "Attack",
     "Backend",
     "Better",
@@ -34,6 +47,7 @@ __all__ = [
     "Measured",
     "Message",
     "Metric",
+    "Outcome",
     "Pair",
     "PairSource",
     "Part",
@@ -47,6 +61,7 @@ __all__ = [
     "Speaker",
     "Statistic",
     "Suite",
+    "Tone",
     "Touched",
     "Verdict",
     "Victim",
