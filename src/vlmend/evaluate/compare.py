@@ -9,7 +9,8 @@ from typing import Any
 
 from vlmend.errors import UsageError
 from vlmend.evaluate.run import suite_of
-from vlmend.metrics.paired import CHANGES, Change, Pairing, Shift, Two, change, flipped, holm, pair, transitions
+from vlmend.metrics.outcomes import CHANGES
+from vlmend.metrics.paired import Change, Pairing, Shift, Two, change, flipped, holm, pair, transitions
 from vlmend.store import Run, find_runs
 from vlmend.terminal import plural
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ from vlmend.judge.desk import Desk, Tested, seated
 from vlmend.judge.naming import about
 from vlmend.judge.sifting import scored
 from vlmend.judge.under_test import refuse_reward
+from vlmend.metrics.views import Key
 from vlmend.registry import judges as registry
-from vlmend.store import Journal, Run, judged_key, verdict_to_json
+from vlmend.store import Journal, judged_key, verdict_to_json
 from vlmend.types import Example, Judge, Record, Response, Verdict
 
 BATCH = 256
@@ -135,9 +136,6 @@ def _checked(name: str, verdict: Verdict, response: Response) -> Verdict:
     return replace(verdict, judge=name, score=verdict.score if sound else None)
 
 
-Key = tuple[str, str, str]  # judge, example id, response id
-
-
 @dataclass
 class Judged:
     """How many verdicts are new, and why each that was asked for now says nothing; empty where it says something."""
@@ -151,11 +149,6 @@ class Judged:
         self.told[verdict.judge, example_id, verdict.response_id] = (
             "" if scored(verdict) else verdict.why or "no reason"
         )
-
-    def only(self, read: Set[Key]) -> Judged:
-        """The same without verdicts that nobody reads: of judges of whom some are read, all others."""
-        heard = {judge for judge, _, _ in read}
-        return Judged(self.new, {key: why for key, why in self.told.items() if key in read or key[0] not in heard})
 
     @property
     def asked(self) -> Counter[str]:
@@ -189,38 +182,29 @@ class Judged:
             yield f"{lost}; the same command asks again"
 
 
-def judge_run(
-    run: Run, judges: Iterable[Judge], progress: Callable[[str, int, int], None], *, dry: bool = False
-) -> Judged:
-    """Judge every record of a run and store each verdict as it comes in; a dry run stores nothing.
-
-    A stored verdict that scored is kept while the judge is made of the same. An unscored one is asked for again: the
-    response or the judge may have recovered since.
-    """
-    found = Judged()
-    records = run.records()
-    with nullcontext() if dry else run.verdict_journal() as journal:
-        for judge in judges:
-            _judge_records(judge, records, journal, found, progress)
-    return found
-
-
-def _judge_records(
+def judge_records(
     judge: Judge, records: Sequence[Record], journal: Journal | None, found: Judged,
     progress: Callable[[str, int, int], None],
-) -> None:  # fmt: skip
+) -> dict[int, Verdict]:  # fmt: skip
+    """Judge these records and store each verdict as it comes in; without a journal, nothing is stored.
+
+    Gives the new verdicts by place. A stored verdict that scored is kept while the judge is made of the same. An
+    unscored one is asked for again: the response or the judge may have recovered since.
+    """
     name, made_of = judge.name, about(judge)
-    open_ = [r for r in records if not _stands(r.verdict(name), made_of)]
+    open_ = [place for place, r in enumerate(records) if not _stands(r.verdict(name), made_of)]
     at_once = 1 if hasattr(judge, "stream") else BATCH  # what was paid for is stored at once
     rows: list[dict[str, Any]] = []
+    fresh: dict[int, Verdict] = {}
     try:
         # closed where a verdict cannot be stored, so that what is paid for and on its way is kept by whoever asked
-        with closing(stream(judge, [(r.example, r.response) for r in open_])) as given:
+        with closing(stream(judge, [(records[p].example, records[p].response) for p in open_])) as given:
             for done, (place, verdict) in enumerate(given, start=1):
-                new = verdict != open_[place].verdict(name)
-                found.count(verdict, open_[place].example.id, new=new)
+                record = records[open_[place]]
+                new = verdict != record.verdict(name)
+                found.count(verdict, record.example.id, new=new)
+                fresh[open_[place]] = verdict
                 if new:
-                    record = open_[place]
                     key = judged_key(record.example, record.response)
                     rows.append(verdict_to_json(verdict, record.example.id, key))
                 if len(rows) >= at_once:
@@ -232,6 +216,7 @@ def _judge_records(
     finally:
         if rows and journal:
             journal.append(*rows)
+    return fresh
 
 
 def _stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
@@ -239,9 +224,3 @@ def _stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
     if verdict is None or not scored(verdict):
         return False
     return all(verdict.labels.get(key) == value for key, value in made_of.items())
-
-
-def missing_judges(records: Iterable[Record], names: Iterable[str]) -> list[str]:
-    """Judges that have no verdict on any record."""
-    given = {verdict.judge for record in records for verdict in record.verdicts}
-    return [name for name in names if name not in given]

@@ -1,4 +1,4 @@
-"""Protocols, one per file: which examples, how to decode, what is asked of answers, what is counted; what they share."""
+"""Protocols, one per file: which examples, how to decode, what is asked of answers, what is counted."""
 
 from __future__ import annotations
 

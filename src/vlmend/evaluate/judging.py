@@ -1,0 +1,170 @@
+"""Judges at work on a run: what they may spend, what they are asked, what is noted about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vlmend.config import Section
+from vlmend.errors import StoreError
+from vlmend.evaluate.progress import Stages
+from vlmend.judge.binding import Binding
+from vlmend.judge.cache import Cache, default_path
+from vlmend.judge.desk import Desk, Sees, Tested
+from vlmend.judge.naming import about
+from vlmend.judge.under_test import under_test
+from vlmend.judge.verdicts import Judged, judge_records
+from vlmend.metrics.views import Key, read_verdicts, views
+from vlmend.money import Budget, Purse, Usage, load_prices
+from vlmend.store import Row, Run
+from vlmend.store.run import VERDICTS
+from vlmend.types import Backend, Judge, Record, Suite, Verdict
+
+
+class JudgeSettings(Section):
+    """What judges that ask a model are given. `model` and `sees` are for those whose spec does not say.
+
+    `budget` is money, or `500calls`, or `2Mtokens`; `prices` a price file. `dry_run` asks nothing and says what it
+    would cost. `cache` remembers every reply, in all runs.
+    """
+
+    model: str = ""
+    sees: Sees = ""
+    budget: str = ""
+    prices: Path | None = None
+    cache: bool = True
+    dry_run: bool = False
+
+    def desk(self, purse: Purse | None = None) -> Desk:
+        """Where these judges sit; they pay from the given purse or from one of their own."""
+        budget = Budget.parse(self.budget) if self.budget else None
+        purse = purse or Purse(load_prices(self.prices), budget, dry=self.dry_run)
+        return Desk(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
+
+
+def check(binding: Binding, desk: Desk, model: str) -> None:
+    """Find out before anything is generated whether the judges can judge this model."""
+    for judge in _seated(binding, desk, under_test(model)):
+        made_of = about(judge)
+        if "model" in made_of:
+            desk.purse.check(made_of["model"])
+
+
+def _seated(binding: Binding, desk: Desk, whom: Tested) -> list[Judge]:
+    """The judges, ready to judge a model."""
+    desk = replace(desk, tested=whom)
+    return [each.at(desk) for each in binding.judges.values()]
+
+
+def judge(
+    run: Run, suite: Suite, binding: Binding, desk: Desk, stages: Stages, backend: Backend | None = None
+) -> Judged:
+    """Have the verdicts of a stored run given that its numbers read, and note in its manifest who answers what.
+
+    `backend` is the model that answered, where it is loaded: some judges read it.
+    """
+    known = run.settings()
+    whom = under_test(str(known.get("model", "")), str(known.get("fingerprint", "")))
+    judges = _seated(binding, desk, replace(whom, backend=backend))
+    if desk.purse.dry:
+        _plan(suite, binding, run.records(), judges)
+        return Judged()
+    before = replace(desk.purse, spent=dict(desk.purse.spent))
+    made_of = {**run.manifest().get("judged_by", {}), **{j.name: dict(about(j)) for j in judges}}
+    names = dict.fromkeys([*run.manifest().get("judges", ()), *(j.name for j in judges)])
+    asks = {question: list(answering) for question, answering in binding.asks.items()}
+    run.note({"judges": list(names), "asks": asks, "judged_by": made_of})
+    ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
+    try:
+        found = _judge(run, suite, binding, judges, stages)
+        ended = nullcontext()
+    finally:
+        with ended:
+            run.seal(VERDICTS)
+            if (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
+                run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
+    _complain(found, judges, stages.say)
+    return found
+
+
+def _judge(run: Run, suite: Suite, binding: Binding, judges: Sequence[Judge], stages: Stages) -> Judged:
+    """Ask for the verdicts that are read, and then for those that are read now that these are there."""
+    found = Judged()
+    records = run.records()
+    asked: set[Key] = set()
+    with run.verdict_journal() as journal:
+        while True:
+            wanted = read_verdicts(views(suite, binding.asks, records), records).keys() - asked
+            for judge in judges:
+                of = {key[1:] for key in wanted if key[0] == judge.name}
+                places = [p for p, r in enumerate(records) if (r.example.id, r.response.id) in of]
+                if not places:
+                    continue
+                given = judge_records(judge, [records[p] for p in places], journal, found, stages)
+                for place, verdict in given.items():
+                    records[places[place]] = _with(records[places[place]], verdict)
+            asked |= wanted
+            if not wanted:
+                return found
+
+
+def _with(record: Record, verdict: Verdict) -> Record:
+    others = tuple(v for v in record.verdicts if v.judge != verdict.judge)
+    return replace(record, verdicts=(*others, verdict))
+
+
+def _complain(found: Judged, judges: Sequence[Judge], say: Callable[..., None]) -> None:
+    """Rules leave much unscored by design, and the rates say how much; a model that says nothing is news."""
+    asking = {judge.name for judge in judges if hasattr(judge, "desk")}
+    for judge, line in zip(found.whys, found.complaints(), strict=True):
+        if judge in asking:
+            say(line, style="bold yellow")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What one judge would be asked at most: of how many answers, on which questions."""
+
+    judge: str
+    questions: tuple[str, ...]
+    answers: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What judging would cost, and who would be asked what, by suite."""
+
+    purse: Purse
+    planned: Mapping[str, Sequence[Planned]]
+
+
+def plan(suite: Suite, binding: Binding, records: Sequence[Record], desk: Desk, whom: Tested) -> list[Planned]:
+    """Have a dry purse expect everything that could be asked of these records, and say what that is."""
+    return _plan(suite, binding, records, _seated(binding, desk, whom))
+
+
+def _plan(suite: Suite, binding: Binding, records: Sequence[Record], judges: Sequence[Judge]) -> list[Planned]:
+    read = read_verdicts(views(suite, binding.asks, records), records, at_most=True)
+    planned: list[Planned] = []
+    order = list(dict.fromkeys(name for names in binding.asks.values() for name in names))
+    for judge in sorted(judges, key=lambda judge: order.index(judge.name) if judge.name in order else len(order)):
+        mine = {key[1:]: questions for key, questions in read.items() if key[0] == judge.name}
+        asked = [r for r in records if (r.example.id, r.response.id) in mine]
+        judge_records(judge, asked, None, Judged(), lambda *_: None)
+        questions = dict.fromkeys(question for found in mine.values() for question in found)
+        planned.append(Planned(judge.name, tuple(questions), len(asked)))
+    return planned
+
+
+def _added(noted: Row, before: Purse, after: Purse) -> Row:
+    """What judging this run took so far: calls and tokens by model, and replies that were known."""
+    spent = {model: usage - before.spent.get(model, Usage()) for model, usage in after.spent.items()}
+    new = replace(after, spent=spent, known=after.known - before.known).to_json()
+    rows: dict[str, Any] = dict(noted.get("models", {}))
+    for model, row in new["models"].items():
+        old = rows.get(model, {})
+        rows[model] = {key: None if value is None else (old.get(key) or 0) + value for key, value in row.items()}
+    return {"known": noted.get("known", 0) + new["known"], "currency": new["currency"], "models": rows}
