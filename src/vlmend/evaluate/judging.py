@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmend.config import Section
+from vlmend.config import JudgingConfig, Section
 from vlmend.errors import StoreError
 from vlmend.evaluate.progress import Stages
 from vlmend.judge.binding import Binding
@@ -37,6 +37,11 @@ class JudgeSettings(Section):
     prices: Path | None = None
     cache: bool = True
     dry_run: bool = False
+
+    @classmethod
+    def of(cls, config: JudgingConfig) -> JudgeSettings:
+        """Those of a recipe."""
+        return cls(model=config.model, sees=config.sees)
 
     def desk(self, purse: Purse | None = None) -> Desk:
         """Where these judges sit; they pay from the given purse or from one of their own."""

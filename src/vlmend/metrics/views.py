@@ -249,7 +249,9 @@ def read_verdicts(
             for record in rebound:
                 if not measure.applies(record.example):
                     continue
-                heard = _heard(measure, record, at_most=at_most) if record.response.said else usual
+                heard = _heard(measure, record, at_most=at_most)
+                if not record.response.said:
+                    heard |= dict.fromkeys(usual)
                 for judge in heard:
                     key = judge, record.example.id, record.response.id
                     keys.setdefault(key, {}).update(dict.fromkeys(answers.get(judge, ())))
