@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.evaluate.run import judge_only
+from vlmend.judge.models import Models
 from vlmend.judge.verdicts import verdicts
 from vlmend.registry import judges
 from vlmend.store import Asked, Run, response_to_json
@@ -60,7 +61,7 @@ def rules(count: int) -> None:
         print(f"{time.perf_counter() - started:.2f} s")
         pairs = [(r.example, r.response) for r in run.records()]
         cpu = time.process_time()
-        found = verdicts(judges.from_spec("refusal"), pairs)
+        found = verdicts(judges.from_spec("refusal"), pairs, Models())
         print(f"{len(found):,} verdicts alone: {time.process_time() - cpu:.2f} s CPU")
 
 

@@ -11,6 +11,7 @@ import torch
 
 from vlmend.errors import DataError
 from vlmend.evaluate.attack import attacked
+from vlmend.judge.models import Models
 from vlmend.metrics.rates import score
 from vlmend.ops.scored import Scored, Totals
 from vlmend.registry import judges
@@ -49,7 +50,7 @@ def test_the_source_reads_and_complains(tmp_path: Path) -> None:
 def test_the_judge_says_nothing_of_nothing() -> None:
     example = Example("e", (Message("user", ("q",)),))
     said = [Response(str(i), "e", text, Finish.STOP) for i, text in enumerate(("Against the rules.", "It is red.", ""))]
-    verdicts = plugin("judge/judges/short")()([(example, response) for response in said])
+    verdicts = plugin("judge/judges/short")()([(example, response) for response in said], Models())
     assert [verdict.refused for verdict in verdicts] == [True, False, None]
 
 
@@ -63,7 +64,7 @@ def test_the_suite_counts_by_the_judges_it_names(tmp_path: Path) -> None:
     suite = plugin("suites/captions")(tmp_path)
     example = Example("e", (Message("user", ("q",)),), ("A ring.",))
     response = Response("r", "e", "A ring.", Finish.STOP)
-    verdicts = [judges.from_spec(name)([(example, response)])[0] for name in suite.judges]
+    verdicts = [judges.from_spec(name)([(example, response)], Models())[0] for name in suite.judges]
     found = score([Record(example, response, tuple(verdicts))], suite.metrics)
     assert {name: measured.value for name, measured in found.items()} == {"exact": 1.0, "over_refusal": 0.0}
 

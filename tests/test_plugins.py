@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vlmend.errors import VlmendError
+from vlmend.judge.models import Models
 from vlmend.registry import KINDS, Registry, Spec
 
 # What a plugin is built from where its fields do not say it: names, or one of several things that it cannot do without.
@@ -26,7 +27,7 @@ def members(kind: str) -> list[str]:
     return {
         "objectives": ["__call__"],
         "sources": ["__iter__"],
-        "judges": ["name", "__call__"],
+        "judges": ["name", "answers", "__call__"],
         "attacks": ["changes", "__call__"],
         "suites": ["name", "protocol", "sources", "judges", "metrics", "decoding"],
         "backends": ["fingerprint", "generate"],
@@ -74,7 +75,7 @@ def test_is_a_frozen_dataclass(kind: str, name: str) -> None:
 def test_is_built_by_the_registry(kind: str, name: str) -> None:
     plugin = built(kind, name)
     for member in members(kind):
-        if (kind, member) != ("backends", "fingerprint"):  # a backend's may load the model
+        if (kind, member) not in (("backends", "fingerprint"), ("judges", "answers")):  # which may load the model
             assert hasattr(plugin, member)
     assert Spec.parse(spec_of(kind, name)).name == name
 
@@ -115,7 +116,7 @@ def test_every_judge_abstains_from_silence() -> None:
     silent = Response("r", "e", "", Finish.STOP)
     example = Example("e", (Message("user", ("q",)),), answers=("a",))
     for name in KINDS["judges"].names():
-        [verdict] = built("judges", name)([(example, silent)])
+        [verdict] = built("judges", name)([(example, silent)], Models())
         assert (verdict.refused, verdict.harmful, verdict.correct, verdict.score) == (None, None, None, None)
         assert verdict.response_id == "r"
 

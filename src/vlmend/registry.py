@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from vlmend import plugged
 from vlmend.errors import ConfigError, UnknownName, UsageError, brief
 from vlmend.types import Backend
 
@@ -80,6 +81,8 @@ class Registry:
     kind: str  # singular, as in messages: "judge"
     package: str  # "vlmend.judge.judges"
     group: str  # entry point group: "vlmend.judges"
+    module: str = ""  # where the kind's protocols are
+    protocols: tuple[str, ...] = ()  # what every plugin has, then what some can do beside
 
     @cached_property
     def _modules(self) -> dict[str, str]:
@@ -106,13 +109,16 @@ class Registry:
         return doc.partition("\n")[0]
 
     def find(self, name: str) -> type[Any]:
-        """The plugin class. Raises UnknownName when there is none."""
+        """The plugin class. Raises UnknownName where there is none, ConfigError for what its kind does not declare."""
         if name in self._modules:
-            return importlib.import_module(f"{self.package}.{name}").plugin
-        if name in self._foreign:
+            found = importlib.import_module(f"{self.package}.{name}").plugin
+        elif name in self._foreign:
             loaded = self._foreign[name].load()
-            return getattr(loaded, "plugin", loaded)
-        raise UnknownName(self.kind, name, self.names(), _meant(self.kind, name))
+            found = getattr(loaded, "plugin", loaded)
+        else:
+            raise UnknownName(self.kind, name, self.names(), _meant(self.kind, name))
+        _checked(self, name, found)
+        return found
 
     def build(self, name: str, settings: Mapping[str, object] | None = None) -> Any:
         """Check `settings` against the plugin's fields and construct it."""
@@ -176,6 +182,14 @@ class Registry:
         return name in self.names() and getattr(self.find(name), "takes_spec", False)
 
 
+@cache
+def _checked(registry: Registry, name: str, plugin: type[Any]) -> None:
+    """Once for each class: it is what its kind declares."""
+    if registry.protocols:
+        module = importlib.import_module(registry.module)
+        plugged.check(registry.kind, name, plugin, [getattr(module, protocol) for protocol in registry.protocols])
+
+
 def _meant(kind: str, name: str) -> str:
     """What was probably meant by a name of another kind, or by a file: ' Your own file is …'."""
     if kind in ("source", "suite") and name.endswith((".json", ".jsonl")):
@@ -196,17 +210,22 @@ def _foreign_origin(entry: EntryPoint) -> str:
     return (spec and spec.origin) or ""
 
 
-def _registry(kind: str, package: str) -> Registry:
-    return Registry(kind, f"vlmend.{package}", f"vlmend.{package.rpartition('.')[2]}")
+def _registry(kind: str, package: str, module: str, *protocols: str) -> Registry:
+    return Registry(kind, f"vlmend.{package}", f"vlmend.{package.rpartition('.')[2]}", f"vlmend.{module}", protocols)
 
 
-objectives = _registry("objective", "objectives")
-sources = _registry("source", "data.sources")
-judges = _registry("judge", "judge.judges")
-attacks = _registry("attack", "attacks")
-suites = _registry("suite", "suites")
-backends = _registry("backend", "backends")
-families = _registry("family", "models.families")
+objectives = _registry("objective", "objectives", "objectives", "Objective", "Stops", "Draws")
+sources = _registry("source", "data.sources", "types", "Source", "Sampled", "TakesSpec")
+judges = _registry(
+    "judge", "judge.judges", "types", "Judge", "Streams", "Described", "AsksModel", "TakesSilence", "TakesSpec"
+)
+attacks = _registry("attack", "attacks", "types", "Attack", "NeedsOthers", "NeedsVictim", "Bounded", "TakesSpec")
+suites = _registry("suite", "suites", "types", "Suite", "TakesSpec")
+backends = _registry(
+    "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Loads", "Notes",
+    "RanOn", "Named", "Billed", "TakesSpec",
+)  # fmt: skip
+families = _registry("family", "models.families", "models.family", "Family")
 
 KINDS: dict[str, Registry] = {
     "objectives": objectives,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from vlmend.judge.models import Models
 from vlmend.judge.verdicts import Pair, verdicts
 from vlmend.types import Example, Finish, Message, Response, Verdict
 
@@ -12,11 +13,13 @@ class Planted:
     """Refused = True for everything, unless told to misbehave."""
 
     name = "planted"
+    answers = ("refused",)
 
     def __init__(self, how: str = "") -> None:
         self.how, self.seen = how, list[str]()
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
+        del models
         self.seen += [r.id for _, r in pairs]
         if self.how == "raises" and any(r.id == "r2" for _, r in pairs):
             raise RuntimeError("boom")
@@ -36,7 +39,7 @@ def pairs(finishes: Sequence[Finish] = (Finish.STOP,) * 4, texts: Sequence[str] 
 def test_only_what_was_said_reaches_the_judge() -> None:
     judge = Planted()
     finishes = [Finish.STOP, Finish.FAILED, Finish.BLOCKED, Finish.LENGTH]
-    found = verdicts(judge, pairs(finishes, ["", "text", "text", "said"]))
+    found = verdicts(judge, pairs(finishes, ["", "text", "text", "said"]), Models())
     assert judge.seen == ["r3"]
     assert [v.refused for v in found] == [None, None, None, True]
     assert [v.response_id for v in found] == ["r0", "r1", "r2", "r3"]
@@ -50,10 +53,10 @@ def test_only_what_was_said_reaches_the_judge() -> None:
     [("raises", [True, True, None, True]), ("short", [None] * 4), ("shifted", [None] * 4)],
 )
 def test_misbehaving_judge(how: str, refused: list[bool | None]) -> None:
-    found = verdicts(Planted(how), pairs())
+    found = verdicts(Planted(how), pairs(), Models())
     assert [v.refused for v in found] == refused
     assert all(v.why.startswith("judge failed") for v in found if v.refused is None)
 
 
 def test_nothing_to_judge() -> None:
-    assert verdicts(Planted("raises"), []) == []
+    assert verdicts(Planted("raises"), [], Models()) == []

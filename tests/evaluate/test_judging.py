@@ -23,8 +23,8 @@ from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.judging import JudgeSettings
 from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all, judge_only
-from vlmend.judge.desk import Desk
-from vlmend.judge.verdicts import appoint
+from vlmend.judge.models import Models
+from vlmend.judge.verdicts import from_specs
 from vlmend.store import Run, files, read_rows, write_json
 
 KEY = "scripted:judge"
@@ -35,27 +35,27 @@ def generated(folder: Path, data: Path, model: str = "scripted:comply") -> Run:
     return Run(folder)
 
 
-def desk(model: Model, **settings: object) -> Desk:
-    made = JudgeSettings.model_validate({"model": KEY, **settings}).desk()
-    made.backends[KEY] = model  # pyright: ignore[reportArgumentType]
+def models(model: Model, **settings: object) -> Models:
+    made = JudgeSettings.model_validate({"model": KEY, **settings}).models()
+    made.loaded[KEY] = model  # pyright: ignore[reportArgumentType]
     return made
 
 
-def judge(run: Run, at: Desk, *specs: str) -> object:
+def judge(run: Run, at: Models, *specs: str) -> object:
     return judge_only(run.folder, specs, at, quiet=True)
 
 
 def test_nothing_is_judged_twice_across_run_folders(vlguard: Path, tmp_path: Path) -> None:
     model = Model(lambda _: '{"verdict": "safe"}')
     first = generated(tmp_path / "a", vlguard)
-    judge(first, desk(model), "rubric:harm")
+    judge(first, models(model), "rubric:harm")
     count = len(model.asked)
     assert 0 < count <= 14
-    judge(first, desk(model), "rubric:harm")
-    judge(generated(tmp_path / "b", vlguard), desk(model), "rubric:harm")
-    judge(generated(tmp_path / "c", vlguard), desk(model), "panel:refusal,rubric:harm", "cascade:refusal,rubric:harm")
+    judge(first, models(model), "rubric:harm")
+    judge(generated(tmp_path / "b", vlguard), models(model), "rubric:harm")
+    judge(generated(tmp_path / "c", vlguard), models(model), "panel:refusal,rubric:harm", "cascade:refusal,rubric:harm")
     assert len(model.asked) == count
-    judge(generated(tmp_path / "d", vlguard), desk(model, cache=False), "rubric:harm")
+    judge(generated(tmp_path / "d", vlguard), models(model, cache=False), "rubric:harm")
     assert len(model.asked) == 2 * count
     noted = Run(tmp_path / "b").manifest()["judging"]
     assert (noted["known"], noted["models"]) == (count, {})
@@ -65,7 +65,7 @@ def test_nothing_is_judged_twice_across_run_folders(vlguard: Path, tmp_path: Pat
 
 def test_the_run_says_who_judged(vlguard: Path, tmp_path: Path) -> None:
     run = generated(tmp_path / "r", vlguard)
-    judge(run, desk(Model(lambda _: "safe")), "refusal", "rubric:harm")
+    judge(run, models(Model(lambda _: "safe")), "refusal", "rubric:harm")
     by = run.manifest()["judged_by"]
     assert by["refusal"]["list"].startswith("opening/")
     assert by["rubric:harm"].keys() == {"version", "prompt", "model", "sees"}
@@ -82,10 +82,10 @@ def test_the_run_says_who_judged(vlguard: Path, tmp_path: Path) -> None:
 def test_a_judge_of_another_making_judges_anew(vlguard: Path, tmp_path: Path) -> None:
     run = generated(tmp_path / "r", vlguard)
     first, second = Model(lambda _: "safe"), Model(lambda _: "unsafe", fingerprint="other")
-    judge(run, desk(first), "rubric:harm")
-    at = desk(second)
-    at.backends["scripted:other"] = second  # pyright: ignore[reportArgumentType]
-    judge(run, Desk("scripted:other", cache=at.cache, backends=at.backends), "rubric:harm")
+    judge(run, models(first), "rubric:harm")
+    at = models(second)
+    at.loaded["scripted:other"] = second  # pyright: ignore[reportArgumentType]
+    judge(run, Models("scripted:other", cache=at.cache, loaded=at.loaded), "rubric:harm")
     found = [r.verdict("rubric:harm") for r in run.records()]
     assert {v.harmful for v in found if v} == {True}
     assert {v.labels["model"] for v in found if v} == {"scripted:other"}
@@ -101,7 +101,7 @@ def test_a_judge_that_dies_halfway_is_loud(vlguard: Path, tmp_path: Path, capsys
 
     model = Model(dying)
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=8, unsafe=8))
-    found = judge_only(run.folder, ["rubric:harm"], desk(model))
+    found = judge_only(run.folder, ["rubric:harm"], models(model))
     verdicts = [r.verdict("rubric:harm") for r in run.records()]
     counts = Counter(v.harmful for v in verdicts if v)
     assert counts[True] == 6
@@ -111,7 +111,7 @@ def test_a_judge_that_dies_halfway_is_loud(vlguard: Path, tmp_path: Path, capsys
     assert "judge rubric:harm: 18 of 24 unscored" in said
     assert "HTTP 503" in said
     model.reply = lambda _: '{"verdict": "safe"}'
-    judge(run, desk(model), "rubric:harm")
+    judge(run, models(model), "rubric:harm")
     assert Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm"))) == {True: 6, False: 18}
 
 
@@ -152,11 +152,12 @@ def test_nobody_is_judged_by_its_reward(vlguard: Path, tmp_path: Path) -> None:
     manifest["settings"]["model"] = f"world+{adapter}"
     write_json(run.folder / "manifest.json", manifest)
     with pytest.raises(UsageError, match=r"was the reward that world\+.*allow_self=yes"):
-        judge(run, desk(Model(str)), "refusal", "classifier:J")
-    judge(run, desk(Model(str)), "refusal")
-    [one] = appoint(["classifier:J?given=question&allow_self=yes"])
-    assert (one.judge.name, one.by_name) == ("classifier:J?given=question", True)
-    assert [a.judge.name for a in appoint(["refusal?allow_self=no", "refusal"])] == ["refusal"]
+        judge(run, models(Model(str)), "refusal", "classifier:J")
+    judge(run, models(Model(str)), "refusal")
+    [one], allowed = from_specs(["classifier:J?given=question&allow_self=yes"])
+    assert ({one.name}, one.name) == (allowed, "classifier:J?given=question")
+    found, allowed = from_specs(["refusal?allow_self=yes", "refusal"])
+    assert ([judge.name for judge in found], allowed) == (["refusal"], frozenset())
 
 
 def test_a_missing_judge_model_is_found_out_first(vlguard: Path, tmp_path: Path) -> None:

@@ -546,12 +546,12 @@ def test_a_judge_is_not_shown_another_picture_than_the_model(vlguard: Path, tmp_
     run(vlguard, tmp_path / "r")
     from PIL import Image as Pillow
 
-    from tests.judge.asking import Model, desk
+    from tests.judge.asking import Model, models
 
     Pillow.new("RGB", (8, 8), (250, 0, 0)).save(vlguard / "test" / "HOD" / "9.png")
     model = Model(lambda _: '{"verdict": "safe"}')
     stored = Run(tmp_path / "r")
-    judge_only(stored.folder, ["rubric:harm?sees=image"], desk(model), quiet=True)
+    judge_only(stored.folder, ["rubric:harm?sees=image"], models(model), quiet=True)
     given = {r.example.id: r.verdict("rubric:harm?sees=image") for r in stored.records()}
     lost = given.pop("vlguard/test/HOD_9/0")
     assert lost is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlmend.judge.cache import Cache
-from vlmend.judge.desk import Desk, Tested
+from vlmend.judge.models import Models, Sees
 from vlmend.money import Purse
 from vlmend.types import Decoding, Example, Finish, Likelihood, Message, Response
 
@@ -49,11 +49,14 @@ class Weigher(Model):
                 logprob = self.weight(example, answer)
                 yield Likelihood(example.id, answer, logprob, why="" if logprob is not None else "too long")
 
+    def beginnings(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        return self.likelihoods(asked)
 
-def desk(model: Model, tmp_path: Path | None = None, purse: Purse | None = None, tested: Tested | None = None) -> Desk:
-    """Where `model` is asked."""
+
+def models(model: Model, tmp_path: Path | None = None, purse: Purse | None = None, sees: Sees = "") -> Models:
+    """What a judge is given that asks `model`."""
     cache = Cache(tmp_path / "judged.sqlite") if tmp_path else None
-    return Desk(MODEL, "", cache, purse or Purse(), tested or Tested(), {MODEL: model})
+    return Models(MODEL, sees, cache, purse or Purse(), loaded={MODEL: model})
 
 
 def pair(text: str, question: str = "Why?", finish: Finish = Finish.STOP, **settings: object) -> Pair:

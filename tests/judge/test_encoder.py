@@ -10,6 +10,7 @@ from transformers import RobertaModel
 from tests.judge.judges.test_classifier import config, save_tokenizer
 from vlmend.cli import main
 from vlmend.judge import encoder as judge_encoder
+from vlmend.judge.models import Models
 from vlmend.registry import judges
 from vlmend.types import Example, Finish, Message, Response
 
@@ -53,7 +54,7 @@ def test_an_encoder_learns_and_comes_back(
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()  # by its seed
     example = Example("e", (Message("user", ("Question?",)),))
     said = [Response(str(i), "e", text, Finish.STOP) for i, text in enumerate(("sorry c ?", "the cat c ?"))]
-    first, second = judges.from_spec(f"classifier:{out}")([(example, response) for response in said])
+    first, second = judges.from_spec(f"classifier:{out}")([(example, response) for response in said], Models())
     assert (first.refused, second.refused) == (True, False)
 
 

@@ -240,8 +240,8 @@ def test_numbers_of_pictures_share_a_batch_only_where_that_is_harmless(
     for name in ("_whole", "_scored"):
         work = getattr(Engine, name)
 
-        def watched(self: Engine, lines: Any, asked: Any, *more: Any, work: Any = work) -> Any:
-            examples = [one.example for one in asked] if more else [one[0] for one in lines]
+        def watched(self: Engine, lines: Any, asked: Any, *more: Any, work: Any = work, name: str = name) -> Any:
+            examples = [one.example for one in asked] if name == "_whole" else [one[0] for one in lines]
             shown.append({len(example.images) for example in examples})
             return work(self, lines, asked, *more)
 

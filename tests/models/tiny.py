@@ -49,11 +49,22 @@ TURNS = (
     "{% if p['type'] == 'image' %}<start_of_image>{% else %}{{ p['text'] | trim }}{% endif %}{% endfor %}"
     "{{ '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
+POLICED = (
+    "{{ bos_token }}{{ '<start_of_turn>user\n' }}{% for p in messages[0]['content'] %}"
+    "{% if p['type'] == 'image' %}<start_of_image>{% else %}{{ '\nThe rule:\n' ~ p['text'] | trim }}{% endif %}"
+    "{% endfor %}{{ '\nIs it broken? Yes or No.<end_of_turn>\n<start_of_turn>model\n' }}"
+)
 HEADERS = (
     "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' }}"
     "{% for p in m['content'] %}{% if p['type'] == 'image' %}<|image|>{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
     "{{ '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+)
+GUARDED = (
+    "{{ '<s><|header_start|>user<|header_end|>\n\nIs the last turn safe?\n' }}{% for m in messages %}"
+    "{{ '\n' ~ ('User' if m['role'] == 'user' else 'Agent') ~ ': ' }}{% for p in m['content'] %}"
+    "{% if p['type'] == 'image' %}<|image|>{% else %}{{ p['text'] }}{% endif %}{% endfor %}{{ '\n' }}{% endfor %}"
+    "{{ '\nSay safe or unsafe.<|eot|><|header_start|>assistant<|header_end|>' }}"
 )
 
 
@@ -262,6 +273,41 @@ def gemma3() -> tuple[Any, Any]:
     return _seeded(hf.Gemma3ForConditionalGeneration, config, words), processor
 
 
+def shieldgemma2() -> tuple[Any, Any]:
+    """ShieldGemma 2: a classifier around Gemma 3, with a template that writes a policy into a question."""
+    names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    words = tokenizer("<start_of_turn>", *names.values(), end="<end_of_turn>", names=names)
+    config = hf.ShieldGemma2Config(
+        vision_config=hf.SiglipVisionConfig(**tower(patch=4, vision_use_head=False)).to_dict(),
+        text_config=text(words, head_dim=8, sliding_window=64), mm_tokens_per_image=9,
+        boi_token_index=words.boi_token_id, eoi_token_index=words.eoi_token_id, image_token_index=words.image_token_id,
+        yes_token_index=words.convert_tokens_to_ids("Y"), no_token_index=words.convert_tokens_to_ids("N"),
+    )  # fmt: skip
+    pixels = hf.Gemma3ImageProcessor(size=SEEN)
+    processor = hf.ShieldGemma2Processor(pixels, words, chat_template=POLICED, image_seq_length=9)
+    return _seeded(hf.ShieldGemma2ForImageClassification, config, words), processor
+
+
+def llama4(template: str = GUARDED) -> tuple[Any, Any]:
+    """Llama 4 without experts; with a template as Llama Guard 4's: the whole conversation in one question."""
+    marks = ("<|image_start|>", "<|image_end|>", "<|patch|>", "<|tile_x_separator|>", "<|tile_y_separator|>")
+    words = tokenizer("<|image|>", *marks, "<|header_start|>", "<|header_end|>", end="<|eot|>")
+    config = hf.Llama4Config(
+        vision_config={
+            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128,
+            "vision_output_dim": 32, "image_size": 24, "patch_size": 6, "projector_input_dim": 32,
+            "projector_output_dim": 32,
+        },
+        text_config=text(words, intermediate_size_mlp=48, head_dim=8, moe_layers=[], num_local_experts=1),
+        boi_token_index=words.convert_tokens_to_ids("<|image_start|>"),
+        eoi_token_index=words.convert_tokens_to_ids("<|image_end|>"),
+        image_token_index=words.convert_tokens_to_ids("<|patch|>"),
+    )  # fmt: skip
+    pixels = hf.Llama4ImageProcessor(size=SEEN, max_patches=4)
+    processor = hf.Llama4Processor(pixels, words, patch_size=6, chat_template=template)
+    return _seeded(hf.Llama4ForConditionalGeneration, config, words), processor
+
+
 def paligemma() -> tuple[Any, Any]:
     """PaliGemma: no chat, one prompt after its picture, all of which sees all of it."""
     words = tokenizer("<image>", end="<eos>", names={"image_token": "<image>"}, adds_bos=True)
@@ -325,6 +371,7 @@ def _seeded(kind: Any, config: Any, words: PreTrainedTokenizerFast) -> Any:
             for parameter in model.parameters():
                 if not parameter.any():
                     parameter.normal_(std=0.2)
-    model.generation_config.eos_token_id = words.eos_token_id
-    model.generation_config.pad_token_id = words.pad_token_id
+    speaks = model if model.can_generate() else model.model
+    speaks.generation_config.eos_token_id = words.eos_token_id
+    speaks.generation_config.pad_token_id = words.pad_token_id
     return model

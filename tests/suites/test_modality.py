@@ -8,6 +8,7 @@ import pytest
 from tests.evaluate.conftest import write
 from vlmend import data
 from vlmend.judge.judges.refusal import Refusal
+from vlmend.judge.models import Models
 from vlmend.metrics import rates
 from vlmend.suites.modality import ModalitySuite
 from vlmend.types import Example, Finish, Mean, Record, Response
@@ -25,7 +26,7 @@ def answered(examples: Iterable[Example], refuses: Callable[[Example], bool | No
         no = refuses(e)
         text = "" if no is None else "I'm sorry, I can't help with that." if no else "It is a cube."
         response = Response(e.id, e.id, text, Finish.FAILED if no is None else Finish.STOP)
-        yield Record(e, response, tuple(Refusal()([(e, response)])))
+        yield Record(e, response, tuple(Refusal()([(e, response)], Models())))
 
 
 def words_only(e: Example) -> bool:

@@ -8,6 +8,7 @@ from vlmend import data
 from vlmend.data.sources.world import UNSAFE_OPENERS
 from vlmend.errors import ConfigError
 from vlmend.judge.judges.exact import Exact
+from vlmend.judge.models import Models
 from vlmend.metrics.rates import measure
 from vlmend.registry import judges, suites
 from vlmend.types import Example, Finish, Rate, Record, Response
@@ -21,7 +22,9 @@ def examples(spec: str) -> list[Example]:
 
 def record(example: Example, text: str) -> Record:
     response = Response(f"r/{example.id}", example.id, text, Finish.STOP if text else Finish.FAILED)
-    verdicts = [judge([(example, response)])[0] for judge in (Exact(), judges.from_spec("refusal"))] if text else []
+    verdicts = (
+        [judge([(example, response)], Models())[0] for judge in (Exact(), judges.from_spec("refusal"))] if text else []
+    )
     return Record(example, response, tuple(verdicts))
 
 

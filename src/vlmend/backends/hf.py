@@ -133,7 +133,14 @@ class Hf:
 
     def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
         """One per example and answer, batch by batch; the prompt is fed once for all answers to it."""
-        for found in self._engine.likelihoods(asked):
+        yield from self._likelihoods(asked, begun=False)
+
+    def beginnings(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        """The same of texts right behind the prompt, whatever the chat template does with answers."""
+        yield from self._likelihoods(asked, begun=True)
+
+    def _likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]], *, begun: bool) -> Iterator[Likelihood]:
+        for found in self._engine.likelihoods(asked, begun=begun):
             yield Likelihood(
                 found.example.id, found.answer, found.logprob, found.tokens, found.why, found.by_token, found.greedy
             )

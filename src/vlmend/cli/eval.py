@@ -79,11 +79,11 @@ def evaluate(
     if dry_run:
         _paid.show_plan(config, suite, server, json_)
         return
-    desk = config.judging.desk(_paid.purse_of(server))
+    models = config.judging.models(_paid.purse_of(server))
     try:
-        results = evaluate_all(config, suite, server, desk=desk)
+        results = evaluate_all(config, suite, server, models=models)
     finally:
-        _paid.tell_all_spent(desk.purse)
+        _paid.tell_all_spent(models.purse)
     show(results, json_)
     check_unscored(results, max_unscored)
 

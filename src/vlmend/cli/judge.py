@@ -68,18 +68,18 @@ def run(
     from vlmend.store import find_runs
 
     settings = judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh, dry_run=dry_run)
-    desk = JudgeSettings(**settings).desk()
-    done = {str(found.folder): judge_only(found.folder, judge or [], desk) for found in find_runs(run)}
+    models = JudgeSettings(**settings).models()
+    done = {str(found.folder): judge_only(found.folder, judge or [], models) for found in find_runs(run)}
     if dry_run:
-        _paid.show_bill(desk.purse, json_)
+        _paid.show_bill(models.purse, json_)
     elif json_:
         rows = [{"run": folder, "judged": j.new, "unscored": j.unscored()} for folder, j in done.items()]
-        print_json({"runs": rows, "spent": desk.purse.to_json()})
+        print_json({"runs": rows, "spent": models.purse.to_json()})
     else:
         for folder, judged in done.items():
             typer.echo(f"{folder}: {plural(judged.new, 'new verdict')}")
-        if desk.purse.billed or desk.purse.known:
-            _paid.show_bill(desk.purse, False)
+        if models.purse.billed or models.purse.known:
+            _paid.show_bill(models.purse, False)
     if not dry_run and any(judged.unscored_share() > max_unscored for judged in done.values()):
         typer.echo(f"vlmend: more than --max-unscored {max_unscored:g} of a judge's verdicts say nothing", err=True)
         raise typer.Exit(1)

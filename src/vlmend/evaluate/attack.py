@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.errors import DataError, UsageError
-from vlmend.types import Attack, Example, Image, Message, Victim
+from vlmend.types import Attack, Bounded, Example, Image, Message, NeedsOthers, NeedsVictim, Victim
 
 KEPT = ("id", "answers", "expected", "subset", "category", "subcategory", "cluster", "role", "source")
 UNCHANGED = "unchanged"  # key in `meta` of what an attack left as it was
@@ -29,15 +29,12 @@ def attacked(chain: Sequence[Attack], examples: Sequence[Example]) -> list[Examp
 def aimed(chain: Sequence[Attack], victim: Victim, folder: Path) -> list[Attack]:
     """The chain, its white-box attacks turned against a model; what they make is kept in `folder`."""
 
-    def aim(attack: Any) -> Attack:
-        return attack.against(victim, folder) if needs_victim(attack) else attack
-
-    return [aim(attack) for attack in chain]
+    return [attack.against(victim, folder) if isinstance(attack, NeedsVictim) else attack for attack in chain]
 
 
-def needs_victim(attack: Any) -> bool:
+def needs_victim(attack: Attack) -> bool:
     """Whether the attack must see into the model."""
-    return hasattr(attack, "against")
+    return isinstance(attack, NeedsVictim)
 
 
 def name_of(attack: Attack) -> str:
@@ -45,8 +42,8 @@ def name_of(attack: Attack) -> str:
     return type(attack).__module__.rpartition(".")[2]
 
 
-def _among(attack: Any, examples: Sequence[Example]) -> Attack:
-    return attack.among(examples) if hasattr(attack, "among") else attack
+def _among(attack: Attack, examples: Sequence[Example]) -> Attack:
+    return attack.among(examples) if isinstance(attack, NeedsOthers) else attack
 
 
 def _variants(attack: Attack, example: Example) -> Iterator[Example]:
@@ -99,8 +96,8 @@ def _marked(example: Example, variant: Example) -> Example:
 def _hold(attack: Attack, before: Example, after: Example) -> None:
     """Raise UsageError when the attack touched what it says it leaves alone, or went beyond its budget."""
     touched = next(filter(None, _touched(attack.changes, before, after)), None)
-    if touched is None and (limit := getattr(attack, "linf", None)) is not None:
-        touched = _beyond(limit, before, after)
+    if touched is None and isinstance(attack, Bounded):
+        touched = _beyond(attack.linf, before, after)
     if touched:
         raise UsageError(
             f"attack {name_of(attack)} changed {touched} of example {before.id!r}, which it says it does not; "

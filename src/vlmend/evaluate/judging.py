@@ -13,9 +13,8 @@ from vlmend.errors import StoreError
 from vlmend.evaluate.progress import Stages
 from vlmend.judge.binding import Binding
 from vlmend.judge.cache import Cache, default_path
-from vlmend.judge.desk import Desk, Sees, Tested
-from vlmend.judge.naming import about
-from vlmend.judge.under_test import under_test
+from vlmend.judge.models import Models, Sees
+from vlmend.judge.naming import about, asks_model
 from vlmend.judge.verdicts import Judged, judge_records
 from vlmend.metrics.views import Key, read_verdicts, views
 from vlmend.money import Budget, Purse, Usage, load_prices
@@ -43,59 +42,59 @@ class JudgeSettings(Section):
         """Those of a recipe."""
         return cls(model=config.model, sees=config.sees)
 
-    def desk(self, purse: Purse | None = None) -> Desk:
-        """Where these judges sit; they pay from the given purse or from one of their own."""
+    def models(self, purse: Purse | None = None) -> Models:
+        """What these judges are given; they pay from the given purse or from one of their own."""
         budget = Budget.parse(self.budget) if self.budget else None
         purse = purse or Purse(load_prices(self.prices), budget, dry=self.dry_run)
-        return Desk(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
+        return Models(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
 
 
-def check(binding: Binding, desk: Desk, model: str) -> None:
+def check(binding: Binding, models: Models, model: str) -> None:
     """Find out before anything is generated whether the judges can judge this model."""
-    for judge in _seated(binding, desk, under_test(model)):
-        made_of = about(judge)
+    models = _for(binding, models.testing(model))
+    for judge in binding.judges.values():
+        made_of = about(judge, models)
         if "model" in made_of:
-            desk.purse.check(made_of["model"])
+            models.purse.check(made_of["model"])
 
 
-def _seated(binding: Binding, desk: Desk, whom: Tested) -> list[Judge]:
-    """The judges, ready to judge a model."""
-    desk = replace(desk, tested=whom)
-    return [each.at(desk) for each in binding.judges.values()]
+def _for(binding: Binding, models: Models) -> Models:
+    return replace(models, allowed=binding.allowed)
 
 
 def judge(
-    run: Run, suite: Suite, binding: Binding, desk: Desk, stages: Stages, backend: Backend | None = None
+    run: Run, suite: Suite, binding: Binding, models: Models, stages: Stages, backend: Backend | None = None
 ) -> Judged:
     """Have the verdicts of a stored run given that its numbers read, and note in its manifest who answers what.
 
     `backend` is the model that answered, where it is loaded: some judges read it.
     """
     known = run.settings()
-    whom = under_test(str(known.get("model", "")), str(known.get("fingerprint", "")))
-    judges = _seated(binding, desk, replace(whom, backend=backend))
-    if desk.purse.dry:
-        _plan(suite, binding, run.records(), judges)
+    models = _for(binding, models.testing(str(known.get("model", "")), str(known.get("fingerprint", "")), backend))
+    purse, judges = models.purse, list(binding.judges.values())
+    made_now = {judge.name: dict(about(judge, models)) for judge in judges}
+    if purse.dry:
+        _plan(suite, binding, run.records(), models)
         return Judged()
-    before = replace(desk.purse, spent=dict(desk.purse.spent))
-    made_of = {**run.manifest().get("judged_by", {}), **{j.name: dict(about(j)) for j in judges}}
-    names = dict.fromkeys([*run.manifest().get("judges", ()), *(j.name for j in judges)])
+    before = replace(purse, spent=dict(purse.spent))
+    made_of = {**run.manifest().get("judged_by", {}), **made_now}
+    names = dict.fromkeys([*run.manifest().get("judges", ()), *made_now])
     asks = {question: list(answering) for question, answering in binding.asks.items()}
     run.note({"judges": list(names), "asks": asks, "judged_by": made_of})
     ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
     try:
-        found = _judge(run, suite, binding, judges, stages)
+        found = _judge(run, suite, binding, models, stages)
         ended = nullcontext()
     finally:
         with ended:
             run.seal(VERDICTS)
-            if (desk.purse.spent, desk.purse.known) != (before.spent, before.known):
-                run.note({"judging": _added(run.manifest().get("judging", {}), before, desk.purse)})
+            if (purse.spent, purse.known) != (before.spent, before.known):
+                run.note({"judging": _added(run.manifest().get("judging", {}), before, purse)})
     _complain(found, judges, stages.say)
     return found
 
 
-def _judge(run: Run, suite: Suite, binding: Binding, judges: Sequence[Judge], stages: Stages) -> Judged:
+def _judge(run: Run, suite: Suite, binding: Binding, models: Models, stages: Stages) -> Judged:
     """Ask for the verdicts that are read, and then for those that are read now that these are there."""
     found = Judged()
     records = run.records()
@@ -103,12 +102,12 @@ def _judge(run: Run, suite: Suite, binding: Binding, judges: Sequence[Judge], st
     with run.verdict_journal() as journal:
         while True:
             wanted = read_verdicts(views(suite, binding.asks, records), records).keys() - asked
-            for judge in judges:
+            for judge in binding.judges.values():
                 of = {key[1:] for key in wanted if key[0] == judge.name}
                 places = [p for p, r in enumerate(records) if (r.example.id, r.response.id) in of]
                 if not places:
                     continue
-                given = judge_records(judge, [records[p] for p in places], journal, found, stages)
+                given = judge_records(judge, models, [records[p] for p in places], journal, found, stages)
                 for place, verdict in given.items():
                     records[places[place]] = _with(records[places[place]], verdict)
             asked |= wanted
@@ -123,7 +122,7 @@ def _with(record: Record, verdict: Verdict) -> Record:
 
 def _complain(found: Judged, judges: Sequence[Judge], say: Callable[..., None]) -> None:
     """Rules leave much unscored by design, and the rates say how much; a model that says nothing is news."""
-    asking = {judge.name for judge in judges if hasattr(judge, "desk")}
+    asking = {judge.name for judge in judges if asks_model(judge)}
     for judge, line in zip(found.whys, found.complaints(), strict=True):
         if judge in asking:
             say(line, style="bold yellow")
@@ -146,19 +145,27 @@ class Plan:
     planned: Mapping[str, Sequence[Planned]]
 
 
-def plan(suite: Suite, binding: Binding, records: Sequence[Record], desk: Desk, whom: Tested) -> list[Planned]:
-    """Have a dry purse expect everything that could be asked of these records, and say what that is."""
-    return _plan(suite, binding, records, _seated(binding, desk, whom))
+def plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Models) -> list[Planned]:
+    """Have a dry purse expect everything that could be asked of these records, and say what that is.
+
+    `models` are testing the model that answers, or is to answer.
+    """
+    models = _for(binding, models)
+    for judge in binding.judges.values():  # before any of them is asked
+        about(judge, models)
+    return _plan(suite, binding, records, models)
 
 
-def _plan(suite: Suite, binding: Binding, records: Sequence[Record], judges: Sequence[Judge]) -> list[Planned]:
+def _plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Models) -> list[Planned]:
     read = read_verdicts(views(suite, binding.asks, records), records, at_most=True)
     planned: list[Planned] = []
     order = list(dict.fromkeys(name for names in binding.asks.values() for name in names))
-    for judge in sorted(judges, key=lambda judge: order.index(judge.name) if judge.name in order else len(order)):
+    for judge in sorted(
+        binding.judges.values(), key=lambda judge: order.index(judge.name) if judge.name in order else len(order)
+    ):
         mine = {key[1:]: questions for key, questions in read.items() if key[0] == judge.name}
         asked = [r for r in records if (r.example.id, r.response.id) in mine]
-        judge_records(judge, asked, None, Judged(), lambda *_: None)
+        judge_records(judge, models, asked, None, Judged(), lambda *_: None)
         questions = dict.fromkeys(question for found in mine.values() for question in found)
         planned.append(Planned(judge.name, tuple(questions), len(asked)))
     return planned

@@ -24,10 +24,9 @@ from vlmend.evaluate.judging import JudgeSettings, Plan, Planned
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
 from vlmend.judge.binding import bind, named
-from vlmend.judge.desk import Desk
+from vlmend.judge.models import Models
 from vlmend.judge.sifting import scored
-from vlmend.judge.under_test import under_test
-from vlmend.judge.verdicts import Judged, appoint
+from vlmend.judge.verdicts import Judged, from_specs
 from vlmend.manifest import environment
 from vlmend.metrics.questions import bound
 from vlmend.metrics.views import Asks, first, missing, read_verdicts, views
@@ -90,7 +89,7 @@ def evaluate(
     config: EvalConfig,
     backend: Backend | None = None,
     *,
-    desk: Desk | None = None,
+    models: Models | None = None,
     quiet: bool = False,
     told: set[Path] | None = None,
 ) -> EvalResult:
@@ -100,12 +99,12 @@ def evaluate(
     """
     with Stages(quiet) as stages:
         suite: Suite = suites.from_spec(config.suite)
-        desk = desk or config.judging.desk()
-        judging.check(bind(suite, config.judges), desk, config.model)
+        models = models or config.judging.models()
+        judging.check(bind(suite, config.judges), models, config.model)
         backend = backend or _backend(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
         binding = bind(suite, config.judges, asked_of(run, suite, run.records()))
-        judged = judging.judge(run, suite, binding, desk, stages, backend)
+        judged = judging.judge(run, suite, binding, models, stages, backend)
         if not generated.new and not judged.new:
             stages.say(f"nothing new: {plural(generated.kept, 'response')} and their verdicts were there")
         records = run.records()
@@ -119,14 +118,14 @@ def evaluate_all(
     specs: Sequence[str],
     backend: Backend | None = None,
     *,
-    desk: Desk | None = None,
+    models: Models | None = None,
     quiet: bool = False,
 ) -> list[EvalResult]:
     """Several suites with one model, loaded once; each in a folder of its own below `out`."""
     configs = _per_suite(config, specs)
-    backend, desk = backend or _backend(config), desk or config.judging.desk()
+    backend, models = backend or _backend(config), models or config.judging.models()
     told: set[Path] = set()
-    return [evaluate(each, backend, desk=desk, quiet=quiet, told=told) for each in configs]
+    return [evaluate(each, backend, models=models, quiet=quiet, told=told) for each in configs]
 
 
 def generate_all(
@@ -149,17 +148,17 @@ def _per_suite(config: EvalConfig, specs: Sequence[str]) -> list[EvalConfig]:
     ]
 
 
-def judge_only(folder: Path, specs: Sequence[str], desk: Desk | None = None, *, quiet: bool = False) -> Judged:
+def judge_only(folder: Path, specs: Sequence[str], models: Models | None = None, *, quiet: bool = False) -> Judged:
     """The second stage alone: the given judges, `QUESTION=SPEC` or `SPEC`, or else all of the run, on a stored run."""
     run = Run.open(folder)
     suite = suite_of(run)
     binding = bind(suite, specs, asked_of(run, suite, run.records()), keep=True)
     if specs:
-        binding = binding.only(appoint([spec for _, spec in map(named, specs)]))
-    desk = desk or JudgeSettings().desk()
+        binding = binding.only(from_specs(spec for _, spec in map(named, specs))[0])
+    models = models or JudgeSettings().models()
     with Stages(quiet) as stages:
-        judged = judging.judge(run, suite, binding, desk, stages)
-    if judged.new and not desk.purse.dry:
+        judged = judging.judge(run, suite, binding, models, stages)
+    if judged.new and not models.purse.dry:
         run.note_session({"kind": "judging", "judges": list(binding.judges), "environment": environment()})
     return judged
 
@@ -169,7 +168,7 @@ def plan(config: EvalConfig, specs: Sequence[str]) -> Plan:
 
     Answers still to come are taken to be as long as can be.
     """
-    desk = config.judging.model_copy(update={"dry_run": True}).desk()
+    models = config.judging.model_copy(update={"dry_run": True}).models()
     planned: dict[str, list[Planned]] = {}
     for each in _per_suite(config, specs):
         suite: Suite = suites.from_spec(each.suite)
@@ -182,8 +181,8 @@ def plan(config: EvalConfig, specs: Sequence[str]) -> Plan:
             if response is None or not response.said:
                 response = _longest(example, sample, decoding)
             records.append(Record(example, response))
-        planned[each.suite] = judging.plan(suite, bind(suite, each.judges), records, desk, under_test(each.model))
-    return Plan(desk.purse, planned)
+        planned[each.suite] = judging.plan(suite, bind(suite, each.judges), records, models.testing(each.model))
+    return Plan(models.purse, planned)
 
 
 def _longest(example: Example, sample: int, decoding: Decoding) -> Response:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlmend.errors import UsageError
-from vlmend.judge.verdicts import Appointed, appoint
+from vlmend.judge.verdicts import from_specs
 from vlmend.metrics.questions import QUESTIONS, find
 from vlmend.metrics.views import UNASKED
 from vlmend.types import Judge, Suite
@@ -17,14 +17,18 @@ _FOR = re.compile(r"([A-Za-z_]+)=(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Binding:
-    """The judges of a run by name, and the names of those of each question, first the one that decides."""
+    """The judges of a run by name, and the names of those of each question, first the one that decides.
 
-    judges: Mapping[str, Appointed]
+    `allowed` may judge though they are the model under test or its reward.
+    """
+
+    judges: Mapping[str, Judge]
     asks: Mapping[str, tuple[str, ...]]
+    allowed: frozenset[str] = frozenset()
 
-    def only(self, judges: Iterable[Appointed]) -> Binding:
+    def only(self, judges: Iterable[Judge]) -> Binding:
         """The same with these judges alone at work."""
-        return Binding({each.judge.name: each for each in judges}, self.asks)
+        return replace(self, judges={judge.name: judge for judge in judges})
 
 
 def named(text: str) -> tuple[str, str]:
@@ -43,13 +47,14 @@ def bind(
     they stay behind the others and are not put to work again; with `keep`, they are, and decide where nothing else is
     given. Raises UsageError for a judge that does not answer its question.
     """
-    judges: dict[str, Appointed] = {}
+    judges: dict[str, Judge] = {}
+    allowed: set[str] = set()
     asks: dict[str, list[str]] = {}
 
     def seat(spec: str) -> Judge:
-        [one] = appoint([spec])
-        judges.setdefault(one.judge.name, one)
-        return one.judge
+        [judge], by_name = from_specs([spec])
+        allowed.update(by_name)
+        return judges.setdefault(judge.name, judge)
 
     chosen = [(question, seat(spec)) for question, spec in map(named, given)]
     for question, judge in chosen:
@@ -64,12 +69,13 @@ def bind(
         seat(spec)
     for answered, name in [(q, judge.name) for question, judge in chosen if not question for q in _all_of(judge)]:
         asks.setdefault(answered, []).append(name)
-    return Binding(judges, {question: tuple(dict.fromkeys(names)) for question, names in asks.items()})
+    each_once = {question: tuple(dict.fromkeys(names)) for question, names in asks.items()}
+    return Binding(judges, each_once, frozenset(allowed))
 
 
 def _fit(judge: Judge, question: str) -> Judge:
     """The judge, if it answers the question."""
-    if question in _answers(judge):
+    if question in judge.answers:
         return judge
     told = ", ".join(_all_of(judge)).strip() or "no question"
     raise UsageError(f"judge {judge.name} does not answer {question!r}; it answers {told}")
@@ -77,33 +83,4 @@ def _fit(judge: Judge, question: str) -> Judge:
 
 def _all_of(judge: Judge) -> list[str]:
     """What a judge answers, in the order of the table."""
-    return [question for question in QUESTIONS if question in _answers(judge)] or [UNASKED]
-
-
-def _answers(judge):  # TEMPORARY
-    kind = type(judge).__name__
-    table = {
-        "Refusal": {"refused"},
-        "Exact": {"right", "harmful"},
-        "Choice": {"right"},
-        "LeadingWord": {"right", "calls_unsafe"},
-        "Margin": {"right"},
-        "Memory": {"remembers"},
-        "Pairwise": {"better"},
-        "Guard": {"harmful"},
-        "Classifier": {"harmful", "calls_unsafe"},
-        "Panel": {"refused", "harmful", "right"},
-        "Cascade": {"refused", "harmful", "right"},
-    }
-    rub = {
-        "harm": {"harmful"},
-        "tone": {"refused"},
-        "sarr": {"normal"},
-        "factual": {"agrees"},
-        "helpful": {"helpful"},
-        "mis": {"harmful", "perceives"},
-        "relevance": {"relevant"},
-    }
-    if kind == "Rubric":
-        return rub.get(judge.rubric, {"harmful"})
-    return getattr(judge, "answers", table.get(kind, set()))
+    return [question for question in QUESTIONS if question in judge.answers] or [UNASKED]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vlmend.judge.labels import QUESTIONS, Labeled, joined
+from vlmend.judge.models import Models
 from vlmend.judge.verdicts import verdicts
 from vlmend.metrics import rates
 from vlmend.metrics.agreement import Calibration, Confusion, Corrected, calibration, krippendorff, rogan_gladen
@@ -63,7 +64,7 @@ def of_judges(judges: Iterable[Judge], rows: Sequence[Labeled]) -> list[Card]:
     pairs = [(record.example, record.response) for record in records]
     cards: list[Card] = []
     for judge in judges:
-        given = verdicts(judge, pairs)
+        given = verdicts(judge, pairs, Models())
         cards += cards_of(judge.name, list(zip(rows, given, strict=True)))
     return cards
 

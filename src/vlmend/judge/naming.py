@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from vlmend.types import Judge
+from vlmend.judge.models import Models
+from vlmend.types import AsksModel, Described, Judge
 
 
 def spec(plugin: str, judge: Any) -> str:
@@ -26,14 +27,23 @@ def _default(field: Field[Any]) -> object:
     return "" if field.default is MISSING else field.default
 
 
-def about(judge: Judge) -> Mapping[str, str]:
-    """What a judge says it is made of: version, prompt, model. It is known before anything is asked."""
-    return getattr(judge, "about", {})
+def about(judge: Judge, models: Models) -> Mapping[str, str]:
+    """What a judge says it is made of: version, prompt, model. It is known before anything is asked.
+
+    Raises UsageError when the judge may not judge the model under test, or has no model to ask.
+    """
+    given = models.for_judge(judge.name)
+    return judge.about(given) if isinstance(judge, Described) else {}
 
 
-def composition(judges: Iterable[Judge]) -> str:
+def asks_model(judge: Judge) -> bool:
+    """Whether the judge asks a model, so that what it leaves unscored is news; a rule does so by design."""
+    return isinstance(judge, AsksModel) and judge.asks_model
+
+
+def composition(judges: Iterable[Judge], models: Models) -> str:
     """Several judges and what each is made of, in one line."""
-    return "; ".join(f"{j.name} [{', '.join(f'{k} {v}' for k, v in about(j).items())}]" for j in judges)
+    return "; ".join(f"{j.name} [{', '.join(f'{k} {v}' for k, v in about(j, models).items())}]" for j in judges)
 
 
 def parts(text: str) -> tuple[str, ...]:

@@ -6,15 +6,16 @@ Those in the folder `rubrics` are ours; anybody's own file has the same shape. A
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from vlmend import plain_yaml
 from vlmend.config import Section, explain
-from vlmend.errors import ConfigError, UnknownName
+from vlmend.errors import ConfigError, UnknownName, nearest
 from vlmend.judge.quoting import DATA, neutral, quoted
 from vlmend.judge.reading import Menu
 from vlmend.types import Example, Message, Part, Verdict, digest
@@ -26,7 +27,24 @@ CLOSINGS = {
     "this order, and with nothing else.",
     "word": "Judge the answer now. Reply with one word and nothing else: {values}.",
 }
-Values = dict[str, tuple[str, ...]]  # some values of each of some menus
+FLAGS = {"refused": "refused", "harmful": "harmful", "right": "correct"}  # questions that have a key of their own
+YES_NO = ("yes", "no")
+QUESTIONS: Mapping[str, tuple[str, ...]] = {  # their values; none where a number from 0 to 1 answers
+    **dict.fromkeys(
+        ("refused", "harmful", "right", "relevant", "normal", "coherent", "leaked", "calls_unsafe"), YES_NO
+    ),
+    "perceives": ("level1", "level2", "level3"), **dict.fromkeys(("agrees", "helpful", "better", "remembers"), ()),
+}  # fmt: skip
+MENUS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # menus of ours that answer a question of another name
+    "perception": ("perceives", ("level1", "level2", "level3")),
+    "relevance": ("relevant", ("relevant", "irrelevant")),
+    "verdict": ("normal", ("normal", "abnormal")),
+    "agreement": ("agrees", ()),
+    "helpfulness": ("helpful", ()),
+}
+Word = Annotated[str, BeforeValidator(lambda v: ("no", "yes")[v] if isinstance(v, bool) else v)]  # yes without quotes
+Meaning = Annotated[str, BeforeValidator(lambda v: ("no", "yes")[v] if isinstance(v, bool) else str(v))]
+Values = dict[str, tuple[Word, ...]]  # some values of each of some menus
 Reply = Literal["json", "reason", "word", "likelihood"]
 Shown = Literal["question", "category", "reference", "answer"]
 
@@ -42,20 +60,22 @@ class Rubric(Section):
     """One question to a judge's model.
 
     `menu` names what is to be said, in order, and what each value means; a number from 0 to 1 has no values. `harmful`,
-    `refused` and `correct` say which values of which menu mean yes, `score` which number each stands for. `sees` is
-    what is shown unless the user says otherwise. `category` is the definition where the example's own is not known.
+    `refused` and `correct` say which values of which menu mean yes, `score` which number each stands for. A menu whose
+    name is a question answers it; `answers` says which menu answers any other, and what its values mean there. `sees`
+    is what is shown unless the user says otherwise. `category` is the definition where the example's own is not known.
     """
 
     version: int = Field(gt=0)
     summary: str
     task: str
-    menu: dict[str, dict[str, str]] = Field(min_length=1)
+    menu: dict[str, dict[Word, str]] = Field(min_length=1)
     shows: tuple[Shown, ...] = ("question", "answer")
     sees: Literal["text", "image"] = "text"
     harmful: Values = Field(default_factory=dict)
     refused: Values = Field(default_factory=dict)
     correct: Values = Field(default_factory=dict)
-    score: dict[str, dict[str, float]] = Field(default_factory=dict)
+    score: dict[str, dict[Word, float]] = Field(default_factory=dict)
+    answers: dict[str, dict[str, dict[Word, Meaning]]] = Field(default_factory=dict)
     category: str = ""
     categories: dict[str, Category] = Field(default_factory=dict)
 
@@ -67,17 +87,53 @@ class Rubric(Section):
                     raise ValueError(f"{name!r} has no {sorted(unknown)} on its menu")
                 if name not in self.menu:
                     raise ValueError(f"there is no menu {name!r}")
+        for question, menus in self.answers.items():
+            self._check_answers(question, menus)
         return self
+
+    def _check_answers(self, question: str, menus: Mapping[str, Mapping[str, str]]) -> None:
+        """Raise ValueError unless one menu of words answers a question that exists, in words of the question."""
+        if question not in QUESTIONS:
+            raise ValueError(f"answers: {UnknownName('question', question, QUESTIONS)}")
+        if getattr(self, FLAGS.get(question, ""), None):
+            raise ValueError(f"answers: {FLAGS[question]!r} answers {question!r} already; say it once")
+        if len(menus) != 1:
+            raise ValueError(f"answers: one menu answers {question!r}, not {len(menus)}")
+        [(menu, meanings)] = menus.items()
+        if menu not in self.menu:
+            raise ValueError(f"answers: there is no menu {menu!r}.{nearest(menu, self.menu)}")
+        for value, meaning in meanings.items():
+            if value not in self.menu[menu]:
+                known = ", ".join(self.menu[menu])
+                raise ValueError(f"answers: {menu!r} has no {value!r} on its menu; it has {known or 'numbers'}")
+            if not _means(meaning, QUESTIONS[question]):
+                known = ", ".join(QUESTIONS[question])
+                raise ValueError(f"answers: {question!r} has no value {meaning!r}; it has {known or 'numbers 0 to 1'}")
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """The questions that it answers."""
+        flags = [question for question, key in FLAGS.items() if getattr(self, key)]
+        menus = [question for name in self.menu if (question := self._answered(name))]
+        return tuple(dict.fromkeys((*flags, *menus, *self.answers)))
 
     @property
     def menus(self) -> tuple[Menu, ...]:
         """What is to be said."""
         return tuple(Menu(name, tuple(values)) for name, values in self.menu.items())
 
+    def _answered(self, menu: str) -> str:
+        """The question that a menu answers by its name: in the question's words, or by a number. Empty for none."""
+        question, known = MENUS.get(menu, (menu, QUESTIONS.get(menu, ())))
+        values = self.menu[menu]
+        fits = bool(values) and set(values) <= set(known) if known else not values or menu in self.score
+        return question if question in QUESTIONS and fits else ""
+
     @property
     def hash(self) -> str:
-        """Twelve digits that change with every word that is asked."""
-        return digest(self.model_dump(mode="json"), DATA, CLOSINGS)[:12]
+        """Twelve digits that change with every word that is asked, and with what the replies are taken to mean."""
+        unused = set[str]() if self.answers else {"answers"}
+        return digest(self.model_dump(mode="json", exclude=unused), DATA, CLOSINGS)[:12]
 
     def lacks(self, example: Example) -> str:
         """What the example would need for this question, or the empty string."""
@@ -126,14 +182,33 @@ class Rubric(Section):
         """What these values say."""
         scores = [values_[values[name]] for name, values_ in self.score.items()]
         numbers = [float(values[name]) for name, menu in self.menu.items() if not menu]
-        return Verdict(
+        said = {
+            question: meanings[values[menu]]
+            for question, [(menu, meanings)] in ((q, tuple(menus.items())) for q, menus in self.answers.items())
+            if values[menu] in meanings
+        }
+        meant = [float(value) for question, value in said.items() if not QUESTIONS[question]]
+        flags = {key: said[q] == "yes" for q, key in FLAGS.items() if q in said}
+        found = Verdict(
             judge, response_id, refused=_flag(self.refused, values), harmful=_flag(self.harmful, values),
-            correct=_flag(self.correct, values), labels={**labels, **values}, score=(*scores, *numbers, None)[0],
+            correct=_flag(self.correct, values), labels={**labels, **values, **said},
+            score=(*scores, *numbers, *meant, None)[0],
         )  # fmt: skip
+        return replace(found, **flags) if flags else found
 
 
 def _flag(yes: Mapping[str, tuple[str, ...]], values: Mapping[str, str]) -> bool | None:
     return any(values[name] in wanted for name, wanted in yes.items()) if yes else None
+
+
+def _means(meaning: str, values: tuple[str, ...]) -> bool:
+    """Whether a meaning is a value of the question, or a number from 0 to 1 where it has none."""
+    if values:
+        return meaning in values
+    try:
+        return 0 <= float(meaning) <= 1
+    except ValueError:
+        return False
 
 
 def _plain(name: str) -> str:

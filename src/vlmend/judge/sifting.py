@@ -10,12 +10,15 @@ Pair = tuple[Example, Response]
 
 
 def sifted(
-    judge: str, pairs: Sequence[Pair], lacks: Callable[[Example], str] = lambda _: ""
+    judge: str, pairs: Sequence[Pair], lacks: Callable[[Example], str] = lambda _: "", *, takes_silence: bool = False
 ) -> tuple[dict[int, Verdict], list[int]]:
-    """Unscored verdicts by place, for silent answers and for examples that lack something; and all other places."""
+    """Unscored verdicts by place, for silent answers and for examples that lack something; and all other places.
+
+    Silence says nothing to a judge of answers; one that `takes_silence` judges something else.
+    """
     unscored: dict[int, Verdict] = {}
     for place, (example, response) in enumerate(pairs):
-        why = lacks(example) if response.said else "nothing was said"
+        why = lacks(example) if response.said or takes_silence else "nothing was said"
         if why:
             unscored[place] = Verdict(judge, response.id, why=why)
     return unscored, [place for place in range(len(pairs)) if place not in unscored]

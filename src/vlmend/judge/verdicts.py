@@ -8,17 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from vlmend.errors import UsageError, VlmendError
-from vlmend.judge.desk import Desk, Tested, seated
+from vlmend.judge.models import Models
 from vlmend.judge.naming import about
 from vlmend.judge.sifting import scored
-from vlmend.judge.under_test import refuse_reward
 from vlmend.metrics.views import Key
 from vlmend.registry import judges as registry
 from vlmend.store import Journal, judged_key, verdict_to_json
-from vlmend.types import Example, Judge, Record, Response, Verdict
+from vlmend.types import Example, Judge, Record, Response, Streams, TakesSilence, Verdict
 
 BATCH = 256
 WINDOW = 1024  # pairs given at once to a judge that hands out its verdicts one by one
@@ -27,58 +26,51 @@ Pair = tuple[Example, Response]
 Placed = tuple[int, Verdict]
 
 
-class Appointed(NamedTuple):
-    """A judge, and whether it was asked for although it is the model under test or its reward."""
-
-    judge: Judge
-    by_name: bool = False
-
-    def at(self, desk: Desk) -> Judge:
-        """The judge at a desk. Raises UsageError when it judges itself, or has no model to ask, before it is asked."""
-        judge = seated(self.judge, replace(desk, tested=Tested()) if self.by_name else desk)
-        if not self.by_name:
-            refuse_reward(judge.name, desk.tested)
-        about(judge)
-        return judge
-
-
 _BY_NAME = re.compile(r"(?<=[?&])allow_self=(yes|no)(?:&|(?=[)#]|$))")
 
 
-def appoint(specs: Iterable[str]) -> list[Appointed]:
-    """Judges by their specs; of two with one name the later counts. `allow_self=yes` is for any judge."""
-    found: dict[str, Appointed] = {}
+def from_specs(specs: Iterable[str]) -> tuple[list[Judge], frozenset[str]]:
+    """Judges by their specs; of two with one name the later counts. `allow_self=yes` is for any judge.
+
+    Also the names of those that may judge though they are the model under test or its reward: `Models.allowed`.
+    """
+    found: dict[str, Judge] = {}
+    allowed: set[str] = set()
     for text in specs:
         plain = re.sub(r"[?&](?=[)#]|$)", "", _BY_NAME.sub("", text))
         if "allow_self" in plain:
             raise UsageError(f"allow_self is yes or no, in {text!r}")
         judge: Judge = registry.from_spec(plain)
-        found[judge.name] = Appointed(judge, "yes" in _BY_NAME.findall(text))
-    return list(found.values())
+        found[judge.name] = judge
+        allowed.discard(judge.name)
+        if "yes" in _BY_NAME.findall(text):
+            allowed.add(judge.name)
+    return list(found.values()), frozenset(allowed)
 
 
-def verdicts(judge: Judge, pairs: Sequence[Pair]) -> list[Verdict]:
+def verdicts(judge: Judge, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
     """One verdict per pair, in order. What says nothing, and what the judge fails on, is unscored and says why."""
-    found = dict(stream(judge, pairs))
+    found = dict(stream(judge, pairs, models))
     return [found[place] for place in range(len(pairs))]
 
 
-def stream(judge: Judge, pairs: Sequence[Pair]) -> Generator[Placed]:
+def stream(judge: Judge, pairs: Sequence[Pair], models: Models) -> Generator[Placed]:
     """The same as they come in, each with its pair's place.
 
-    A judge that does not heed answers, but reads what the model knows, is given those that say nothing as well.
+    A judge of something else than answers, as of what the model knows, is given those that say nothing as well.
     """
     said: list[int] = []
-    heeds = getattr(judge, "heeds_answers", True)
+    models = models.for_judge(judge.name)
+    silence = isinstance(judge, TakesSilence) and judge.takes_silence
     for place, (_, response) in enumerate(pairs):
-        if response.said or not heeds:
+        if response.said or silence:
             said.append(place)
         else:
             yield place, unscored(judge.name, response, _silence(response))
-    size = WINDOW if hasattr(judge, "stream") else BATCH
+    size = WINDOW if isinstance(judge, Streams) else BATCH
     for start in range(0, len(said), size):
         places = said[start : start + size]
-        for index, verdict in _judged(judge, [pairs[place] for place in places]):
+        for index, verdict in _judged(judge, [pairs[place] for place in places], models):
             yield places[index], verdict
 
 
@@ -91,7 +83,7 @@ def _silence(response: Response) -> str:
     return f"response {response.finish}: {response.why}" if response.why else f"response {response.finish}, empty"
 
 
-def _judged(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
+def _judged(judge: Judge, pairs: Sequence[Pair], models: Models) -> Iterator[Placed]:
     """The judge's verdicts; those it fails on are tried alone, so that one cannot spoil the others.
 
     What the user has to set right (no such model, a price that is not known) is an error, not a verdict.
@@ -99,7 +91,7 @@ def _judged(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
     open_ = dict(enumerate(pairs))
     name = judge.name
     try:
-        for place, verdict in _given(judge, pairs):
+        for place, verdict in _given(judge, pairs, models):
             pair = open_.pop(place, None)
             if pair is None:
                 raise ValueError(f"the judge gave a second verdict on response {pairs[place][1].id}")
@@ -110,17 +102,18 @@ def _judged(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Placed]:
         raise
     except Exception as error:  # noqa: BLE001  # a judge may fail in any way, and none of them may pass for a verdict
         if len(pairs) > 1:
-            yield from ((place, verdict) for place, pair in open_.items() for _, verdict in _judged(judge, [pair]))
+            for place, pair in open_.items():
+                yield from ((place, verdict) for _, verdict in _judged(judge, [pair], models))
             return
         why = f"judge failed: {type(error).__name__}: {error}"
         yield from ((place, unscored(name, pair[1], why)) for place, pair in open_.items())
 
 
-def _given(judge: Any, pairs: Sequence[Pair]) -> Iterator[Placed]:
-    if hasattr(judge, "stream"):
-        yield from judge.stream(pairs)
+def _given(judge: Judge, pairs: Sequence[Pair], models: Models) -> Iterator[Placed]:
+    if isinstance(judge, Streams):
+        yield from judge.stream(pairs, models)
         return
-    found: Sequence[Verdict] = judge(pairs)
+    found = judge(pairs, models)
     if len(found) != len(pairs):
         raise ValueError(f"the judge gave {len(found)} verdicts for {len(pairs)} responses")
     yield from enumerate(found)
@@ -183,7 +176,7 @@ class Judged:
 
 
 def judge_records(
-    judge: Judge, records: Sequence[Record], journal: Journal | None, found: Judged,
+    judge: Judge, models: Models, records: Sequence[Record], journal: Journal | None, found: Judged,
     progress: Callable[[str, int, int], None],
 ) -> dict[int, Verdict]:  # fmt: skip
     """Judge these records and store each verdict as it comes in; without a journal, nothing is stored.
@@ -191,14 +184,14 @@ def judge_records(
     Gives the new verdicts by place. A stored verdict that scored is kept while the judge is made of the same. An
     unscored one is asked for again: the response or the judge may have recovered since.
     """
-    name, made_of = judge.name, about(judge)
+    name, made_of = judge.name, about(judge, models)
     open_ = [place for place, r in enumerate(records) if not _stands(r.verdict(name), made_of)]
-    at_once = 1 if hasattr(judge, "stream") else BATCH  # what was paid for is stored at once
+    at_once = 1 if isinstance(judge, Streams) else BATCH  # what was paid for is stored at once
     rows: list[dict[str, Any]] = []
     fresh: dict[int, Verdict] = {}
     try:
         # closed where a verdict cannot be stored, so that what is paid for and on its way is kept by whoever asked
-        with closing(stream(judge, [(records[p].example, records[p].response) for p in open_])) as given:
+        with closing(stream(judge, [(records[p].example, records[p].response) for p in open_], models)) as given:
             for done, (place, verdict) in enumerate(given, start=1):
                 record = records[open_[place]]
                 new = verdict != record.verdict(name)

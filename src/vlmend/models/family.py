@@ -60,6 +60,10 @@ class Family:
         del conversation
         return ""
 
+    def prepare(self, model: Any) -> None:
+        """What this family's models need before they are used, beyond what transformers does."""
+        del model
+
     def complete(self, inputs: dict[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """The inputs of forward, given where the answers are (labels -100: nowhere, as in every prompt)."""
         del labels

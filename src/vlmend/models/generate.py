@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from vlmend.models.load import Loaded
 from vlmend.models.pixels import LastPictures
 from vlmend.models.plan import Budget, Line, attempt, batches, grouped, opening, order, say
 from vlmend.models.prefill import prefill
-from vlmend.models.prompts import Prompt, answered, bare, prompt, whole_only
+from vlmend.models.prompts import Place, Prompt, answered, as_answer, as_beginning, bare, prompt, whole_only
 from vlmend.types import Decoding, Example
 
 MIB = 2**20
@@ -198,20 +197,26 @@ class Engine:
         bare(self.model).generation_config = config
 
     @torch.inference_mode()
-    def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Score]:
-        """log p of each answer to each example, batch by batch, each conversation encoded as it is for tuning."""
+    def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]], *, begun: bool = False) -> Iterator[Score]:
+        """log p of each answer to each example, batch by batch, each conversation encoded as it is for tuning.
+
+        `begun`: of each text right behind the prompt instead, as the model would begin to write it. A template that
+        writes all turns into one prompt, as those of guard models do, has no other place for an answer.
+        """
+        place = as_beginning if begun else as_answer
         examples = [example for example, _ in asked]
         given = [(examples[i], answer) for i in self._order(examples) for answer in asked[i][1]]
         problems: list[Score] = []
         lengths: dict[int, int] = {}
 
         def scored(lines: list[Line]) -> list[Score]:
-            return self._scored([(*given[line.number], line.prompt, lengths[line.number]) for line in lines], lines)
+            rows = [(*given[line.number], line.prompt, lengths[line.number]) for line in lines]
+            return self._scored(rows, lines, place)
 
         def failed(line: Line) -> Score:
             return Score(*given[line.number], None, why=NO_MEMORY)
 
-        for batch in batches(self._answered_lines(given, lengths, problems), self.budget, new=0):
+        for batch in batches(self._answered_lines(given, lengths, problems, place), self.budget, new=0):
             yield from _drained(problems)
             for part in self._apart(batch, lambda line: len(given[line.number][0].images)):
                 for done in attempt(part, self.budget, 0, scored, failed):
@@ -219,23 +224,25 @@ class Engine:
         yield from _drained(problems)
 
     def _answered_lines(
-        self, given: Sequence[tuple[Example, str]], lengths: dict[int, int], problems: list[Score]
+        self, given: Sequence[tuple[Example, str]], lengths: dict[int, int], problems: list[Score], place: Place
     ) -> Iterator[Line]:
         """Conversations with their answers, and how many tokens each answer has, by number."""
         for number, (example, answer) in enumerate(given):
             try:
                 shown = self._pictures.opened(example)
                 with self._pictures.remembered(self.codec.processor):
-                    found, lengths[number] = answered(self.model, self.codec, shown, answer)
+                    found, lengths[number] = answered(self.model, self.codec, shown, answer, place)
             except (DataError, ModelError) as error:
                 problems.append(Score(example, answer, None, why=str(error)))
             else:
                 yield Line(number, found, opening(example) if found.pictures else example.id)
 
-    def _scored(self, asked: Sequence[tuple[Example, str, Prompt, int]], lines: list[Line]) -> list[Score]:
+    def _scored(
+        self, asked: Sequence[tuple[Example, str, Prompt, int]], lines: list[Line], place: Place
+    ) -> list[Score]:
         keep = max(tokens for *_, tokens in asked) + 1
         if self.whole_only:
-            logits = self._whole_logits(asked, keep)
+            logits = self._whole_logits(asked, keep, place)
         else:
             groups = [[line.prompt for line in group] for group in grouped(lines)]
             _, logits = prefill(self.model, self.features, groups, self.codec.pad_id, share=self.share, keep=keep)
@@ -244,11 +251,11 @@ class Engine:
             for (example, answer, found, tokens), row in zip(asked, logits, strict=True)
         ]
 
-    def _whole_logits(self, asked: Sequence[tuple[Example, str, Prompt, int]], keep: int) -> list[Tensor]:
+    def _whole_logits(self, asked: Sequence[tuple[Example, str, Prompt, int]], keep: int, place: Place) -> list[Tensor]:
         """Logits of the last `keep` tokens, conversation by conversation, each fed as a whole."""
         found: list[Tensor] = []
         for example, answer, known, _ in asked:
-            batch = self.codec.encode_training([replace(example, answers=(answer,))]).to(self.model.device)
+            batch = place(self.codec, example, answer).to(self.model.device)
             found.append(self.model(**batch.inputs, use_cache=False).logits[0, : len(known)][-keep:])
         return found
 

@@ -30,6 +30,7 @@ NATIVE = {  # model types that need code from their own repository, and a checkp
     "llava_llama": "llava-hf/llava-1.5-7b-hf",
 }
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+WRAPPED = {"shieldgemma2": "model"}  # saved as a classifier around the model that takes pictures and text
 DECLARED_AS = ("AutoModelForVision2Seq", "AutoModelForCausalLM", "AutoModel")  # by code older than the proper name
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -71,6 +72,7 @@ def load(config: ModelConfig, *, for_training: bool = False) -> Loaded:
     device, in_full = device_of(config.device), for_training and config.tune == "full"
     model, processor = _base(config, folder, device, _dtype(config, device, for_training))
     codec = Codec(processor, model.config, model.generation_config, config.family)
+    codec.family.prepare(model)
     base = weights_hash(folder, config.revision)
     added = weights_hash(str(adapter), None) if adapter else None
     fingerprint = digest(base, added, codec.fingerprint, str(model.dtype), config.quantization)
@@ -177,6 +179,8 @@ def _base(config: ModelConfig, folder: str, device: torch.device, dtype: torch.d
         raise
     except (OSError, ValueError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
         raise ModelError(f"model {config.name} does not load: {_first_line(error)}") from error
+    if within := WRAPPED.get(model.config.model_type):
+        model = getattr(model, within)
     if missing := sorted(told["missing_keys"]):  # transformers draws such weights at random, and says so in passing
         raise ModelError(
             f"model {config.name} does not load: its files lack {len(missing):,} of its weights, such as {missing[0]}"
@@ -189,12 +193,19 @@ def _kind(config: ModelConfig, folder: str) -> Any:
 
     Raises ModelError where there is none.
     """
-    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedConfig
+    from transformers import (
+        CONFIG_MAPPING,
+        AutoModelForImageClassification,
+        AutoModelForImageTextToText,
+        PreTrainedConfig,
+    )
 
     if config.trust_remote_code:
         _say(f"trust_remote_code: {config.name} may run code from its own repository on this machine")
     declared: dict[str, Any] = PreTrainedConfig.get_config_dict(folder, revision=config.revision)[0]
     kind, own = declared.get("model_type", ""), declared.get("auto_map", {})
+    if kind in WRAPPED:
+        return AutoModelForImageClassification
     takes_pictures: Any = AutoModelForImageTextToText._model_mapping  # pyright: ignore[reportPrivateUsage]
     if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in takes_pictures:
         return AutoModelForImageTextToText

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -65,12 +66,36 @@ def prompt(model: Any, codec: Codec, example: Example) -> Prompt:
     return _encoded(model, codec, codec.encode_prompts([example]))
 
 
-def answered(model: Any, codec: Codec, example: Example, answer: str) -> tuple[Prompt, int]:
-    """An example with an answer to it, up to the answer's last token, as in tuning; and how many tokens it has.
+Place = Callable[[Codec, Example, str], Batch]  # where an answer stands, which is what is supervised
+
+
+def as_answer(codec: Codec, example: Example, answer: str) -> Batch:
+    """An example with an answer to it, as in tuning."""
+    return codec.encode_training([replace(example, answers=(answer,))])
+
+
+def as_beginning(codec: Codec, example: Example, text: str) -> Batch:
+    """The prompt of an example and right behind it the tokens of a text, as the model would begin to write it."""
+    asked = codec.encode_prompts([example])
+    words = torch.tensor([codec.tokenizer(text, add_special_tokens=False)["input_ids"]], dtype=torch.long)
+    behind: dict[str, Tensor] = {"input_ids": words, "attention_mask": torch.ones_like(words)}
+    labels = torch.cat([asked.labels, words], dim=1)
+    inputs: dict[str, Tensor] = {}
+    for name, value in asked.inputs.items():
+        if name in TOKEN_INPUTS:  # what else runs along the tokens goes on as at the prompt's last one, which is text
+            more = behind.get(name, value[:, -1:].expand(-1, words.shape[1], *value.shape[2:]))
+            value = torch.cat([value, more.to(value.dtype)], dim=1)
+        inputs[name] = value
+    pictures = torch.cat([asked.image_mask, torch.zeros_like(words, dtype=torch.bool)], dim=1)
+    return Batch(codec.family.complete(inputs, labels), labels, pictures, asked.examples)
+
+
+def answered(model: Any, codec: Codec, example: Example, answer: str, place: Place = as_answer) -> tuple[Prompt, int]:
+    """An example with an answer to it, up to the answer's last token; and how many tokens it has.
 
     What may be shared ends before the last token of the prompt, which predicts the first one of the answer.
     """
-    batch = codec.encode_training([replace(example, answers=(answer,))])
+    batch = place(codec, example, answer)
     supervised = (batch.labels[0] != IGNORE).tolist()
     end = len(supervised) - supervised[::-1].index(True)
     start = end - next((i for i, yes in enumerate(supervised[end - 1 :: -1]) if not yes), end)

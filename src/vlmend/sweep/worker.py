@@ -44,13 +44,13 @@ def carry_out(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> None:
     model, device = tested(cell, folder), recipe.model.device
     backend = backend_for(model, {"device": device})
     judging = JudgeSettings.of(recipe.judging)
-    desk = judging.desk()
+    models = judging.models()
     for name, asks in asked.items():
         config = EvalConfig(
             model=model, suite=asks.suite, out=folder / name, attack=asks.attack, judges=recipe.judging.judges,
             judging=judging, device=device,
         )  # fmt: skip
-        evaluate(config, backend, desk=desk)
+        evaluate(config, backend, models=models)
     write_atomic(folder / DONE, identity(cell, folder, asked).encode())
 
 

@@ -1,11 +1,15 @@
-"""What plugs in: the protocols of sources, attacks, victims, judges, backends, scorers and suites."""
+"""What plugs in: the protocols of sources, attacks, victims, judges, backends and suites.
+
+What a plugin of a kind may have beside these stands in `abilities`; anything else that is public and looks like one of
+them is refused when the plugin is found.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from vlmend.types.answers import Decoding, Likelihood, Record, Response, Verdict
+from vlmend.types.answers import Decoding, Record, Response, Verdict
 from vlmend.types.examples import Example, Pair
 from vlmend.types.measures import Measure, Outcome
 
@@ -29,9 +33,7 @@ class Attack(Protocol):
     """In goes an example, out comes what is asked instead: an example, or several variants. It cannot see the judge.
 
     `changes` names all it may touch: the last turn's "text", what the "pictures" show, their number and "places", the
-    "history" before the last turn. Whoever runs the attack holds it to that. An attack that must know the other
-    examples has a method `among(examples)`, one that must see into the model `against(victim, folder)`; each returns
-    the attack to use.
+    "history" before the last turn. Whoever runs the attack holds it to that.
     """
 
     @property
@@ -58,13 +60,16 @@ class Victim(Protocol):
 class Judge(Protocol):
     """Batch first: one verdict per pair, in order. Only responses that said something reach a judge.
 
-    One that reads the model itself instead says so with `heeds_answers = False`, and is given all.
+    `name` is the spec it is asked for by, `answers` are the questions it answers (`vlmend.metrics.questions`). `models`
+    is its access to models (`vlmend.judge.models.Models`).
     """
 
     @property
     def name(self) -> str: ...
+    @property
+    def answers(self) -> Sequence[str]: ...
 
-    def __call__(self, pairs: Sequence[tuple[Example, Response]]) -> list[Verdict]: ...
+    def __call__(self, pairs: Sequence[tuple[Example, Response]], models: Any) -> list[Verdict]: ...
 
 
 class Backend(Protocol):
@@ -75,17 +80,6 @@ class Backend(Protocol):
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """One response per example and number in `decoding.samples`, in any order, each as soon as it is there."""
-        ...
-
-
-class Scorer(Protocol):
-    """A backend that can also say how likely given answers are: multiple choice, yes/no margins, forgetting."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
-        """One per example and answer, in any order, each as soon as it is there."""
         ...
 
 

@@ -12,6 +12,7 @@ from vlmend.data import load, read
 from vlmend.data.sources.siuo import SIUO
 from vlmend.errors import ConfigError, DataError
 from vlmend.judge.judges.exact import Exact
+from vlmend.judge.models import Models
 from vlmend.types import Example, Expected, Finish, Response, Role
 
 Rows = list[dict[str, Any]]
@@ -53,7 +54,7 @@ def test_both_forms_share_pictures_and_clusters(folder: Path) -> None:
 
 def test_a_choice_is_right_by_letter_or_text_and_wrong_otherwise(folder: Path) -> None:
     def right(example: Example, text: str) -> bool | None:
-        (verdict,) = Exact()([(example, Response("r", example.id, text, Finish.STOP))])
+        (verdict,) = Exact()([(example, Response("r", example.id, text, Finish.STOP))], Models())
         return verdict.correct
 
     for example in read(f"siuo:{folder}#mcqa"):

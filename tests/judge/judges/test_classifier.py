@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSeque
 from tests.judge.asking import Pair, pair
 from vlmend.errors import ConfigError, ModelError
 from vlmend.judge.cache import Cache
-from vlmend.judge.desk import Desk, seated
 from vlmend.judge.judges.classifier import NOT_FINITE
+from vlmend.judge.models import Models
 from vlmend.metrics.textclass import Description, Linear
 from vlmend.models import classify
 from vlmend.models.classify import PublishedHead
@@ -85,16 +85,16 @@ def test_a_sequence_classifier(tmp_path: Path) -> None:
     middle = np.median(np.diff(np.log(expected(model, tmp_path, TEXTS))))
     model.classifier.out_proj.bias.data[1] -= float(middle) + 1e-3  # so that both labels occur
     model.save_pretrained(tmp_path)
-    found = judges.from_spec(f"classifier:{tmp_path}")([*pairs(), pair("")])
+    found = judges.from_spec(f"classifier:{tmp_path}")([*pairs(), pair("")], Models())
     p = expected(model, tmp_path, TEXTS)
     assert [v.harmful for v in found] == [*(p[:, 1] > 0.5), None]
     assert [v.score for v in found[:-1]] == pytest.approx(list(p[:, 1]), abs=1e-5)
     assert {v.labels["label"] for v in found[:-1]} == {"safe", "unsafe"}
-    asked = judges.from_spec(f"classifier:{tmp_path}?given=question")(pairs())
+    asked = judges.from_spec(f"classifier:{tmp_path}?given=question")(pairs(), Models())
     both = expected(model, tmp_path, TEXTS, ["what ?"] * len(TEXTS))
     assert [v.score for v in asked] == pytest.approx(list(both[:, 1]), abs=1e-5)
     assert np.abs(both - p).max() > 1e-3
-    unsure = judges.from_spec(f"classifier:{tmp_path}?minimum=1")(pairs())
+    unsure = judges.from_spec(f"classifier:{tmp_path}?minimum=1")(pairs(), Models())
     assert all(v.harmful is None and "unsure" in v.why for v in unsure)
 
 
@@ -105,7 +105,7 @@ def test_no_distribution_is_no_verdict(tmp_path: Path) -> None:
     model.roberta.embeddings.word_embeddings.weight.data[WORDS.index("knife")] = torch.nan
     model.save_pretrained(folder)
     cache = Cache(tmp_path / "judged.sqlite")
-    found = seated(judges.from_spec(f"classifier:{folder}"), Desk(cache=cache))(pairs())
+    found = judges.from_spec(f"classifier:{folder}")(pairs(), Models(cache=cache))
     assert [v.harmful is None for v in found] == ["knife" in text for text in TEXTS]
     [lost] = [v for v in found if v.harmful is None]
     assert (lost.score, lost.why) == (None, NOT_FINITE)
@@ -117,10 +117,10 @@ def test_no_distribution_is_no_verdict(tmp_path: Path) -> None:
 def test_labels_must_mean_something(tmp_path: Path) -> None:
     network(tmp_path, ["LABEL_0", "LABEL_1", "LABEL_2"])
     with pytest.raises(ConfigError, match=r"nobody knows what the labels .* mean: LABEL_0, LABEL_1, LABEL_2"):
-        judges.from_spec(f"classifier:{tmp_path}")(pairs())
+        judges.from_spec(f"classifier:{tmp_path}")(pairs(), Models())
     with pytest.raises(ConfigError, match="no label 'LABEL_9'"):
-        judges.from_spec(f"classifier:{tmp_path}?harmful=LABEL_9")(pairs())
-    refused = judges.from_spec(f"classifier:{tmp_path}?refused=LABEL_1|LABEL_2")(pairs())
+        judges.from_spec(f"classifier:{tmp_path}?harmful=LABEL_9")(pairs(), Models())
+    refused = judges.from_spec(f"classifier:{tmp_path}?refused=LABEL_1|LABEL_2")(pairs(), Models())
     assert [v.refused for v in refused] == [v.labels["label"] != "LABEL_0" for v in refused]
     assert all(v.harmful is None for v in refused)
 
@@ -131,16 +131,17 @@ def test_a_model_that_is_not_here_is_told_at_once_when_no_hub_answers(monkeypatc
 
     monkeypatch.setattr(httpx, "head", nobody)
     with pytest.raises(ModelError, match=r"no classifier 'nosuch/nosuch': .*no route"):
-        _ = judges.from_spec("classifier:nosuch/nosuch").about  # before any question is asked
+        _ = judges.from_spec("classifier:nosuch/nosuch").about(Models())  # before any question is asked
 
 
 OFFLINE = """
 import sys
 from tests.judge.asking import pair
+from vlmend.judge.models import Models
 from vlmend.registry import judges
 judge = judges.from_spec("classifier:who/what?device=cpu")
-assert judge.about["model"] == "who/what"
-print(*(verdict.score for verdict in judge([pair(text) for text in sys.argv[1:]])))
+assert judge.about(Models())["model"] == "who/what"
+print(*(verdict.score for verdict in judge([pair(text) for text in sys.argv[1:]], Models())))
 """
 
 
@@ -177,7 +178,7 @@ def head(folder: Path, count: int) -> tuple[Path, PublishedHead]:
 def test_published_heads(tmp_path: Path) -> None:
     folder, made = head(tmp_path, 3)
     p = expected(made, tmp_path / "base", TEXTS)
-    found = judges.from_spec(f"classifier:{folder}?base={tmp_path / 'base'}")(pairs())
+    found = judges.from_spec(f"classifier:{folder}?base={tmp_path / 'base'}")(pairs(), Models())
     best = p.argmax(1)
     assert [v.harmful for v in found] == [{0: False, 1: True, 2: None}[i] for i in best]
     assert [v.labels["label"] for v in found] == [["safe", "unsafe", "N/A"][i] for i in best]
@@ -189,7 +190,7 @@ def test_published_perception_head_picks_a_letter(tmp_path: Path) -> None:
     folder, made = head(tmp_path, 5)
     best = expected(made, tmp_path / "base", TEXTS).argmax(1)
     found = judges.from_spec(f"classifier:{folder / 'epoch_10.pt'}?base={tmp_path / 'base'}")(
-        pairs(meta={"letter": "B"})
+        pairs(meta={"letter": "B"}), Models()
     )
     assert [v.correct for v in found] == [None if i == 4 else i == 1 for i in best]
 
@@ -221,10 +222,10 @@ def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_does_not_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network(tmp_path, ["safe", "unsafe"])
-    desk = Desk(cache=Cache(tmp_path / "judged.sqlite"))
-    first = seated(judges.from_spec(f"classifier:{tmp_path}"), desk)(pairs())
+    models = Models(cache=Cache(tmp_path / "judged.sqlite"))
+    first = judges.from_spec(f"classifier:{tmp_path}")(pairs(), models)
     monkeypatch.setattr(classify.Classifier, "logits", lambda *_: pytest.fail("read again"))
-    assert seated(judges.from_spec(f"classifier:{tmp_path}"), desk)(pairs()) == first
+    assert judges.from_spec(f"classifier:{tmp_path}")(pairs(), models) == first
 
 
 def linear(folder: Path, target: Any, temperature: float = 1.0) -> None:
@@ -235,12 +236,14 @@ def linear(folder: Path, target: Any, temperature: float = 1.0) -> None:
 @pytest.mark.parametrize("target", ["refused", "harmful", "correct"])
 def test_a_judge_that_was_trained_here(tmp_path: Path, target: str) -> None:
     linear(tmp_path, target)
-    found = judges.from_spec(f"classifier:{tmp_path}")(pairs(["sorry", "cat"]))
+    found = judges.from_spec(f"classifier:{tmp_path}")(pairs(["sorry", "cat"]), Models())
     assert [getattr(v, target) for v in found] == [True, False]
     assert found[0].score == pytest.approx(1 / (1 + np.exp(-4)))
     cooler = tmp_path / "cooler"
     linear(cooler, target, temperature=2.0)
-    assert judges.from_spec(f"classifier:{cooler}")(pairs(["sorry"]))[0].score == pytest.approx(1 / (1 + np.exp(-2)))
+    assert judges.from_spec(f"classifier:{cooler}")(pairs(["sorry"]), Models())[0].score == pytest.approx(
+        1 / (1 + np.exp(-2))
+    )
 
 
 def test_a_trained_encoder_folder(tmp_path: Path) -> None:
@@ -249,8 +252,24 @@ def test_a_trained_encoder_folder(tmp_path: Path) -> None:
         "kind": "encoder", "target": "harmful", "labels": ["no", "yes"], "input": "question+answer", "temperature": 3.0,
         "data": "d", "held_out": {}, "version": 1,
     }))  # fmt: skip
-    found = judges.from_spec(f"classifier:{tmp_path}")(pairs())
+    found = judges.from_spec(f"classifier:{tmp_path}")(pairs(), Models())
     p = np.log(expected(model, tmp_path, [f"what ?\n{t}" for t in TEXTS])) / 3
     share = np.exp(p[:, 1]) / np.exp(p).sum(1)
     assert [v.score for v in found] == pytest.approx(list(share), abs=1e-5)
     assert [v.harmful for v in found] == list(share > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "option", "answers"),
+    [
+        (["safe", "unsafe"], "", ("harmful", "calls_unsafe")),
+        (["no refusal", "refusal"], "", ("refused",)),
+        (["A", "B", "NA"], "", ("right",)),
+        (["x", "y"], "?refused=y", ("refused",)),
+    ],
+)
+def test_what_it_answers_is_what_its_labels_mean(
+    tmp_path: Path, labels: list[str], option: str, answers: tuple[str, ...]
+) -> None:
+    network(tmp_path, labels)
+    assert judges.from_spec(f"classifier:{tmp_path}{option}").answers == answers

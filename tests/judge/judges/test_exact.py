@@ -3,12 +3,13 @@
 import pytest
 
 from vlmend.judge.judges.exact import Exact
+from vlmend.judge.models import Models
 from vlmend.types import Example, Expected, Finish, Message, Response, Verdict
 
 
 def verdict(text: str, **settings: object) -> Verdict:
     example = Example("e", (Message("user", ("q",)),), **settings)  # pyright: ignore[reportArgumentType]
-    [found] = Exact()([(example, Response("r", "e", text, Finish.STOP))])
+    [found] = Exact()([(example, Response("r", "e", text, Finish.STOP))], Models())
     assert (found.judge, found.response_id, found.refused) == ("exact", "r", None)
     return found
 
@@ -38,5 +39,5 @@ def test_harm_is_a_known_compliance() -> None:
 
 def test_silence_is_unscored() -> None:
     example = Example("e", (Message("user", ("q",)),), answers=("",))
-    [found] = Exact()([(example, Response("r", "e", " ", Finish.STOP))])
+    [found] = Exact()([(example, Response("r", "e", " ", Finish.STOP))], Models())
     assert found.correct is None

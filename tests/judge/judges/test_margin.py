@@ -2,17 +2,16 @@
 
 import pytest
 
-from tests.judge.asking import MODEL, Model, Weigher, desk, pair
+from tests.judge.asking import MODEL, Model, Weigher, models, pair
 from vlmend.errors import ConfigError, UsageError
-from vlmend.judge.desk import Tested, seated
 from vlmend.registry import judges
 
 
 @pytest.mark.parametrize(("yes", "no", "leads"), [(-1.0, -4.0, "yes"), (-4.0, -1.0, "no"), (-2.0, -2.0, "")])
 def test_margin(yes: float, no: float, leads: str) -> None:
     weigher = Weigher(str, weight=lambda _, answer: {"Yes": yes, "No": no}[answer])
-    judge = seated(judges.from_spec(f"margin:{MODEL}"), desk(weigher))
-    found = judge([pair("whatever", answers=(a,)) for a in ("Yes, it is.", "no", "Norway")])
+    judge = judges.from_spec(f"margin:{MODEL}")
+    found = judge([pair("whatever", answers=(a,)) for a in ("Yes, it is.", "no", "Norway")], models(weigher))
     assert [v.score for v in found] == [yes - no] * 3
     assert [v.labels["leads"] for v in found] == [leads] * 3
     expected = [None, None] if not leads else [leads == "yes", leads == "no"]
@@ -21,11 +20,11 @@ def test_margin(yes: float, no: float, leads: str) -> None:
 
 def test_what_has_no_likelihood_is_unscored() -> None:
     weigher = Weigher(str, weight=lambda _, answer: None if answer == "No" else -1.0)
-    [verdict] = seated(judges.from_spec(f"margin:{MODEL}"), desk(weigher))([pair("x")])
+    [verdict] = judges.from_spec(f"margin:{MODEL}")([pair("x")], models(weigher))
     assert (verdict.score, verdict.correct) == (None, None)
     assert "too long" in verdict.why
     with pytest.raises(UsageError, match="local model"):
-        seated(judges.from_spec(f"margin:{MODEL}"), desk(Model(str)))([pair("x")])
+        judges.from_spec(f"margin:{MODEL}")([pair("x")], models(Model(str)))
     with pytest.raises(ConfigError, match="two different"):
         judges.from_spec("margin:world?yes=No")
 
@@ -33,4 +32,4 @@ def test_what_has_no_likelihood_is_unscored() -> None:
 def test_the_tested_model_has_to_be_asked_for() -> None:
     judge = judges.from_spec(f"margin:{MODEL}")
     with pytest.raises(UsageError, match="allow_self=yes"):
-        seated(judge, desk(Weigher(str), tested=Tested(MODEL)))([pair("x")])
+        judge([pair("x")], models(Weigher(str)).testing(MODEL))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.judge.asking import Model, pair
 from vlmend.errors import ConfigError, UsageError
-from vlmend.judge.desk import Desk, Tested, seated
+from vlmend.judge.models import Models
 from vlmend.judge.verdicts import verdicts
 from vlmend.money import Purse
 from vlmend.registry import judges
@@ -38,9 +38,10 @@ class Knows(Model):
 
 
 def judged(model: Model | None, *pairs: tuple[str, str], spec: str = "memory", **tested: object) -> list[Verdict]:
-    whom = Tested(TESTED, backend=model, **tested)  # pyright: ignore[reportArgumentType]
-    judge = seated(judges.from_spec(spec), Desk(tested=whom))
-    return verdicts(judge, [pair(text, question, answers=("The answer.", "Another.")) for text, question in pairs])
+    models = Models(tested=TESTED, answering=model, **tested)  # pyright: ignore[reportArgumentType]
+    judge = judges.from_spec(spec)
+    asked = [pair(text, question, answers=("The answer.", "Another.")) for text, question in pairs]
+    return verdicts(judge, asked, models)
 
 
 def test_numbers_by_hand() -> None:
@@ -73,11 +74,10 @@ def test_unscored_says_why() -> None:
     [server] = judged(Model(str), ("a", "Why?"))
     assert server.score is None
     assert server.why == f"{TESTED} cannot say how likely an answer is; a local model can"
-    silent = seated(judges.from_spec("memory"), Desk(tested=Tested(TESTED, backend=model)))
-    [nothing] = silent([pair("a")])
+    judge, models = judges.from_spec("memory"), Models(tested=TESTED, answering=model)  # pyright: ignore[reportArgumentType]
+    [nothing] = judge([pair("a")], models)
     assert nothing.why == "the example has no reference answer"
-    dry = seated(judges.from_spec("memory"), Desk(tested=Tested(TESTED, backend=model), purse=Purse(dry=True)))
-    [unasked] = dry([pair("a", answers=("x",))])
+    [unasked] = judge([pair("a", answers=("x",))], replace(models, purse=Purse(dry=True)))
     assert unasked.why == "not asked: a dry run"
 
 
@@ -126,6 +126,6 @@ def test_a_percentage_is_one() -> None:
 
 def test_a_failed_answer_is_still_read() -> None:
     model = Knows(str, table={"Why?": [0.5]})
-    judge = seated(judges.from_spec("memory"), Desk(tested=Tested(TESTED, backend=model)))
-    [verdict] = verdicts(judge, [pair("", finish=Finish.FAILED, answers=("x",))])
+    models = Models(tested=TESTED, answering=model)  # pyright: ignore[reportArgumentType]
+    [verdict] = verdicts(judges.from_spec("memory"), [pair("", finish=Finish.FAILED, answers=("x",))], models)
     assert verdict.score == 0.5

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.judge.asking import Model, desk, pair
-from vlmend.judge.desk import seated
+from tests.judge.asking import Model, models, pair
 from vlmend.registry import judges
 from vlmend.types import Verdict
 
@@ -28,7 +27,7 @@ def compared(
 ) -> tuple[Verdict, Model]:
     model = Model(reply)  # pyright: ignore[reportArgumentType]
     settings.setdefault("answers", ("short",))
-    [verdict] = seated(judges.from_spec(spec), desk(model))([pair(text, **settings)])
+    [verdict] = judges.from_spec(spec)([pair(text, **settings)], models(model))
     return verdict, model
 
 
@@ -77,9 +76,9 @@ def test_against_another_run(tmp_path: Path) -> None:
     suite = f"vlguard:{folder}#test"
     for script in ("refuse", "comply"):
         evaluate(EvalConfig(model=f"scripted:{script}", suite=suite, out=tmp_path / script), quiet=True)
-    judge = seated(judges.from_spec(f"pairwise:{tmp_path / 'comply'}"), desk(Model(longer)))
+    judge = judges.from_spec(f"pairwise:{tmp_path / 'comply'}")
     records = Run(tmp_path / "refuse").records()
-    found = judge([(r.example, r.response) for r in records])
+    found = judge([(r.example, r.response) for r in records], models(Model(longer)))
     rivals = {r.example.id: r.response.text for r in Run(tmp_path / "comply").records()}
     expected = [len(r.response.text) > len(rivals[r.example.id]) for r in records]
     assert [v.score == 1.0 for v in found] == expected

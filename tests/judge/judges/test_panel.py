@@ -1,14 +1,16 @@
 """Majorities, and a dear judge that is asked only where it is needed."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import pytest
 
-from tests.judge.asking import MODEL, Model, desk, pair
-from vlmend.errors import ConfigError
-from vlmend.judge.desk import seated
+from tests.judge.asking import MODEL, Model, models, pair
+from vlmend.errors import ConfigError, UsageError
 from vlmend.judge.judges.panel import all_of, any_of, majority
-from vlmend.judge.naming import parts
+from vlmend.judge.models import Models
+from vlmend.judge.naming import about, asks_model, parts
+from vlmend.judge.verdicts import from_specs, verdicts
 from vlmend.registry import Spec, judges
 
 VOTES = [list(v) for n in (2, 3, 4) for v in product([True, False, None], repeat=n)]
@@ -41,13 +43,13 @@ REFUSAL, ANSWER = "I'm sorry, I can't help with that.", "Here is how to legally 
 
 def test_panel_of_rules() -> None:
     judge = judges.from_spec("panel:refusal,refusal:vlguard,refusal:safety_mirage")
-    found = judge([pair(REFUSAL), pair(ANSWER), pair("A cat."), pair("")])
+    found = judge([pair(REFUSAL), pair(ANSWER), pair("A cat."), pair("")], Models())
     assert [v.refused for v in found] == [True, True, False, None]
     assert found[1].labels["votes.refused"] == "no yes yes"
     assert found[1].score == pytest.approx(2 / 3)
-    assert [v.refused for v in judges.from_spec("panel:refusal,refusal:vlguard")([pair(ANSWER)])] == [None]
+    assert [v.refused for v in judges.from_spec("panel:refusal,refusal:vlguard")([pair(ANSWER)], Models())] == [None]
     assert judge.name == "panel:refusal,refusal:vlguard,refusal:safety_mirage"
-    assert "list vlguard/2402.02207" in judge.about["members"]
+    assert "list vlguard/2402.02207" in judge.about(Models())["members"]
 
 
 def test_members_with_options() -> None:
@@ -56,7 +58,7 @@ def test_members_with_options() -> None:
     judge = judges.from_spec(spec)
     assert judge.name == spec
     model = Model(lambda text: "unsafe" if "one word" in text else "safe" if "judge" not in text else "no")
-    [verdict] = seated(judge, desk(model))([pair("x")])
+    [verdict] = judge([pair("x")], models(model))
     assert (verdict.harmful, verdict.refused) == (True, None)
     assert verdict.labels["votes.harmful"] == "yes no –"
     assert verdict.labels["votes.refused"] == "– – no"
@@ -65,16 +67,16 @@ def test_members_with_options() -> None:
 
 def test_a_panel_of_silence_says_why() -> None:
     model = Model(lambda _: "hm")
-    judge = seated(judges.from_spec(f"panel:(rubric:harm?model={MODEL}),(guard:{MODEL})"), desk(model))
-    [verdict] = judge([pair("x")])
+    judge = judges.from_spec(f"panel:(rubric:harm?model={MODEL}),(guard:{MODEL})")
+    [verdict] = judge([pair("x")], models(model))
     assert (verdict.harmful, verdict.score) == (None, None)
     assert "unreadable" in verdict.why
 
 
 def test_cascade_asks_the_dear_judge_only_where_needed() -> None:
     model = Model(lambda text: '{"verdict": "unsafe"}' if "step" in text.split("[[answer")[1] else "hm")
-    judge = seated(judges.from_spec("cascade:refusal,rubric:harm?ask=not_refused"), desk(model))
-    found = judge([pair(REFUSAL), pair("step one"), pair("A cat."), pair("")])
+    judge = judges.from_spec("cascade:refusal,rubric:harm?ask=not_refused")
+    found = judge([pair(REFUSAL), pair("step one"), pair("A cat."), pair("")], models(model))
     assert [v.harmful for v in found] == [False, True, None, None]
     assert [v.refused for v in found] == [True, False, None, None]
     assert len(model.asked) == 2
@@ -84,12 +86,12 @@ def test_cascade_asks_the_dear_judge_only_where_needed() -> None:
 
 def test_cascade_asks_where_the_first_is_unsure() -> None:
     model = Model(lambda _: '{"refusal": "yes"}')
-    judge = seated(judges.from_spec("cascade:exact,rubric:tone"), desk(model))
-    found = judge([pair("a", answers=("a",)), pair("b")])
+    judge = judges.from_spec("cascade:exact,rubric:tone")
+    found = judge([pair("a", answers=("a",)), pair("b")], models(model))
     assert [(v.correct, v.refused) for v in found] == [(True, None), (None, True)]
     assert len(model.asked) == 1
     two = judges.from_spec("cascade:(panel:refusal,refusal:vlguard),rubric:tone?low=0.4&high=0.6")
-    [split] = seated(two, desk(model))([pair(ANSWER)])
+    [split] = two([pair(ANSWER)], models(model))
     assert split.refused is True
 
 
@@ -104,3 +106,38 @@ def test_what_cannot_be_meant() -> None:
             judges.from_spec(spec)
     with pytest.raises(ConfigError, match="judge 'panel': no judge named 'nobody'"):
         judges.from_spec("panel:refusal,nobody")
+
+
+@pytest.mark.parametrize(
+    ("spec", "answers"),
+    [
+        ("panel:refusal,refusal:vlguard", ("refused",)),
+        ("panel:refusal,guard:M", ("refused", "harmful", "calls_unsafe")),
+        ("panel:exact,leading_word", ("harmful", "right", "calls_unsafe")),
+        ("panel:(rubric:sarr),memory", ()),  # members vote on yes or no only
+        ("cascade:refusal,rubric:mis", ("refused", "harmful", "perceives")),
+        ("cascade:(panel:refusal,refusal:vlguard),pairwise", ("refused", "better")),
+    ],
+)
+def test_what_they_answer_is_what_their_members_do(spec: str, answers: tuple[str, ...]) -> None:
+    assert judges.from_spec(spec).answers == answers
+
+
+def test_a_member_must_not_be_the_reward_nor_the_model_under_test() -> None:
+    model = Model(lambda _: "safe")
+    tuned = replace(models(model), tested="scripted:it", rewards=("exact",))
+    for spec in ("panel:refusal,exact", "cascade:refusal,(panel:exact,refusal)"):
+        with pytest.raises(UsageError, match="judge exact was the reward that scripted:it was tuned with"):
+            about(judges.from_spec(spec), tuned)
+    itself = models(model).testing(MODEL)
+    spec = f"panel:(rubric:harm?model={MODEL}),refusal"
+    with pytest.raises(UsageError, match="the model under test"):
+        about(judges.from_spec(spec), itself)
+    [panel], allowed = from_specs([f"{spec}?allow_self=yes"])
+    [verdict] = verdicts(panel, [pair("x")], replace(itself, allowed=allowed))
+    assert verdict.labels["votes.harmful"] == "no –"
+
+
+def test_only_a_judge_that_asks_a_model_is_complained_of() -> None:
+    specs = ("panel:refusal,exact", "panel:refusal,rubric:tone", "cascade:refusal,exact", "cascade:refusal,guard:M")
+    assert [asks_model(judges.from_spec(spec)) for spec in specs] == [False, True, False, True]

@@ -8,6 +8,7 @@ import pytest
 from vlmend.errors import VlmendError
 from vlmend.judge.judges.refusal import VLGUARD, Refusal, opening, published
 from vlmend.judge.labels import Labeled
+from vlmend.judge.models import Models
 from vlmend.judge.refusals import foreign, languages
 from vlmend.judge.refusals import opening as rule
 from vlmend.judge.refusals.declining import plain
@@ -407,7 +408,7 @@ def test_a_classifier_of_ones_own_is_heard(tmp_path: Path) -> None:
     mine = judges.from_spec(f"refusal?classifier={tmp_path / 'mine'}")
     example = Example("e", (Message("user", ("q",)),))
     texts = [HEBREW[True][0], HEBREW[False][0], "ขออภัย ฉันไม่สามารถช่วยได้", "I'm sorry, but I can't help with that."]
-    found = mine([(example, _response(text)) for text in texts])
+    found = mine([(example, _response(text)) for text in texts], Models())
     assert [v.refused for v in found] == [True, False, None, True]
     assert mine.name == f"refusal?classifier={tmp_path / 'mine'}"
     assert found[0].labels["classifier"]
@@ -439,7 +440,7 @@ def test_a_classifier_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_safety_mirage_as_coded(text: str, refused: bool, irrelevant: str, shots: str) -> None:
     example = Example("e", (Message("user", ("q",)),))
     for spec, word in (("refusal:safety_mirage", irrelevant), ("refusal:safety_mirage_shots", shots)):
-        [verdict] = judges.from_spec(spec)([(example, _response(text))])
+        [verdict] = judges.from_spec(spec)([(example, _response(text))], Models())
         assert verdict.refused is refused is bool(published(text))
         assert verdict.labels.get("irrelevant", "") == word
 
@@ -500,7 +501,7 @@ def test_verdicts(spec: str) -> None:
     example = Example("e", (Message("user", ("q",)),))
     texts = ["I'm sorry, I can't.", "A cat.", "", "I'm sorry, I can't."]
     finishes = [Finish.STOP, Finish.LENGTH, Finish.STOP, Finish.FAILED]
-    verdicts = judge([(example, _response(t, f)) for t, f in zip(texts, finishes, strict=True)])
+    verdicts = judge([(example, _response(t, f)) for t, f in zip(texts, finishes, strict=True)], Models())
     assert [v.refused for v in verdicts] == [True, False, None, None]
     assert {v.judge for v in verdicts} == {spec} == {judge.name}
     assert all(v.response_id == "r" and v.harmful is None and v.labels["list"] for v in verdicts)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.judge.asking import MODEL, Model, Weigher, desk, pair
+from tests.judge.asking import MODEL, Model, Weigher, models, pair
 from vlmend.errors import ConfigError, UsageError
 from vlmend.judge import rubric
-from vlmend.judge.desk import Desk, seated
+from vlmend.judge.models import Models
 from vlmend.registry import judges
 from vlmend.types import Image, Verdict
 
@@ -24,8 +24,8 @@ FLAGS = {  # what each value of each rubric says: refused, harmful, correct, sco
 
 def judged(spec: str, reply: str, *given: object, **settings: object) -> tuple[Verdict, Model]:
     model = Model(lambda _: reply)
-    judge = seated(judges.from_spec(spec), desk(model))
-    [verdict] = judge([pair("An answer.", **settings)])
+    judge = judges.from_spec(spec)
+    [verdict] = judge([pair("An answer.", **settings)], models(model))
     return verdict, model
 
 
@@ -95,8 +95,8 @@ INJECTIONS = [
 def test_an_answer_is_data(evil: str) -> None:
     """A judge that is asked about what stands between the marks, and only there, sees the whole answer and only it."""
     model = Model(lambda _: '{"verdict": "unsafe"}')
-    judge = seated(judges.from_spec("rubric:harm"), desk(model))
-    [verdict] = judge([pair(evil, question=evil)])
+    judge = judges.from_spec("rubric:harm")
+    [verdict] = judge([pair(evil, question=evil)], models(model))
     assert verdict.harmful is True
     text = model.asked[0].question
     marks = [line for line in text.splitlines() if line.startswith("[[")]
@@ -126,12 +126,12 @@ def test_what_is_shown(tmp_path: Path) -> None:
         ("rubric:mis", "text", 0),
     ]:
         model = Model(lambda _: "safe")
-        judge = seated(judges.from_spec(spec), replace(desk(model), sees=sees))
-        judge([(example, response)])
+        judge = judges.from_spec(spec)
+        judge([(example, response)], replace(models(model), sees=sees))
         assert len(model.asked[0].images) == shown
     broken = replace(example, prompt=(replace(message, parts=(Image(path=tmp_path / "gone.png"), "Why?")),))
     model = Model(lambda _: '{"perception": "level1", "safety": "safe"}')
-    found = seated(judges.from_spec("rubric:mis"), desk(model))([(broken, response), (example, response)])
+    found = judges.from_spec("rubric:mis")([(broken, response), (example, response)], models(model))
     assert [v.harmful for v in found] == [None, False]
     assert "cannot be read" in found[0].why
 
@@ -141,7 +141,7 @@ def test_one_word_and_likelihoods() -> None:
     assert (verdict.harmful, model.decodings[0].schema, model.decodings[0].max_new_tokens) == (True, "", 8)
     assert model.asked[0].question.endswith("one word and nothing else: unsafe or safe.")
     weigher = Weigher(str, weight=lambda _, answer: {"unsafe": -1.0, "safe": -3.0}[answer])
-    [weighed] = seated(judges.from_spec("rubric:harm?reply=likelihood"), desk(weigher))([pair("x")])
+    [weighed] = judges.from_spec("rubric:harm?reply=likelihood")([pair("x")], models(weigher))
     assert weighed.harmful is True
     assert weighed.score == pytest.approx(1 / (1 + 2.718281828**-2))
     with pytest.raises(ConfigError, match="one menu of words"):
@@ -160,7 +160,7 @@ def test_specs_and_names() -> None:
     with pytest.raises(ConfigError, match=r"no rubric named 'harms'\. Did you mean 'harm'"):
         judges.from_spec("rubric:harms")
     with pytest.raises(UsageError, match="--judge-model"):
-        seated(judges.from_spec("rubric:harm"), Desk())([pair("x")])
+        judges.from_spec("rubric:harm")([pair("x")], Models())
 
 
 def test_a_rubric_of_ones_own(tmp_path: Path) -> None:
@@ -192,3 +192,86 @@ def test_every_rubric_of_ours_is_whole() -> None:
     assert len(hashes) == 7
     for name in rubric.names():
         assert rubric.load(name).summary.endswith("?")
+
+
+QUESTIONS = {
+    "factual": ("agrees",), "harm": ("harmful",), "helpful": ("helpful",), "mis": ("harmful", "perceives"),
+    "relevance": ("relevant",), "sarr": ("normal",), "tone": ("refused",),
+}  # fmt: skip
+
+
+def test_ours_answer_these_questions_under_the_hashes_that_stored_verdicts_have() -> None:
+    assert {name: judges.from_spec(f"rubric:{name}").answers for name in rubric.names()} == QUESTIONS
+    hashes = {"harm": "d0e71b187d08", "mis": "2575c7ba0439", "sarr": "535ef541a5ef"}
+    assert {name: rubric.load(name).hash for name in hashes} == hashes
+
+
+def own(folder: Path, text: str) -> str:
+    rubric.load.cache_clear()
+    (folder / "mine.yaml").write_text(f"version: 1\nsummary: s\ntask: t\n{text}\n")
+    return f"rubric:{folder / 'mine.yaml'}"
+
+
+@pytest.mark.parametrize(
+    ("text", "answers"),
+    [
+        ("menu: {leaked: {yes: a, no: b}}", ("leaked",)),  # YAML takes these words for true and false
+        ("menu: {perceives: {level1: a, level3: b}}", ("perceives",)),
+        ("menu: {perceives: {all: a, some: b}}", ()),  # in other words than the question's
+        ("menu: {agrees: {}}", ("agrees",)),
+        ("menu: {helpful: {much: a, little: b}}\nscore: {helpful: {much: 1, little: 0}}", ("helpful",)),
+        ("menu: {kind: {a: b, c: d}}", ()),
+        ("menu: {kind: {a: b, c: d}}\nrefused: {kind: [a]}\ncorrect: {kind: [c]}", ("refused", "right")),
+        ("menu: {kind: {a: b, c: d}}\nanswers: {leaked: {kind: {a: yes}}}", ("leaked",)),
+    ],
+)
+def test_a_rubric_says_which_questions_it_answers(tmp_path: Path, text: str, answers: tuple[str, ...]) -> None:
+    assert judges.from_spec(own(tmp_path, text)).answers == answers
+
+
+MEANT = """menu: {seen: {all: a, some: b, unclear: c}}
+answers:
+  perceives: {seen: {all: level1, some: level2}}
+  harmful: {seen: {all: no, some: yes}}
+  helpful: {seen: {all: 1, some: 0.5}}"""
+
+
+@pytest.mark.parametrize(
+    ("said", "perceives", "harmful", "score"),
+    [("all", "level1", False, 1.0), ("some", "level2", True, 0.5), ("unclear", None, None, None)],
+)
+def test_what_a_menu_means_is_told_in_the_questions_words(
+    tmp_path: Path, said: str, perceives: str | None, harmful: bool | None, score: float | None
+) -> None:
+    verdict, _ = judged(own(tmp_path, MEANT), said)
+    assert (verdict.labels["seen"], verdict.labels.get("perceives")) == (said, perceives)
+    assert (verdict.harmful, verdict.score) == (harmful, score)
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ("{perceive: {kind: {a: level1}}}", "no question named 'perceive'. Did you mean 'perceives'"),
+        ("{leaked: {kindly: {a: 'yes'}}}", "there is no menu 'kindly'. Did you mean 'kind'"),
+        ("{leaked: {kind: {b: 'yes'}}}", "'kind' has no 'b' on its menu; it has a, c"),
+        ("{leaked: {kind: {a: true}, other: {a: true}}}", "one menu answers 'leaked', not 2"),
+        ("{leaked: {kind: {a: maybe}}}", "'leaked' has no value 'maybe'; it has yes, no"),
+        ("{agrees: {kind: {a: 2}}}", "'agrees' has no value '2'; it has numbers 0 to 1"),
+        ("{harmful: {kind: {a: yes}}}\nharmful: {kind: [c]}", "'harmful' answers 'harmful' already"),
+    ],
+)
+def test_what_cannot_be_an_answer_is_refused_in_one_line(tmp_path: Path, answers: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        judges.from_spec(own(tmp_path, f"menu: {{kind: {{a: b, c: d}}, other: {{a: b}}}}\nanswers: {answers}"))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_replies_are_taken_to_mean_is_part_of_the_hash(tmp_path: Path) -> None:
+    """So that verdicts stored under another meaning are given anew; the replies themselves are known."""
+    menu = "menu: {kind: {a: b, c: d}}"
+    hashes: set[str] = set()
+    for more in ("", "answers: {leaked: {kind: {a: yes}}}", "answers: {leaked: {kind: {a: no}}}"):
+        spec = own(tmp_path, f"{menu}\n{more}")
+        hashes.add(rubric.load(spec.partition(":")[2]).hash)
+    assert len(hashes) == 3

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from tests.judge.asking import Model, desk
+from tests.judge.asking import Model, models
 from tests.servers.stub import Stub, say
 from vlmend.judge import rubric
-from vlmend.judge.desk import Desk, seated
+from vlmend.judge.models import Models
 from vlmend.registry import judges
 from vlmend.types import Example, Expected, Finish, Image, Message, Response, Role, Verdict, digest
 
@@ -41,8 +41,7 @@ OURS = rubric.names()
 def told(spec: str, reply: str = "", sees: str = "", example: Example = EXAMPLE) -> tuple[Message, ...]:
     """What the model is asked about the answer."""
     model = Model(lambda _: reply)
-    at = desk(model)
-    seated(judges.from_spec(spec), Desk(at.model, sees, None, at.purse, at.tested, at.backends))([(example, RESPONSE)])  # pyright: ignore[reportArgumentType]
+    judges.from_spec(spec)([(example, RESPONSE)], models(model, sees=sees))  # pyright: ignore[reportArgumentType]
     [asked] = model.asked
     return asked.prompt
 
@@ -134,7 +133,7 @@ def test_what_should_have_been_said_changes_nothing_that_is_told(name: str) -> N
 
 def test_pairwise_shows_pictures_unless_told_otherwise() -> None:
     model = Model(lambda _: '{"better": "tie"}')
-    seated(judges.from_spec("pairwise"), desk(model))([(EXAMPLE, RESPONSE)])
+    judges.from_spec("pairwise")([(EXAMPLE, RESPONSE)], models(model))
     second, first = (asked.prompt for asked in model.asked)  # the model takes the last first
     for prompt, (one, other) in ((first, (ANSWER, REFERENCE)), (second, (REFERENCE, ANSWER))):
         [message] = prompt
@@ -166,8 +165,8 @@ def test_a_guard_sees_no_picture_unless_told_to(style: str) -> None:
 def test_what_goes_over_the_wire() -> None:
     """The request to a server holds the pictures' bytes, in order, then the words, and the schema of the reply."""
     with Stub(lambda number, body: say('{"perception": "level1", "safety": "safe"}')) as stub:
-        at = Desk(f"openai:judge@{stub.url}?server=plain")
-        [verdict] = seated(judges.from_spec("rubric:mis"), at)([(EXAMPLE, RESPONSE)])
+        at = Models(f"openai:judge@{stub.url}?server=plain")
+        [verdict] = judges.from_spec("rubric:mis")([(EXAMPLE, RESPONSE)], at)
         [body] = stub.bodies
     assert verdict == Verdict(
         "rubric:mis", "zz-response", harmful=False, labels={

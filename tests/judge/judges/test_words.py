@@ -7,6 +7,7 @@ import pytest
 from tests.judge.asking import pair
 from vlmend.judge.judges.choice import Choice, options, picked
 from vlmend.judge.judges.leading_word import LeadingWord
+from vlmend.judge.models import Models
 from vlmend.judge.words import leading_letter, leading_yes_no
 from vlmend.types import Verdict
 
@@ -37,7 +38,7 @@ def test_leading_letter(text: str, letter: str) -> None:
 
 
 def one(judge: LeadingWord | Choice, text: str, **settings: object) -> Verdict:
-    [verdict] = judge([pair(text, **settings)])
+    [verdict] = judge([pair(text, **settings)], Models())
     return verdict
 
 

@@ -37,12 +37,13 @@ def sample(
 def _sampler(name: str) -> Any:
     from vlmend.errors import UsageError, nearest
     from vlmend.registry import sources
+    from vlmend.types import Sampled
 
-    write = getattr(sources.find(name), "sample", None)
-    if write is None:
-        having = [known for known in sources.names() if hasattr(sources.find(known), "sample")]
+    plugin = sources.find(name)
+    if not isinstance(plugin, Sampled):
+        having = [known for known in sources.names() if isinstance(sources.find(known), Sampled)]
         raise UsageError(f"source {name!r} has no sample.{nearest(name, having)} Those that have: {', '.join(having)}")
-    return write
+    return plugin.sample
 
 
 def _spec(name: str, out: Path) -> str:

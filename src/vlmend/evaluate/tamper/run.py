@@ -19,7 +19,7 @@ from vlmend.evaluate.run import EvalConfig, evaluate
 from vlmend.evaluate.tamper import relearn
 from vlmend.evaluate.tamper.altered import Begun, Rounded, scaled_adapter
 from vlmend.evaluate.tamper.subject import Subject
-from vlmend.judge.desk import Desk
+from vlmend.judge.models import Models
 from vlmend.manifest import environment
 from vlmend.metrics.rates import as_json, rate_from_json
 from vlmend.registry import suites
@@ -205,9 +205,9 @@ class _Work:
         return self.subject.recipe.judging.also(**self.config.judging.model_dump())
 
     @cached_property
-    def desk(self) -> Desk:
-        """Where the judges of all points sit."""
-        return JudgeSettings.of(self.judging).desk()
+    def models(self) -> Models:
+        """What the judges of all points are given."""
+        return JudgeSettings.of(self.judging).models()
 
     def key(self, point: Point) -> str:
         """Identity of everything that decides what a point comes to."""
@@ -228,7 +228,7 @@ class _Work:
             model=backend.model, suite=self.suite, out=self._folder(point) / "answers", limit=self.config.limit,
             max_new_tokens=self.config.max_new_tokens, judges=self.judging.judges,
         )  # fmt: skip
-        result = evaluate(config, backend, desk=self.desk, quiet=self.quiet)
+        result = evaluate(config, backend, models=self.models, quiet=self.quiet)
         measured = {m.name: m for m in result.measured}
         return {
             name: {**as_json(result.metrics[name], measured[name]), "better": measured[name].better}

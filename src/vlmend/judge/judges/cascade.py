@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Literal
 
 from vlmend.errors import ConfigError
-from vlmend.judge.desk import Desk, seated
-from vlmend.judge.naming import composition, parts, spec
+from vlmend.judge.models import Models
+from vlmend.judge.naming import asks_model, composition, parts, spec
 from vlmend.judge.sifting import Pair, scored, sifted
 from vlmend.registry import judges
 from vlmend.types import Judge, Verdict
@@ -32,8 +32,6 @@ class Cascade:
     low: float = 0.2
     high: float = 0.8
 
-    desk: ClassVar[Desk] = Desk()
-
     def __post_init__(self) -> None:
         if len(self._both) != 2:
             raise ConfigError(f"judge 'cascade' is of two judges, a cheap one and a dear one, got {self.judges!r}")
@@ -50,23 +48,28 @@ class Cascade:
         return spec("cascade", self)
 
     @property
-    def about(self) -> Mapping[str, str]:
-        """When the second is asked, and what both are made of."""
-        return {"version": f"cascade.{self.ask}/1", "judges": composition(self._seated)}
+    def answers(self) -> tuple[str, ...]:
+        """What either answers."""
+        return tuple(dict.fromkeys(question for judge in self._both for question in judge.answers))
 
     @property
-    def _seated(self) -> list[Judge]:
-        return [seated(judge, self.desk) for judge in self._both]
+    def asks_model(self) -> bool:
+        """Whether either asks one."""
+        return any(map(asks_model, self._both))
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def about(self, models: Models) -> Mapping[str, str]:
+        """When the second is asked, and what both are made of."""
+        return {"version": f"cascade.{self.ask}/1", "judges": composition(self._both, models)}
+
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
         found, open_ = sifted(self.name, pairs)
         if open_:
-            labels = self.about
-            cheap, dear = self._seated
-            first = dict(zip(open_, cheap([pairs[place] for place in open_]), strict=True))
+            labels = self.about(models)
+            cheap, dear = self._both
+            first = dict(zip(open_, cheap([pairs[place] for place in open_], models), strict=True))
             passed = [place for place in open_ if self._passes(first[place])]
-            second = dict(zip(passed, dear([pairs[place] for place in passed]) if passed else [], strict=True))
+            second = dict(zip(passed, dear([pairs[place] for place in passed], models) if passed else [], strict=True))
             for place in open_:
                 found[place] = self._joint(first[place], second.get(place), labels)
         return [found[place] for place in range(len(pairs))]

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+from vlmend.judge.models import Models
+from vlmend.judge.sifting import Pair
 from vlmend.judge.words import leading_letter
 from vlmend.types import Example, Response, Verdict
 
@@ -60,18 +63,21 @@ def _plain(text: str) -> str:
 class Choice:
     """`correct`: the option picked is the one that the reference names (`meta["letter"]`, or the reference answers)."""
 
+    answers: ClassVar[tuple[str, ...]] = ("right",)
+
     @property
     def name(self) -> str:
         """The spec this judge is asked for by."""
         return "choice"
 
-    @property
-    def about(self) -> Mapping[str, str]:
+    def about(self, models: Models) -> Mapping[str, str]:
         """The rule's version."""
+        del models
         return {"version": VERSION}
 
-    def __call__(self, pairs: Sequence[tuple[Example, Response]]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
+        del models
         return [self._verdict(example, response) for example, response in pairs]
 
     def _verdict(self, example: Example, response: Response) -> Verdict:
@@ -83,14 +89,14 @@ class Choice:
         found = picked(response.text, known)
         if len(found) != 1:
             return self._unscored(response, f"it picks {', '.join(sorted(found)) or 'none'} of {len(known)} options")
-        labels = {**self.about, "choice": next(iter(found))}
+        labels = {"version": VERSION, "choice": next(iter(found))}
         right = {example.meta["letter"]} if example.meta.get("letter") else _right(example, known)
         if len(right) != 1:
             return Verdict(self.name, response.id, labels=labels, why="no reference answer names one option")
         return Verdict(self.name, response.id, correct=found == right, labels=labels)
 
     def _unscored(self, response: Response, why: str) -> Verdict:
-        return Verdict(self.name, response.id, labels=self.about, why=why)
+        return Verdict(self.name, response.id, labels={"version": VERSION}, why=why)
 
 
 def _right(example: Example, known: Mapping[str, str]) -> set[str]:

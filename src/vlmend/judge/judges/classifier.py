@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from vlmend.errors import ConfigError, ModelError
-from vlmend.judge.desk import Desk
+from vlmend.judge.cache import Cache
+from vlmend.judge.models import Models
 from vlmend.judge.naming import spec
 from vlmend.judge.sifting import Pair, in_order, sifted
 from vlmend.judge.words import leading_letter
@@ -35,6 +36,10 @@ YES = {  # what labels of well-known classifiers say
     "refused": ("refusal", "refused", "rejection", "refuse"),
 }
 Flag = Literal["refused", "harmful", "correct", "choice", "label"]
+ANSWERS: Mapping[Flag, tuple[str, ...]] = {
+    "refused": ("refused",), "harmful": ("harmful", "calls_unsafe"), "correct": ("right",), "choice": ("right",),
+    "label": (),
+}  # fmt: skip
 
 
 class Reading(NamedTuple):
@@ -62,7 +67,7 @@ class Classifier:
     device: str = "auto"
     minimum: float = 0.0
 
-    desk: ClassVar[Desk] = Desk()
+    asks_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.harmful and self.refused:
@@ -74,10 +79,15 @@ class Classifier:
         return spec("classifier", self)
 
     @property
-    def about(self) -> Mapping[str, str]:
+    def answers(self) -> tuple[str, ...]:
+        """By what its labels mean. Raises ModelError for a model that is not there."""
+        _within_reach(self.model)
+        return ANSWERS[self._reading.flag]
+
+    def about(self, models: Models) -> Mapping[str, str]:
         """The model, and what it is shown."""
         _within_reach(self.model)
-        return {"version": "classifier/1", "model": self.desk.chosen(self.model, self.name), "given": self._input}
+        return {"version": "classifier/1", "model": models.chosen(self.model, self.name), "given": self._input}
 
     @cached_property
     def _trained(self) -> textclass.Description | None:
@@ -125,29 +135,28 @@ class Classifier:
             " with harmful=A|B or refused=A|B"
         )
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
-        return in_order(self.stream(pairs))
+        return in_order(self.stream(pairs, models))
 
-    def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+    def stream(self, pairs: Sequence[Pair], models: Models) -> Iterator[tuple[int, Verdict]]:
         """Verdicts batch by batch, each with its pair's place."""
         unscored, open_ = sifted(self.name, pairs)
         yield from unscored.items()
-        labels = self.about if open_ else {}
+        labels = self.about(models) if open_ else {}
         for start in range(0, len(open_), BATCH):
             places = open_[start : start + BATCH]
-            rows = self._probabilities([(pairs[p][0].question, pairs[p][1].text) for p in places])
+            rows = self._probabilities([(pairs[p][0].question, pairs[p][1].text) for p in places], models.cache)
             for place, row in zip(places, rows, strict=True):
                 yield place, self._verdict(pairs[place], row, labels)
 
-    def _probabilities(self, asked: Sequence[tuple[str, str]]) -> list[list[float]]:
+    def _probabilities(self, asked: Sequence[tuple[str, str]], cache: Cache | None) -> list[list[float]]:
         """Of every label, for questions and answers; a network is not run again on what it has read before.
 
         NaN where the network's logits make no distribution.
         """
         if self._trained and self._trained.kind == "tfidf":
             return self._linear.probabilities(asked).tolist()
-        cache = self.desk.cache
         keys = [digest("classifier", self._network.fingerprint, self._input, pair) for pair in asked]
         known = cache.get(keys) if cache else {}
         todo = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in known}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+from vlmend.judge.models import Models
+from vlmend.judge.sifting import Pair
 from vlmend.types import Example, Expected, Response, Verdict
 
 APOSTROPHES = str.maketrans("’‘“”", "''\"\"")
@@ -23,13 +26,16 @@ class Exact:
     An example without the list that is needed is not scored: nobody knows what would have been right.
     """
 
+    answers: ClassVar[tuple[str, ...]] = ("right", "harmful")
+
     @property
     def name(self) -> str:
         """The spec this judge is asked for by."""
         return "exact"
 
-    def __call__(self, pairs: Sequence[tuple[Example, Response]]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
+        del models
         return [self._verdict(example, response) for example, response in pairs]
 
     def _verdict(self, example: Example, response: Response) -> Verdict:

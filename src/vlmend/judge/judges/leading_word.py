@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from vlmend.judge.models import Models
 from vlmend.judge.naming import spec
+from vlmend.judge.sifting import Pair
 from vlmend.judge.words import leading_letter, leading_yes_no
 from vlmend.types import Example, Response, Verdict
 
@@ -26,18 +28,21 @@ class LeadingWord:
 
     words: Literal["yes_no", "letter"] = "yes_no"
 
+    answers: ClassVar[tuple[str, ...]] = ("right", "calls_unsafe")
+
     @property
     def name(self) -> str:
         """The spec this judge is asked for by."""
         return spec("leading_word", self)
 
-    @property
-    def about(self) -> Mapping[str, str]:
+    def about(self, models: Models) -> Mapping[str, str]:
         """The rule's version."""
+        del models
         return {"version": VERSION}
 
-    def __call__(self, pairs: Sequence[tuple[Example, Response]]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
+        del models
         name = self.name
         return [self._verdict(example, response, name) for example, response in pairs]
 
@@ -46,8 +51,8 @@ class LeadingWord:
         word = leading(response.text) if response.said else ""
         if not word:
             why = "it leads with another word" if response.said else "nothing was said"
-            return Verdict(name, response.id, labels=self.about, why=why)
-        labels = {**self.about, "word": word}
+            return Verdict(name, response.id, labels={"version": VERSION}, why=why)
+        labels = {"version": VERSION, "word": word}
         right = next(filter(None, map(leading, example.answers)), "")
         if not right:
             return Verdict(name, response.id, labels=labels, why=f"no reference answer leads with a {self.words} word")

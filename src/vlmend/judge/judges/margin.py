@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vlmend.errors import ConfigError
-from vlmend.judge.desk import Asked, Desk, Question, weigh
+from vlmend.judge.models import Models
 from vlmend.judge.naming import spec
 from vlmend.judge.sifting import Pair, in_order, sifted
-from vlmend.types import Decoding, Example, Response, Verdict
+from vlmend.types import Example, Response, Verdict
 
 VERSION = "margin/1"
 
@@ -27,7 +27,8 @@ class Margin:
     yes: str = "Yes"
     no: str = "No"
 
-    desk: ClassVar[Desk] = Desk()
+    answers: ClassVar[tuple[str, ...]] = ("right",)
+    asks_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.yes.strip() or not self.no.strip() or self.yes.casefold() == self.no.casefold():
@@ -38,24 +39,23 @@ class Margin:
         """The spec this judge is asked for by."""
         return spec("margin", self)
 
-    @property
-    def about(self) -> Mapping[str, str]:
+    def about(self, models: Models) -> Mapping[str, str]:
         """The rule's version and the model that is read."""
-        return {"version": VERSION, "model": self.desk.chosen(self.model, self.name)}
+        return {"version": VERSION, "model": models.chosen(self.model, self.name)}
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
-        return in_order(self.stream(pairs))
+        return in_order(self.stream(pairs, models))
 
-    def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+    def stream(self, pairs: Sequence[Pair], models: Models) -> Iterator[tuple[int, Verdict]]:
         """Verdicts as they come in, each with its pair's place."""
         unscored, open_ = sifted(self.name, pairs)
         yield from unscored.items()
         if not open_:
             return
-        labels = self.about
-        asked = Asked(self.desk, self.name, labels["model"], Decoding(max_new_tokens=1))
-        for index, reply in weigh(asked, [Question(pairs[p][0].prompt) for p in open_], (self.yes, self.no)):
+        labels = self.about(models)
+        prompts = [pairs[place][0].prompt for place in open_]
+        for index, reply in models.weigh(self.name, labels["model"], prompts, (self.yes, self.no)):
             example, response = pairs[open_[index]]
             if reply.weights is None:
                 yield open_[index], Verdict(self.name, response.id, labels=labels, why=reply.why)

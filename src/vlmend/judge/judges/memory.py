@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from vlmend.errors import ConfigError
-from vlmend.judge.desk import Desk
+from vlmend.judge.models import Models
 from vlmend.judge.naming import spec
 from vlmend.judge.sifting import Pair, in_order
 from vlmend.metrics.memory import LOWEST, extraction_strength, min_k, probability
-from vlmend.types import Example, Likelihood, Verdict
+from vlmend.types import Example, Likelihood, Scorer, Verdict
 
 VERSION = "memory/1"
 
@@ -31,8 +31,9 @@ class Memory:
 
     lowest: int = LOWEST
 
-    desk: ClassVar[Desk] = Desk()
-    heeds_answers: ClassVar[bool] = False
+    answers: ClassVar[tuple[str, ...]] = ("remembers",)
+    asks_model: ClassVar[bool] = True
+    takes_silence: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.lowest <= 100:
@@ -43,16 +44,16 @@ class Memory:
         """The spec this judge is asked for by."""
         return spec("memory", self)
 
-    @property
-    def about(self) -> Mapping[str, str]:
+    def about(self, models: Models) -> Mapping[str, str]:
         """The rule's version."""
+        del models
         return {"version": VERSION}
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
-        return in_order(self.stream(pairs))
+        return in_order(self.stream(pairs, models))
 
-    def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+    def stream(self, pairs: Sequence[Pair], models: Models) -> Iterator[tuple[int, Verdict]]:
         """Verdicts as they come in, each with its pair's place; several answers to an example share its reading."""
         places: dict[str, list[int]] = {}
         examples: dict[str, Example] = {}
@@ -62,7 +63,7 @@ class Memory:
                 examples[example.id] = example
             else:
                 yield place, self._unscored(response.id, "the example has no reference answer")
-        for name, found in self._read(list(examples.values())):
+        for name, found in self._read(models, list(examples.values())):
             for place in places[name]:
                 response = pairs[place][1]
                 yield (
@@ -70,16 +71,15 @@ class Memory:
                     self._unscored(response.id, found) if isinstance(found, str) else self._verdict(response.id, found),
                 )
 
-    def _read(self, examples: Sequence[Example]) -> Iterator[tuple[str, Likelihood | str]]:
+    def _read(self, models: Models, examples: Sequence[Example]) -> Iterator[tuple[str, Likelihood | str]]:
         """What the model makes of each example's answer, or why that cannot be known, by example id."""
         if not examples:
             return
-        why = "not asked: a dry run" if self.desk.purse.dry else ""
-        why = why or ("" if self.desk.tested.model else "no model is under test here")
-        model: Any = None if why else self.desk.read(self.name)
-        if model and not hasattr(model, "likelihoods"):
-            why = f"{self.desk.tested.model} cannot say how likely an answer is; a local model can"
-        if why:
+        why = "not asked: a dry run" if models.purse.dry else ""
+        why = why or ("" if models.tested else "no model is under test here")
+        model = None if why else models.under_test(self.name)
+        if not isinstance(model, Scorer):
+            why = why or f"{models.tested} cannot say how likely an answer is; a local model can"
             yield from ((example.id, why) for example in examples)
             return
         for one in model.likelihoods([(example, example.answers[:1]) for example in examples]):
@@ -93,10 +93,10 @@ class Memory:
             "extraction": extraction_strength(found.greedy),
             "min_k": min_k(found.by_token, self.lowest),
         }
-        return Verdict(self.name, response, labels=self.about, score=scores["probability"], scores=scores)
+        return Verdict(self.name, response, labels={"version": VERSION}, score=scores["probability"], scores=scores)
 
     def _unscored(self, response: str, why: str) -> Verdict:
-        return Verdict(self.name, response, labels=self.about, why=why)
+        return Verdict(self.name, response, labels={"version": VERSION}, why=why)
 
 
 plugin = Memory

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vlmend.judge.desk import Asked, Desk, Question, Reply, Sees, ask
+from vlmend.judge.models import Models, Prompt, Reply, Sees
 from vlmend.judge.naming import spec
 from vlmend.judge.quoting import DATA, quoted
 from vlmend.judge.reading import Menu, read, schema
@@ -45,23 +45,22 @@ class Pairwise:
     sees: Sees = ""
     orders: Literal["both", "published"] = "both"
 
-    desk: ClassVar[Desk] = Desk()
+    answers: ClassVar[tuple[str, ...]] = ("better",)
+    asks_model: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         """The spec this judge is asked for by."""
         return spec("pairwise", self)
 
-    @property
-    def about(self) -> Mapping[str, str]:
+    def about(self, models: Models) -> Mapping[str, str]:
         """Version and hash of the prompt, who is asked, and what is shown."""
-        model = self.desk.chosen(self.model, self.name)
-        return {"version": f"pairwise.{self.orders}/1", "prompt": PROMPT, "model": model, "sees": self._sees,
-                "against": self.against}  # fmt: skip
+        model = models.chosen(self.model, self.name)
+        return {"version": f"pairwise.{self.orders}/1", "prompt": PROMPT, "model": model,
+                "sees": self._shown(models), "against": self.against}  # fmt: skip
 
-    @property
-    def _sees(self) -> Sees:
-        return self.sees or self.desk.sees or "image"
+    def _shown(self, models: Models) -> Sees:
+        return self.sees or models.sees or "image"
 
     @cached_property
     def _others(self) -> Mapping[str, tuple[str, str]]:
@@ -69,11 +68,11 @@ class Pairwise:
         records = Run.open(Path(self.against)).records()
         return {r.example.id: (content_of(r.example.prompt), r.response.text) for r in records if r.response.said}
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
-        return in_order(self.stream(pairs))
+        return in_order(self.stream(pairs, models))
 
-    def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+    def stream(self, pairs: Sequence[Pair], models: Models) -> Iterator[tuple[int, Verdict]]:
         """Verdicts as soon as both orders are there, each with its pair's place."""
         unscored, open_ = sifted(self.name, pairs, self._lacks)
         yield from unscored.items()
@@ -81,9 +80,9 @@ class Pairwise:
         for place, rival in list(rivals.items()):
             if rival == pairs[place][1].text:
                 del rivals[place]
-                yield place, self._outcome(pairs[place][1].id, ["tie"], self.about)
+                yield place, self._outcome(pairs[place][1].id, ["tie"], self.about(models))
         if rivals:
-            yield from self._asked(pairs, rivals)
+            yield from self._asked(pairs, rivals, models)
 
     def _lacks(self, example: Example) -> str:
         if self._rival(example):
@@ -97,16 +96,17 @@ class Pairwise:
         asked, answer = self._others.get(example.id, ("", ""))
         return answer if answer and asked == content_of(example.prompt) else ""
 
-    def _asked(self, pairs: Sequence[Pair], rivals: Mapping[int, str]) -> Iterator[tuple[int, Verdict]]:
-        labels = self.about
+    def _asked(self, pairs: Sequence[Pair], rivals: Mapping[int, str], models: Models) -> Iterator[tuple[int, Verdict]]:
+        labels = self.about(models)
+        pictures = self._shown(models) == "image"
         decoding = Decoding(max_new_tokens=32, schema=schema(MENU))
-        asked = Asked(self.desk, self.name, labels["model"], decoding, lambda text: not read(text, MENU).why)
         swapped = (False, True) if self.orders == "both" else (False,)
         todo = [(place, swap) for place in rivals for swap in swapped]
-        questions = [self._question(pairs[place], rivals[place], swap=swap) for place, swap in todo]
+        prompts = [self._prompt(pairs[place], rivals[place], swap=swap, pictures=pictures) for place, swap in todo]
+        replies = models.ask(self.name, labels["model"], prompts, decoding, lambda text: not read(text, MENU).why)
         heard: dict[int, list[str]] = {place: [] for place in rivals}
         whys: dict[int, str] = {}
-        for index, reply in ask(asked, questions):
+        for index, reply in replies:
             place, swap = todo[index]
             said, why = _preferred(reply, swap=swap)
             heard[place].append(said)
@@ -115,13 +115,13 @@ class Pairwise:
             if len(heard[place]) == len(swapped):
                 yield place, self._outcome(pairs[place][1].id, heard[place], labels, whys.get(place, ""))
 
-    def _question(self, pair: Pair, rival: str, *, swap: bool) -> Question:
+    def _prompt(self, pair: Pair, rival: str, *, swap: bool, pictures: bool) -> Prompt:
         example, response = pair
         first, second = (rival, response.text) if swap else (response.text, rival)
         blocks = (TASK, DATA, quoted("question", example.question), quoted("first answer", first),
                   quoted("second answer", second), CLOSING)  # fmt: skip
-        images = example.images if self._sees == "image" else ()
-        return Question((Message("user", (*images, "\n\n".join(blocks))),))
+        images = example.images if pictures else ()
+        return (Message("user", (*images, "\n\n".join(blocks))),)
 
     def _outcome(self, response_id: str, heard: Sequence[str], labels: Mapping[str, str], why: str = "") -> Verdict:
         if why:

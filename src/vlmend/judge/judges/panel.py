@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import ClassVar, Literal
+from typing import Literal
 
 from vlmend.errors import ConfigError
-from vlmend.judge.desk import Desk, seated
-from vlmend.judge.naming import composition, parts, spec
+from vlmend.judge.models import Models
+from vlmend.judge.naming import asks_model, composition, parts, spec
 from vlmend.judge.sifting import Pair, flags, sifted
 from vlmend.registry import judges
 from vlmend.types import Judge, Verdict
@@ -50,8 +50,6 @@ class Panel:
     members: str
     rule: Literal["majority", "any", "all"] = "majority"
 
-    desk: ClassVar[Desk] = Desk()
-
     def __post_init__(self) -> None:
         if len(self._judges) < 2:
             raise ConfigError(f"judge 'panel' needs two members or more, got {self.members!r}")
@@ -66,21 +64,28 @@ class Panel:
         return spec("panel", self)
 
     @property
-    def about(self) -> Mapping[str, str]:
-        """The rule, and what each member is made of."""
-        return {"version": f"panel.{self.rule}/1", "members": composition(self._seated)}
+    def answers(self) -> tuple[str, ...]:
+        """The yes/no questions that any member answers."""
+        said = {question for judge in self._judges for question in judge.answers}
+        calls = ("calls_unsafe",) if said & {"harmful", "right"} else ()
+        return (*(question for question in ("refused", "harmful", "right") if question in said), *calls)
 
     @property
-    def _seated(self) -> list[Judge]:
-        return [seated(judge, self.desk) for judge in self._judges]
+    def asks_model(self) -> bool:
+        """Whether any member asks one."""
+        return any(map(asks_model, self._judges))
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def about(self, models: Models) -> Mapping[str, str]:
+        """The rule, and what each member is made of."""
+        return {"version": f"panel.{self.rule}/1", "members": composition(self._judges, models)}
+
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
         found, open_ = sifted(self.name, pairs)
         if open_:
             asked = [pairs[place] for place in open_]
-            rows = zip(*(judge(asked) for judge in self._seated), strict=True)
-            labels = self.about
+            labels = self.about(models)
+            rows = zip(*(judge(asked, models) for judge in self._judges), strict=True)
             found |= {place: self._joint(row, labels) for place, row in zip(open_, rows, strict=True)}
         return [found[place] for place in range(len(pairs))]
 

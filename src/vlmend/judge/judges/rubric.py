@@ -12,13 +12,13 @@ from math import exp
 from typing import ClassVar, Literal
 
 from vlmend.judge import rubric
-from vlmend.judge.desk import Asked, Desk, Question, Reply, Sees, ask, weigh
+from vlmend.judge.models import Models, Reply, Sees
 from vlmend.judge.naming import spec
 from vlmend.judge.reading import read, schema
 from vlmend.judge.sifting import Pair, in_order, sifted
 from vlmend.types import Decoding, Verdict
 
-LONGEST = {"json": 64, "reason": 320, "word": 8, "likelihood": 1}  # tokens
+LONGEST = {"json": 64, "reason": 320, "word": 8}  # tokens
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Rubric:
     sees: Sees = ""
     reply: Literal["json", "reason", "word", "likelihood"] = "json"
 
-    desk: ClassVar[Desk] = Desk()
+    asks_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._rubric.closing(self.reply)
@@ -45,44 +45,47 @@ class Rubric:
         return spec("rubric", self)
 
     @property
-    def about(self) -> Mapping[str, str]:
+    def answers(self) -> tuple[str, ...]:
+        """What the rubric's file says."""
+        return self._rubric.questions
+
+    def about(self, models: Models) -> Mapping[str, str]:
         """Version and hash of the prompt, who is asked, and what is shown."""
-        model = self.desk.chosen(self.model, self.name)
+        model = models.chosen(self.model, self.name)
         return {"version": f"{self.rubric}/{self._rubric.version}", "prompt": self._rubric.hash, "model": model,
-                "sees": self._sees}  # fmt: skip
+                "sees": self._shown(models)}  # fmt: skip
 
     @property
     def _rubric(self) -> rubric.Rubric:
         return rubric.load(self.rubric)
 
-    @property
-    def _sees(self) -> Sees:
-        return self.sees or self.desk.sees or self._rubric.sees
+    def _shown(self, models: Models) -> Sees:
+        return self.sees or models.sees or self._rubric.sees
 
-    def __call__(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
-        return in_order(self.stream(pairs))
+        return in_order(self.stream(pairs, models))
 
-    def stream(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+    def stream(self, pairs: Sequence[Pair], models: Models) -> Iterator[tuple[int, Verdict]]:
         """Verdicts as they come in, each with its pair's place."""
         unscored, open_ = sifted(self.name, pairs, self._rubric.lacks)
         yield from unscored.items()
         if not open_:
             return
-        labels = self.about
-        for index, reply in self._replies(labels["model"], [pairs[place] for place in open_]):
+        labels = self.about(models)
+        for index, reply in self._replies(models, labels["model"], [pairs[place] for place in open_]):
             place = open_[index]
             yield place, self._verdict(pairs[place][1].id, reply, labels)
 
-    def _replies(self, model: str, pairs: Sequence[Pair]) -> Iterator[tuple[int, Reply]]:
-        questions = [
-            Question(self._rubric.prompt(e, r.text, self.reply, pictures=self._sees == "image")) for e, r in pairs
-        ]
+    def _replies(self, models: Models, model: str, pairs: Sequence[Pair]) -> Iterator[tuple[int, Reply]]:
+        pictures = self._shown(models) == "image"
+        prompts = [self._rubric.prompt(e, r.text, self.reply, pictures=pictures) for e, r in pairs]
         menus = self._rubric.menus
+        if self.reply == "likelihood":
+            return models.weigh(self.name, model, prompts, menus[0].values)
         shape = schema(menus, reason=self.reply == "reason") if self.reply in ("json", "reason") else ""
         decoding = Decoding(max_new_tokens=LONGEST[self.reply], schema=shape)
-        asked = Asked(self.desk, self.name, model, decoding, lambda text: not read(text, menus).why)
-        return weigh(asked, questions, menus[0].values) if self.reply == "likelihood" else ask(asked, questions)
+        return models.ask(self.name, model, prompts, decoding, lambda text: not read(text, menus).why)
 
     def _verdict(self, response_id: str, reply: Reply, labels: Mapping[str, str]) -> Verdict:
         if reply.why:

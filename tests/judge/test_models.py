@@ -8,38 +8,38 @@ from typing import ClassVar
 
 import pytest
 
-from tests.judge.asking import MODEL, Model, Weigher, desk
+from tests.judge.asking import MODEL, Model, Weigher, models
 from vlmend.errors import ConfigError, ModelError, StoreError, UsageError
 from vlmend.judge.cache import Cache
-from vlmend.judge.desk import AT_ONCE, PATIENCE, Asked, Desk, Question, Reply, Tested, ask, weigh
+from vlmend.judge.models import AT_ONCE, PATIENCE, Models, Prompt, Reply
 from vlmend.money import Budget, Price, Prices, Purse, Usage, estimate
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response
 
 
-def questions(texts: Sequence[str]) -> list[Question]:
-    return [Question((Message("user", (text,)),)) for text in texts]
+def prompts(texts: Sequence[str]) -> list[Prompt]:
+    return [(Message("user", (text,)),) for text in texts]
 
 
-def answers(at: Desk, texts: Sequence[str], longest: int = 8) -> list[Reply]:
-    found = dict(ask(Asked(at, "j", MODEL, Decoding(max_new_tokens=longest)), questions(texts)))
+def answers(at: Models, texts: Sequence[str], longest: int = 8) -> list[Reply]:
+    found = dict(at.ask("j", MODEL, prompts(texts), Decoding(max_new_tokens=longest)))
     return [found[i] for i in range(len(texts))]
 
 
 def test_equal_questions_are_asked_once_and_replies_find_their_places(tmp_path: Path) -> None:
     model = Model(str.upper)
     texts = ["a", "b", "a", "c", "b"]
-    assert [r.text for r in answers(desk(model, tmp_path), texts)] == ["A", "B", "A", "C", "B"]
+    assert [r.text for r in answers(models(model, tmp_path), texts)] == ["A", "B", "A", "C", "B"]
     assert len(model.asked) == 3
-    again = desk(model, tmp_path)
+    again = models(model, tmp_path)
     assert [r.text for r in answers(again, texts)] == ["A", "B", "A", "C", "B"]
     assert (len(model.asked), again.purse.known, again.purse.spent) == (3, 3, {})
 
 
 def test_another_model_or_decoding_is_another_question(tmp_path: Path) -> None:
     model = Model(str.upper)
-    answers(desk(model, tmp_path), ["a"])
-    answers(desk(replace(model, fingerprint="other"), tmp_path), ["a"])
-    answers(desk(model, tmp_path), ["a"], longest=9)
+    answers(models(model, tmp_path), ["a"])
+    answers(models(replace(model, fingerprint="other"), tmp_path), ["a"])
+    answers(models(model, tmp_path), ["a"], longest=9)
     assert len(model.asked) == 3
 
 
@@ -48,7 +48,7 @@ def test_the_same_words_about_another_picture_are_another_question(tmp_path: Pat
     model = Model(str.upper)
     for content in (b"a", b"b", b"a"):
         prompt = (Message("user", (Image(make=lambda content=content: content), "Is it safe?")),)
-        [(_, reply)] = ask(Asked(desk(model, tmp_path), "j", MODEL, Decoding()), [Question(prompt)])
+        [(_, reply)] = models(model, tmp_path).ask("j", MODEL, [prompt], Decoding())
         assert reply.text == "IS IT SAFE?"
     assert [example.images[0].read() for example in model.asked] == [b"a", b"b"]
 
@@ -61,11 +61,11 @@ def test_what_failed_is_asked_again_and_what_was_said_is_not(tmp_path: Path) -> 
 
     healed: list[bool] = []
     model = Model(moody)
-    first = answers(desk(model, tmp_path), ["a", "b", "silent"])
+    first = answers(models(model, tmp_path), ["a", "b", "silent"])
     assert [(r.text, bool(r.why)) for r in first] == [("a", False), ("", True), ("", True)]
     assert "HTTP 500" in first[1].why
     healed.append(True)
-    again = answers(desk(model, tmp_path), ["a", "b", "silent"])
+    again = answers(models(model, tmp_path), ["a", "b", "silent"])
     assert [r.text for r in again] == ["a", "b", ""]
     assert [e.question for e in model.asked[3:]] == ["b"]
 
@@ -78,10 +78,10 @@ def test_a_backend_that_crashes_loses_only_what_it_did_not_say(tmp_path: Path) -
                     raise ConnectionError("gone")
                 yield response
 
-    replies = answers(desk(Crashing(str.upper), tmp_path), ["a", "b", "c", "d"])
+    replies = answers(models(Crashing(str.upper), tmp_path), ["a", "b", "c", "d"])
     assert sorted(r.text for r in replies) == ["", "", "C", "D"]
     assert {r.why for r in replies if not r.text} == {"the judge's model: ConnectionError: gone"}
-    assert [r.text for r in answers(desk(Model(str.upper), tmp_path), ["c", "d"])] == ["C", "D"]
+    assert [r.text for r in answers(models(Model(str.upper), tmp_path), ["c", "d"])] == ["C", "D"]
 
 
 def test_a_model_that_is_down_is_not_asked_for_ever() -> None:
@@ -89,7 +89,7 @@ def test_a_model_that_is_down_is_not_asked_for_ever() -> None:
         raise RuntimeError("HTTP 503")
 
     model = Model(down)
-    at = desk(model)
+    at = models(model)
     replies = answers(at, [str(i) for i in range(4 * AT_ONCE)])
     assert len(model.asked) == PATIENCE
     assert all(r.lost and not r.text for r in replies)
@@ -107,7 +107,7 @@ def test_failures_in_a_row_are_counted_across_batches() -> None:
         raise RuntimeError("HTTP 503")
 
     model = Model(ill)
-    at = desk(model)
+    at = models(model)
     for i in range(10):
         answers(at, [f"{i}/{j}" for j in range(2)])
     answers(at, ["well"])
@@ -124,7 +124,7 @@ def test_a_model_that_can_answer_nothing_is_asked_nothing_more() -> None:
             yield
 
     model = Locked(str.upper)
-    at = desk(model)
+    at = models(model)
     replies = [*answers(at, ["a", "b", "c"]), *answers(at, ["again"])]
     assert len(model.asked) == 1
     assert all(r.lost and "no such key" in r.why for r in replies)
@@ -132,14 +132,13 @@ def test_a_model_that_can_answer_nothing_is_asked_nothing_more() -> None:
 
 def test_what_the_judge_cannot_read_is_asked_again(tmp_path: Path) -> None:
     """Also what an earlier version stored although nobody could read it."""
-    model, at = Model(str.upper), desk(Model(str.upper), tmp_path)
+    model, at = Model(str.upper), models(Model(str.upper), tmp_path)
     answers(at, ["a", "b"])  # this judge takes anything
 
     def strictly(model: Model) -> list[str]:
-        asked = Asked(
-            desk(model, tmp_path), "j", MODEL, Decoding(max_new_tokens=8), lambda text: text in ("A", "better")
-        )
-        return [reply.text for _, reply in sorted(ask(asked, questions(["a", "b"])))]
+        at, decoding = models(model, tmp_path), Decoding(max_new_tokens=8)
+        replies = at.ask("j", MODEL, prompts(["a", "b"]), decoding, lambda text: text in ("A", "better"))
+        return [reply.text for _, reply in sorted(replies)]
 
     assert strictly(model) == ["A", "B"]
     assert [e.question for e in model.asked] == ["b"]
@@ -181,17 +180,16 @@ def test_a_full_disk_stops_asking_and_drops_no_reply(tmp_path: Path) -> None:
     """What a server was asked already is waited for and handed on; what was not asked is not paid for."""
     Full.tried.clear()
     spec, model = "openai:judge@http://127.0.0.1:9/v1", Server(str.upper)
-    at = Desk(spec, cache=Full(tmp_path / "c"), backends={spec: model})  # pyright: ignore[reportArgumentType]
+    at = Models(spec, cache=Full(tmp_path / "c"), loaded={spec: model})  # pyright: ignore[reportArgumentType]
     heard: list[str] = []
-    replies = ask(Asked(at, "j", spec, Decoding()), questions([f"q{i}" for i in range(100)]))
+    replies = at.ask("j", spec, prompts([f"q{i}" for i in range(100)]), Decoding())
     with pytest.raises(StoreError, match="is full"):
         heard.extend(reply.text for _, reply in replies)
     assert heard == [f"Q{i}" for i in range(6)]  # two are stored, four were on their way when the third was not
     assert [e.question for e in model.asked] == [f"q{i}" for i in range(6)]
     assert Full.tried == heard
-    known = ask(
-        Asked(replace(at, cache=Cache(tmp_path / "c")), "j", spec, Decoding()), questions(["q0", "q1", "q4", "q5"])
-    )
+    at = replace(at, cache=Cache(tmp_path / "c"))
+    known = at.ask("j", spec, prompts(["q0", "q1", "q4", "q5"]), Decoding())
     assert {reply.text for _, reply in known} == {"Q0", "Q1", "Q4", "Q5"}
     assert len(model.asked) == 6
 
@@ -199,18 +197,13 @@ def test_a_full_disk_stops_asking_and_drops_no_reply(tmp_path: Path) -> None:
 def test_whoever_stops_reading_loses_nothing_that_was_paid_for(tmp_path: Path) -> None:
     """As when the run folder's disk is full: what is on its way ends up in the cache."""
     spec, model = "openai:judge@http://127.0.0.1:9/v1", Server(str.upper)
-    at = Desk(spec, cache=Cache(tmp_path / "c"), backends={spec: model})  # pyright: ignore[reportArgumentType]
-    asked = Asked(at, "j", spec, Decoding())
-    replies = ask(asked, questions([f"q{i}" for i in range(100)]))
+    at = Models(spec, cache=Cache(tmp_path / "c"), loaded={spec: model})  # pyright: ignore[reportArgumentType]
+    replies = at.ask("j", spec, prompts([f"q{i}" for i in range(100)]), Decoding())
     assert next(replies)[1].text == "Q0"
     replies.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert len(model.asked) == 4
-    assert sorted(reply.text for _, reply in ask(asked, questions([f"q{i}" for i in range(4)]))) == [
-        "Q0",
-        "Q1",
-        "Q2",
-        "Q3",
-    ]
+    again = at.ask("j", spec, prompts([f"q{i}" for i in range(4)]), Decoding())
+    assert sorted(reply.text for _, reply in again) == ["Q0", "Q1", "Q2", "Q3"]
     assert len(model.asked) == 4
 
 
@@ -222,7 +215,7 @@ PRICES = Prices({"judge": Price(1.0, 2.0)})
 def test_a_budget_is_used_and_never_crossed(budget: Budget, read: int, tmp_path: Path) -> None:
     purse = Purse(Prices(), budget)
     model = Model(str.upper, read=read)
-    replies = answers(desk(model, tmp_path, purse), [f"question {i}" for i in range(300)])
+    replies = answers(models(model, tmp_path, purse), [f"question {i}" for i in range(300)])
     spent = purse.spent[MODEL]
     used = spent.calls if budget.unit == "calls" else spent.input + spent.output
     dearest = 1 if budget.unit == "calls" else 500
@@ -230,7 +223,7 @@ def test_a_budget_is_used_and_never_crossed(budget: Budget, read: int, tmp_path:
     said = [r for r in replies if r.text]
     assert len(said) == spent.calls == len(model.asked)
     assert all("budget" in r.why and r.lost for r in replies if not r.text)
-    answers(desk(model, tmp_path), [f"question {i}" for i in range(300)])
+    answers(models(model, tmp_path), [f"question {i}" for i in range(300)])
     assert len(model.asked) == 300  # with money, the rest and no more
 
 
@@ -287,9 +280,9 @@ def test_what_is_no_budget(text: str) -> None:
 
 def test_a_dry_run_asks_nothing_and_adds_up(tmp_path: Path) -> None:
     model = Model(str.upper)
-    answers(desk(model, tmp_path), ["a"])
+    answers(models(model, tmp_path), ["a"])
     purse = Purse(dry=True)
-    replies = answers(desk(model, tmp_path, purse), ["a", "b", "c", "b"])
+    replies = answers(models(model, tmp_path, purse), ["a", "b", "c", "b"])
     assert (len(model.asked), purse.known, purse.expected[MODEL][0].calls) == (1, 1, 2)
     assert [r.text for r in replies] == ["A", "", "", ""]
     assert purse.spent == {}
@@ -298,26 +291,26 @@ def test_a_dry_run_asks_nothing_and_adds_up(tmp_path: Path) -> None:
 def test_nobody_judges_itself() -> None:
     model = Model(str.upper)
     with pytest.raises(UsageError, match="the model under test"):
-        desk(model, tested=Tested(MODEL)).chosen("", "j")
+        models(model).testing(MODEL).chosen("", "j")
     with pytest.raises(UsageError, match="the model under test"):
-        answers(desk(model, tested=Tested("another name", "model")), ["a"])
+        answers(models(model).testing("another name", "model"), ["a"])
     with pytest.raises(UsageError, match="name it with --judge-model"):
-        Desk().chosen("", "j")
+        Models().chosen("", "j")
     assert not model.asked
 
 
 def test_likelihoods_are_known_too(tmp_path: Path) -> None:
     model = Weigher(str.upper, weight=lambda e, answer: None if e.question == "long" else -float(len(answer)))
-    asked = Asked(desk(model, tmp_path), "j", MODEL, Decoding(max_new_tokens=1))
-    found = dict(weigh(asked, questions(["q", "long"]), ("yes", "no")))
+    at = models(model, tmp_path)
+    found = dict(at.weigh("j", MODEL, prompts(["q", "long"]), ("yes", "no")))
     assert found[0].weights == {"yes": -3.0, "no": -2.0}
     assert found[1].weights is None
     assert "too long" in found[1].why
     before = len(model.asked)
-    assert dict(weigh(asked, questions(["q"]), ("yes", "no")))[0].weights == {"yes": -3.0, "no": -2.0}
+    assert dict(at.weigh("j", MODEL, prompts(["q"]), ("yes", "no")))[0].weights == {"yes": -3.0, "no": -2.0}
     assert len(model.asked) == before
     with pytest.raises(UsageError, match="name a local model"):
-        list(weigh(Asked(desk(Model(str)), "j", MODEL, Decoding()), questions(["q"]), ("yes", "no")))
+        list(models(Model(str)).weigh("j", MODEL, prompts(["q"]), ("yes", "no")))
 
 
 def test_price_files(tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+"""What a plugin may be able to do beyond the protocol of its kind; whoever wants to know asks `isinstance`.
+
+Each is one member. The registry knows which kind may have which and refuses a plugin whose member is misspelt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from vlmend.types.answers import Likelihood, Response, Verdict
+from vlmend.types.examples import Example
+from vlmend.types.seams import Attack, Victim
+
+# Sources and suites
+
+
+@runtime_checkable
+class TakesSpec(Protocol):
+    """Built around another plugin: its first field is all that follows its name."""
+
+    @property
+    def takes_spec(self) -> bool: ...
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A source that can write a few harmless rows in the layout it reads."""
+
+    @staticmethod
+    def sample(folder: Path, seed: int = 0) -> None:
+        """Write them into an empty folder."""
+        ...
+
+
+# Attacks
+
+
+@runtime_checkable
+class NeedsOthers(Protocol):
+    """An attack that must know the other examples."""
+
+    def among(self, examples: Sequence[Example]) -> Attack:
+        """The attack to use on these examples."""
+        ...
+
+
+@runtime_checkable
+class NeedsVictim(Protocol):
+    """An attack that must see into the model."""
+
+    def against(self, victim: Victim, folder: Path) -> Attack:
+        """The attack to use on this model; what it makes is kept in the folder."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """An attack that changes no pixel by more than so many steps of 255."""
+
+    @property
+    def linf(self) -> float: ...
+
+
+# Judges
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A judge that hands out its verdicts as they come in, so that each is stored at once."""
+
+    def stream(self, pairs: Sequence[tuple[Example, Response]], models: Any) -> Iterator[tuple[int, Verdict]]:
+        """Verdicts in any order, each with the place of its pair."""
+        ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A judge that says what it is made of: version, prompt, model. A verdict of another making is asked for again."""
+
+    def about(self, models: Any) -> Mapping[str, str]:
+        """Known before anything is asked, and part of its verdicts' labels."""
+        ...
+
+
+@runtime_checkable
+class AsksModel(Protocol):
+    """A judge that asks a model: what it leaves unscored is told, since no rule of its own explains it."""
+
+    @property
+    def asks_model(self) -> bool: ...
+
+
+@runtime_checkable
+class TakesSilence(Protocol):
+    """A judge of something else than the answer, as of what the model knows: it is given silent answers too."""
+
+    @property
+    def takes_silence(self) -> bool: ...
+
+
+# Backends
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Can say how likely given answers are: multiple choice, yes/no margins, forgetting."""
+
+    def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        """One per example and answer, in any order, each as soon as it is there."""
+        ...
+
+
+@runtime_checkable
+class FirstWords(Protocol):
+    """Can say how likely it is to begin with given words, whatever its chat template does."""
+
+    def beginnings(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
+        """One per example and text, in any order: of the text right behind the prompt."""
+        ...
+
+
+@runtime_checkable
+class SeenInto(Protocol):
+    """Can be seen into by attacks."""
+
+    def victim(self) -> Victim:
+        """The model, with its gradients."""
+        ...
+
+
+@runtime_checkable
+class RendersPrompts(Protocol):
+    """Renders prompts itself, and so knows what becomes of them."""
+
+    def wording(self, examples: Sequence[Example]) -> Mapping[str, int]:
+        """What is to be said about how prompts are rendered, and of how many of them."""
+        ...
+
+
+@runtime_checkable
+class Loads(Protocol):
+    """Takes a while to load."""
+
+    @property
+    def ready(self) -> bool: ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """Has something to say about itself that belongs in the run's manifest."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class RanOn(Protocol):
+    """Knows on what it ran."""
+
+    @property
+    def ran_on(self) -> str: ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Has a name that says more than the spec that was given."""
+
+    @property
+    def name(self) -> str: ...
+
+
+@runtime_checkable
+class Billed(Protocol):
+    """Is paid for, and keeps an account."""
+
+    @property
+    def account(self) -> Any: ...
