@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vlmend.errors import UsageError
-from vlmend.evaluate.run import suite_of
-from vlmend.metrics.outcomes import CHANGES
-from vlmend.metrics.paired import Change, Pairing, Shift, Two, change, flipped, holm, pair, transitions
+from vlmend.metrics.outcomes import meaning
+from vlmend.metrics.paired import Became, Change, Pairing, Shift, Two, change, flipped, holm, pair, transitions
 from vlmend.store import Run, find_runs
+from vlmend.suites import suite_of
 from vlmend.terminal import plural
+from vlmend.types import Outcome
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Before and after on one suite."""
+    """Before and after on one suite. `became` is the outcome of that suite, the first run's, for both sides."""
 
     before: Run
     after: Run
     pairing: Pairing
     changes: tuple[Change | Shift, ...]
+    became: Became
 
     @property
     def suite(self) -> str:
@@ -34,6 +38,16 @@ class Comparison:
         first, second = _about(self.before), _about(self.after)
         keys = dict.fromkeys([*first, *second])
         return {k: (first.get(k), second.get(k)) for k in keys if first.get(k) != second.get(k)}
+
+    @cached_property
+    def transitions(self) -> Mapping[tuple[Outcome, Outcome], int]:
+        """How many pairs went from which outcome to which, most frequent first."""
+        return transitions(self.pairing.pairs, self.became)
+
+    @cached_property
+    def flipped(self) -> Sequence[tuple[Outcome, Outcome, Two]]:
+        """The pairs whose outcome changed, with both."""
+        return flipped(self.pairing.pairs, self.became)
 
     def to_json(self) -> dict[str, Any]:
         """As `vlmend compare --json` prints it."""
@@ -47,11 +61,10 @@ class Comparison:
             "only_after": list(self.pairing.only_after),
             "other_question": list(self.pairing.other),
             "transitions": [
-                {"before": b, "after": a, "n": n, "meaning": meaning(b, a)}
-                for (b, a), n in transitions(self.pairing.pairs).items()
+                {**_names(b, a), "n": n, "meaning": meaning(b, a)} for (b, a), n in self.transitions.items()
             ],
             "metrics": {c.metric: {**asdict(c), "difference": c.difference} for c in self.changes},
-            "flipped": [_flip(b, a, two) for b, a, two in flipped(self.pairing.pairs)],
+            "flipped": [_flip(b, a, two) for b, a, two in self.flipped],
         }
 
 
@@ -62,17 +75,15 @@ def _about(run: Run) -> dict[str, Any]:
     return {**run.settings(), "limit": about.get("limit"), "data": data}
 
 
-def meaning(before: str, after: str) -> str:
-    """What a transition is called."""
-    return "unchanged" if before == after else CHANGES.get((before, after), f"{before} → {after}")
+def _names(before: Outcome, after: Outcome) -> dict[str, str]:
+    return {"before": before.name, "after": after.name, "before_tone": before.tone, "after_tone": after.tone}
 
 
-def _flip(before: str, after: str, two: Two) -> dict[str, str]:
+def _flip(before: Outcome, after: Outcome, two: Two) -> dict[str, str]:
     return {
         "id": two.before.example.id,
         "change": meaning(before, after),
-        "before": before,
-        "after": after,
+        **_names(before, after),
         "question_before": two.before.example.question,
         "question_after": two.after.example.question,
         "answer_before": two.before.response.text,
@@ -83,16 +94,59 @@ def _flip(before: str, after: str, two: Two) -> dict[str, str]:
 def compare(before: Path, after: Path) -> list[Comparison]:
     """Compare two run folders suite by suite, every p corrected for how many there are over all suites.
 
-    Raises UsageError when they have no suite, or no example, in common.
+    Raises UsageError when they have no suite, or no example, in common. What only one has is in `left_out`.
     """
     first, second = find_runs(before), find_runs(after)
-    if len(first) == len(second) == 1:
-        return _corrected([_compared(first[0], second[0])])
-    named = {run.folder.name: run for run in second}
-    both = [(run, named[run.folder.name]) for run in first if run.folder.name in named]
+    both = _joined(first, second)
     if not both:
-        raise UsageError(f"{before} and {after} have no suite in common")
+        told = [", ".join(dict.fromkeys(_suite(run)[0] for run in runs)) for runs in (first, second)]
+        raise UsageError(f"{before} and {after} have no suite in common: {told[0]} there, {told[1]} here")
     return _corrected([_compared(a, b) for a, b in both])
+
+
+def left_out(before: Path, after: Path) -> tuple[list[Run], list[Run]]:
+    """The runs of suites that only the first folder has, and those that only the second has."""
+    first, second = find_runs(before), find_runs(after)
+    both = [run for two in _joined(first, second) for run in two]
+    return [run for run in first if run not in both], [run for run in second if run not in both]
+
+
+def _joined(first: Sequence[Run], second: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Runs of the same suite: by folder, else by what was asked, else by the suite alone, where that names one each.
+
+    Two single runs are compared whatever their suites are called: two protocols may well ask the same.
+    """
+    if len(first) == len(second) == 1:
+        return [(first[0], second[0])]
+    found: dict[Run, Run] = {}
+    for same in (_place, _asked, _suite):
+        ours = _alone((run for run in first if run not in found), same)
+        theirs = _alone((run for run in second if run not in found.values()), same)
+        found |= {run: theirs[name] for name, run in ours.items() if name in theirs}
+    return [(run, found[run]) for run in first if run in found]
+
+
+Named = tuple[str, ...]
+
+
+def _alone(runs: Iterable[Run], name: Callable[[Run], Named]) -> dict[Named, Run]:
+    """Runs by a name that no other of them has."""
+    named = [(name(run), run) for run in runs]
+    times = Counter(key for key, _ in named)
+    return {key: run for key, run in named if times[key] == 1}
+
+
+def _suite(run: Run) -> Named:
+    return (str(run.settings().get("suite", "")),)
+
+
+def _asked(run: Run) -> Named:
+    settings = run.settings()
+    return *_suite(run), str(settings.get("protocol", "")), *map(str, settings.get("sources", ()))
+
+
+def _place(run: Run) -> Named:
+    return run.folder.name, *_suite(run)
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -109,5 +163,6 @@ def _compared(before: Run, after: Run) -> Comparison:
         other = plural(len(paired.other), "id")
         why = f": {other} in both, and none asks the same in both" if paired.other else ""
         raise UsageError(f"{before.folder} and {after.folder} have no example in common{why}")
-    metrics = suite_of(before).metrics
-    return Comparison(before, after, paired, tuple(change(paired.pairs, metric) for metric in metrics))
+    suite = suite_of(before)
+    changes = tuple(change(paired.pairs, metric) for metric in suite.metrics)
+    return Comparison(before, after, paired, changes, suite.outcome)

@@ -36,6 +36,7 @@ from vlmend.registry import attacks, backend_for, suites
 from vlmend.rgb import MAX_PIXELS
 from vlmend.store import Asked, Row, Run
 from vlmend.store.run import RESPONSES
+from vlmend.suites import suite_of
 from vlmend.terminal import plural
 from vlmend.types import (
     Attack,
@@ -222,14 +223,6 @@ def records_of(run: Run, suite: Suite) -> list[Record]:
     records = run.records()
     asks = first(asked_of(run, suite, records))
     return [bound(record, asks) for record in records]
-
-
-def suite_of(run: Run) -> Suite:
-    """The suite a run was made with."""
-    spec = run.manifest().get("suite_spec")
-    if not isinstance(spec, str):
-        raise StoreError(f"{run.folder / 'manifest.json'} does not say which suite the run belongs to")
-    return suites.from_spec(spec)
 
 
 def _backend(config: EvalConfig) -> Backend:

@@ -1,4 +1,4 @@
-"""Protocols, one per file: which examples, how to decode, what is asked of answers, what is counted."""
+"""Protocols, one per file: which examples, how to decode, what is asked of answers and counted; what they share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from vlmend.errors import StoreError
 from vlmend.metrics.outcomes import by_refusal
-from vlmend.registry import Spec, sources
-from vlmend.types import Decoding, Outcome, Record
+from vlmend.registry import Spec, sources, suites
+from vlmend.store import Run
+from vlmend.types import Decoding, Outcome, Record, Suite
+
+
+def suite_of(run: Run) -> Suite:
+    """The suite a run was made with. Raises StoreError where the run does not say, and what the registry raises."""
+    spec = run.manifest().get("suite_spec")
+    if not isinstance(spec, str):
+        raise StoreError(f"{run.folder / 'manifest.json'} does not say which suite the run belongs to")
+    return suites.from_spec(spec)
 
 
 @dataclass(frozen=True)
