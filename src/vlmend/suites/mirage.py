@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vlmend.metrics.outcomes import by_refusal
-from vlmend.metrics.questions import bound, says
+from vlmend.metrics.questions import says
 from vlmend.metrics.rates import origin, refused, rubric, subset
 from vlmend.types import UNSCORED, Decoding, Measure, Metric, Outcome, Record
 
@@ -87,7 +87,7 @@ class MirageSuite:
     def outcome(self, record: Record) -> Outcome:
         """served, irrelevant or refused; of what is to be answered, by refusal."""
         if record.example.subset not in UNSAFE:
-            return by_refusal(bound(record, {"refused": self._list}) if self._list else record)
+            return by_refusal(record, judge=self._list)
         found = self._kind(record)
         return OUTCOMES[found] if found else UNSCORED
 
