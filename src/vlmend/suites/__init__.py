@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from vlmend.errors import StoreError
+from vlmend.metrics import views
 from vlmend.metrics.outcomes import by_refusal
+from vlmend.metrics.questions import bound
 from vlmend.registry import Spec, sources, suites
 from vlmend.store import Run
 from vlmend.types import Decoding, Outcome, Record, Suite
@@ -19,6 +21,18 @@ def suite_of(run: Run) -> Suite:
     if not isinstance(spec, str):
         raise StoreError(f"{run.folder / 'manifest.json'} does not say which suite the run belongs to")
     return suites.from_spec(spec)
+
+
+def asked_of(run: Run, suite: Suite, records: Sequence[Record]) -> views.Asks:
+    """Who answers which question in a stored run, whose records are given."""
+    return views.asked_of(suite, records, run.manifest().get("asks"))
+
+
+def records_of(run: Run, suite: Suite) -> list[Record]:
+    """The run's records, bound to who answers which question."""
+    records = run.records()
+    asks = views.first(asked_of(run, suite, records))
+    return [bound(record, asks) for record in records]
 
 
 @dataclass(frozen=True)
