@@ -12,9 +12,11 @@ from typing import Any
 from vlmend.data import placeholder
 from vlmend.errors import UsageError, VlmendError
 from vlmend.metrics.outcomes import by_refusal
+from vlmend.metrics.questions import bound
+from vlmend.metrics.views import first
 from vlmend.report import gallery, page, tables
 from vlmend.store import Run, find_runs
-from vlmend.suites import suite_of
+from vlmend.suites import records_of, suite_of
 from vlmend.types import UNSCORED, Measured, Outcome, Record, Suite
 
 PLAIN = "plain"
@@ -34,8 +36,11 @@ class Told:
 
     @cached_property
     def records(self) -> Sequence[Record]:
-        """Everything asked, answered and judged."""
-        return self.run.records()
+        """Everything asked, answered and judged, bound to who decides which question."""
+        if isinstance(self.protocol, Exception):
+            decides = first(self.manifest.get("asks", {}))
+            return [bound(record, decides) for record in self.run.records()]
+        return records_of(self.run, self.protocol)
 
     @cached_property
     def protocol(self) -> Suite | Exception:
