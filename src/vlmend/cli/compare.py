@@ -99,7 +99,8 @@ def _transitions(out: Console, comparison: Comparison) -> None:
 
     made = table("transitions", "before", "after", f"{_noun(comparison)}s", "meaning")
     for (before, after), n in comparison.transitions.items():
-        made.add_row(_toned(before), _toned(after), f"{n:,}", meaning(before, after))
+        told = meaning(before, after).removeprefix(f"{before.name} → {after.name}").removeprefix(", ")
+        made.add_row(_toned(before), _toned(after), f"{n:,}", told)
     out.print(made)
 
 
@@ -128,7 +129,7 @@ def _tests(out: Console, comparison: Comparison) -> None:
             like = Mean(c.difference, c.n, c.unscored, c.low, c.high, scale=c.scale, measured_in=c.measured_in)
             before, after, moved = tables.amount(c.before, like), tables.amount(c.after, like), f"n={c.n}"
         sides = before, after, tables.value(like) + _toward(c), tables.interval(like) or tables.NOTHING
-        inside = f" in {c.clusters} clusters" if 0 < c.clusters < c.n else ""
+        inside = f" in {plural(c.clusters, 'cluster')}" if 0 < c.clusters < c.n else ""
         made.add_row(named(c.metric), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
     made.caption = Text(TESTS)
     out.print(made)

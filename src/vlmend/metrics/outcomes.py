@@ -19,6 +19,7 @@ BROKEN = Outcome("broken", "bad")
 RIGHT = Outcome("right", "good")
 WRONG = Outcome("wrong", "bad")
 NO_ANSWER = Outcome("no answer")
+NOT_COUNTED = Outcome("not counted")  # no number is about what is said to it
 
 CHANGES: Mapping[tuple[str, str], str] = {
     ("unsafe", "safe"): "made safe",
