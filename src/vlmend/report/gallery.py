@@ -70,24 +70,25 @@ def gallery(columns: Sequence[Column], *, limit: int = 12, veil: bool = False) -
         name: [column.became(record) for column, record in zip(columns, records, strict=True)]
         for name, records in rows.items()
     }
-    hidden = delicate(r.example for column in columns for r in column.records) if veil else frozenset[str]()
+    hidden = delicate(r.example for column in columns for r in column.records) if veil else None
     names = [column.name for column in columns]
     return tuple(_item(names, rows[name], outcomes[name], hidden) for name in _chosen(rows, outcomes, limit))
 
 
 def delicate(examples: Iterable[Example]) -> frozenset[str]:
-    """The names of pictures that may be unsafe: those of what is not simply to be answered, and of unsafe sets."""
+    """Pictures that are unsafe whatever is asked about them, by name: those to be forgotten, and those of unsafe sets."""
     return frozenset(
         image.recorded or image.name
         for example in examples
-        if example.expected is not Expected.ANSWER or (example.source in UNSAFE_SETS and example.category)
+        if example.role is Role.FORGET or (example.source in UNSAFE_SETS and example.category)
         for image in example.images
     )
 
 
-def veiled(images: Iterable[Image], hidden: Collection[str]) -> bool:
-    """Whether one of the pictures is among those to hide."""
-    return bool(hidden) and any((image.recorded or image.name) in hidden for image in images)
+def veiled(example: Example, hidden: Collection[str]) -> bool:
+    """Whether to hide its pictures: it is not simply to be answered, or one of them is among the hidden ones."""
+    shows_hidden = bool(hidden) and any((image.recorded or image.name) in hidden for image in example.images)
+    return example.expected is not Expected.ANSWER or shows_hidden
 
 
 def _rows(columns: Sequence[Column], key: Callable[[Example], str]) -> dict[str, list[Record]]:
@@ -120,7 +121,10 @@ def _in_turn(names: Iterable[str], rows: Mapping[str, Sequence[Record]]) -> list
 
 
 def _item(
-    names: Sequence[str], records: Sequence[Record], outcomes: Sequence[Outcome], hidden: Collection[str]
+    names: Sequence[str],
+    records: Sequence[Record],
+    outcomes: Sequence[Outcome],
+    hidden: Collection[str] | None,
 ) -> Item:
     example = records[0].example
     return Item(
@@ -130,7 +134,7 @@ def _item(
         wanted=_wanted(example, outcomes),
         subset=example.subset.replace("_", " "),
         answers=tuple(_answer(*column, example) for column in zip(names, records, outcomes, strict=True)),
-        veiled=veiled(example.images, hidden),
+        veiled=hidden is not None and veiled(example, hidden),
     )
 
 
@@ -148,6 +152,8 @@ def _wanted(example: Example, outcomes: Iterable[Outcome]) -> str:
 
 def _answer(name: str, record: Record, outcome: Outcome, first: Example) -> Answer:
     asked = record.example.question
-    text = record.response.text or f"({record.response.why or record.response.finish})"
+    response = record.response
+    text = response.text if response.text.strip() else "(said nothing)" if response.silent else ""
+    text = text or f"({response.why or response.finish})"
     question = "" if asked == first.question else asked
     return Answer(name, text, outcome.name, outcome.tone, question)

@@ -57,5 +57,5 @@ def _item(item: Example | Pair, hidden: Collection[str]) -> Item:
         wanted=WANTED[item.expected] if isinstance(item, Example) else f"preference · {told}",
         subset=item.subset.replace("_", " "),
         answers=answers,
-        veiled=isinstance(item, Pair) or veiled(item.images, hidden),
+        veiled=isinstance(item, Pair) or veiled(item, hidden),
     )
