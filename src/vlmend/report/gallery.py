@@ -76,7 +76,7 @@ def gallery(columns: Sequence[Column], *, limit: int = 12, veil: bool = False) -
 
 
 def delicate(examples: Iterable[Example]) -> frozenset[str]:
-    """Pictures that are unsafe whatever is asked about them, by name: those to be forgotten, and those of unsafe sets."""
+    """Pictures that are unsafe whatever is asked about them: those to be forgotten, and those of unsafe sets."""
     return frozenset(
         image.recorded or image.name
         for example in examples
