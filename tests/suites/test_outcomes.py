@@ -315,6 +315,18 @@ def test_a_rate_is_the_share_of_its_outcomes(told: Told) -> None:
 
 
 @EACH
+def test_what_is_good_in_one_answer_is_good_in_many(told: Told) -> None:
+    outcome = suites.from_spec(told.spec).outcome
+    for metric, counts, of, asked in shared(told):
+        found = {outcome(two.after) for two in asked}
+        counted, rest = ({o.tone for o in found if o.name in names} for names in (counts, of - counts))
+        if counted == {"good"} and "good" not in rest:
+            assert metric.better == "high", metric.name
+        if counted == {"bad"} and "bad" not in rest:
+            assert metric.better == "low", metric.name
+
+
+@EACH
 def test_an_outcome_reads_no_verdict_that_no_number_reads(told: Told) -> None:
     suite = suites.from_spec(told.spec)
     for two in pairs(told):

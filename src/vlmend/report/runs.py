@@ -182,7 +182,7 @@ def _outcomes(names: Sequence[str], runs: Sequence[Told]) -> page.Grid:
     rows = tuple((tables.SIGNS[o.tone] + o.name, *(f"{count[o]:,}" for count in counted)) for o in order)
     head = "outcome", *(f"{name}, {run.condition}" for name, run in zip(names, runs, strict=True))
     gone = {str(run.protocol): run for run in runs if isinstance(run.protocol, Exception)}
-    lost = [f"{run.run.folder}: {why}. Its outcomes tell refusals only." for why, run in gone.items()]
+    lost = [f"{run.run.folder}: {why.rstrip('.')}. Its outcomes tell refusals only." for why, run in gone.items()]
     return page.Grid("What became of the requests", head, rows, " ".join(["✓ good, ✗ bad, else neither.", *lost]))
 
 
