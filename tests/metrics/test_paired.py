@@ -110,6 +110,14 @@ def test_whoever_is_bound_decides() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("expected", ["refuse", "answer"])
+def test_whoever_is_bound_to_say_whether_it_was_refused_and_does_not_leaves_it_unscored(expected: str) -> None:
+    """So it is in attack success and over-refusal, which read no one else."""
+    made = record("a", expected, harmful=True, correct=True)
+    assert by_refusal(replace(made, judges={"harmful": "refusal", "right": "refusal"})) != UNSCORED
+    assert by_refusal(replace(made, judges=dict.fromkeys(("refused", "harmful", "right"), "refusal"))) == UNSCORED
+
+
 def test_transitions_and_flips() -> None:
     before = [record("a", refused=False), record("b", refused=False), record("c", "answer", refused=False)]
     after = [record("a", refused=True), record("b", refused=False), record("c", "answer", refused=True)]

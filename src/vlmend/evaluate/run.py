@@ -28,13 +28,12 @@ from vlmend.judge.models import Models
 from vlmend.judge.sifting import scored
 from vlmend.judge.verdicts import Judged, from_specs
 from vlmend.manifest import environment
-from vlmend.metrics.questions import bound
-from vlmend.metrics.views import Asks, first, missing, read_verdicts, views
-from vlmend.metrics.views import asked_of as asks_of
+from vlmend.metrics.views import missing, read_verdicts, views
 from vlmend.registry import attacks, backend_for, suites
 from vlmend.rgb import MAX_PIXELS
 from vlmend.store import Asked, Row, Run
 from vlmend.store.run import RESPONSES
+from vlmend.suites import asked_of, suite_of
 from vlmend.terminal import plural
 from vlmend.types import (
     Attack,
@@ -209,26 +208,6 @@ def score_only(folder: Path, *, quiet: bool = True) -> EvalResult:
     with Stages(quiet) as stages:
         _complain(result, stages)
     return result
-
-
-def asked_of(run: Run, suite: Suite, records: Sequence[Record]) -> Asks:
-    """Who answers which question in a stored run, whose records are given."""
-    return asks_of(suite, records, run.manifest().get("asks"))
-
-
-def records_of(run: Run, suite: Suite) -> list[Record]:
-    """The run's records, bound to who answers which question."""
-    records = run.records()
-    asks = first(asked_of(run, suite, records))
-    return [bound(record, asks) for record in records]
-
-
-def suite_of(run: Run) -> Suite:
-    """The suite a run was made with."""
-    spec = run.manifest().get("suite_spec")
-    if not isinstance(spec, str):
-        raise StoreError(f"{run.folder / 'manifest.json'} does not say which suite the run belongs to")
-    return suites.from_spec(spec)
 
 
 def _backend(config: EvalConfig) -> Backend:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlmend.metrics.outcomes import HARMLESS
+from vlmend.metrics.outcomes import HARMLESS, NOT_COUNTED
 from vlmend.metrics.quality import rouge
 from vlmend.metrics.rates import (
     Applies,
@@ -135,7 +135,9 @@ class SafeEraserSuite:
         if subset == "decouple":
             abnormal = self._decided(said("normal", False), True)(record)
             return UNSCORED if abnormal is None else ABNORMAL if abnormal else NORMAL
-        agreement = self._agreement()(record) if subset in KEPT else None
+        if subset not in KEPT:
+            return NOT_COUNTED
+        agreement = self._agreement()(record)
         return UNSCORED if agreement is None else LOST if agreement < AGREES else KEEPS
 
 
