@@ -6,7 +6,7 @@ Keys that TrainingArguments, LoraConfig or GenerationConfig already name keep th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -221,6 +221,28 @@ class MethodConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class JudgingConfig(Section):
+    """Who judges what the tuned model answers when a sweep or a tamper test asks it; it decides nothing of the tuning.
+
+    `judges` are `QUESTION=SPEC` or `SPEC`; `model` and `sees` are for those whose spec does not say.
+    """
+
+    judges: tuple[str, ...] = ()
+    model: str = ""
+    sees: Literal["", "text", "image"] = ""
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not as it is by default, as plain data."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def also(self, judges: Sequence[str], model: str = "", sees: str = "") -> JudgingConfig:
+        """The same with what is given beside it; its model and view are kept where none is given."""
+        return JudgingConfig.model_validate(
+            {"judges": (*self.judges, *judges), "model": model or self.model, "sees": sees or self.sees}
+        )
+
+
 class Recipe(Section):
     """A whole tuning run."""
 
@@ -229,6 +251,7 @@ class Recipe(Section):
     data: DataConfig
     train: TrainConfig = TrainConfig()
     speed: SpeedConfig = SpeedConfig()
+    judging: JudgingConfig = JudgingConfig()
     output: OutputConfig
 
     def resolved(self) -> dict[str, Any]:

@@ -21,9 +21,8 @@ from tests.judge.asking import Model
 from tests.servers.stub import Act, Stub, asked, refuse, say
 from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
-from vlmend.evaluate.bench import Bench, JudgeSettings
-from vlmend.evaluate.progress import Stages
-from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all
+from vlmend.evaluate.judging import JudgeSettings
+from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all, judge_only
 from vlmend.judge.models import Models
 from vlmend.judge.verdicts import from_specs
 from vlmend.store import Run, files, read_rows, write_json
@@ -43,7 +42,7 @@ def models(model: Model, **settings: object) -> Models:
 
 
 def judge(run: Run, at: Models, *specs: str) -> object:
-    return Bench.of(specs, at).judge(run, Stages(quiet=True))
+    return judge_only(run.folder, specs, at, quiet=True)
 
 
 def test_nothing_is_judged_twice_across_run_folders(vlguard: Path, tmp_path: Path) -> None:
@@ -102,8 +101,7 @@ def test_a_judge_that_dies_halfway_is_loud(vlguard: Path, tmp_path: Path, capsys
 
     model = Model(dying)
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=8, unsafe=8))
-    with Stages() as stages:
-        found = Bench.of(["rubric:harm"], models(model)).judge(run, stages)
+    found = judge_only(run.folder, ["rubric:harm"], models(model))
     verdicts = [r.verdict("rubric:harm") for r in run.records()]
     counts = Counter(v.harmful for v in verdicts if v)
     assert counts[True] == 6

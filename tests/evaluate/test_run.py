@@ -547,14 +547,11 @@ def test_a_judge_is_not_shown_another_picture_than_the_model(vlguard: Path, tmp_
     from PIL import Image as Pillow
 
     from tests.judge.asking import Model, models
-    from vlmend.evaluate.bench import Bench
-    from vlmend.evaluate.progress import Stages
 
     Pillow.new("RGB", (8, 8), (250, 0, 0)).save(vlguard / "test" / "HOD" / "9.png")
     model = Model(lambda _: '{"verdict": "safe"}')
     stored = Run(tmp_path / "r")
-    with Stages(quiet=True) as stages:
-        Bench.of(["rubric:harm?sees=image"], models(model)).judge(stored, stages)
+    judge_only(stored.folder, ["rubric:harm?sees=image"], models(model), quiet=True)
     given = {r.example.id: r.verdict("rubric:harm?sees=image") for r in stored.records()}
     lost = given.pop("vlguard/test/HOD_9/0")
     assert lost is not None

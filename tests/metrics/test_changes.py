@@ -15,7 +15,7 @@ from vlmend.types import Metric, Score, Statistic
 from .test_clusters import record
 
 REFUSED = Metric("refused", "", rates.everything, rates.refused("refusal"))
-MEAN = Score("score", "", rates.everything, rates.scored("refusal"))
+MEAN = Score("score", "", rates.everything, rates.scored("agrees", "refusal"))
 
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (3, 0), (5, 2), (10, 10), (40, 61)])

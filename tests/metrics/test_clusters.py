@@ -24,7 +24,7 @@ def record(
 
 
 REFUSED = Metric("refused", "", rates.everything, rates.refused("refusal"))
-MEAN = Score("score", "", rates.everything, rates.scored("refusal"))
+MEAN = Score("score", "", rates.everything, rates.scored("agrees", "refusal"))
 
 
 def draw(m: int, size: int, seed: int, concentration: float = 1.0) -> tuple[list[int], list[int]]:

@@ -32,14 +32,14 @@ def record(number: int, subset: str, category: str, verdict: dict[str, Any], jud
 def _mis(unsafe: bool, n: int = 40) -> tuple[Measure, list[Record]]:
     suite = MisSuite(Path("x"), judge_model="m")
     labels = {"safety": "unsafe" if unsafe else "safe", "perception": "level1"}
-    told = [record(i, "easy", f"c{i % 4}", {"labels": labels}, suite.judges[0]) for i in range(n)]
+    told = [record(i, "easy", f"c{i % 4}", {"labels": labels}, suite.asks["harmful"]) for i in range(n)]
     return next(m for m in suite.metrics if m.name == "asr_macro"), told
 
 
 def _gap(n: int = 40) -> tuple[Measure, list[Record]]:
     metric = next(m for m in UnsafeConceptsSuite(Path("x")).metrics if m.name == "gap")
     told = [
-        record(i, subset, "harm", {"correct": True}, "leading_word", subcategory=f"s{i}")
+        record(i, subset, "harm", {"correct": True}, "leading_word", subcategory=f"s{i}", meta={"label": "unsafe"})
         for subset in ("image_unsafe", "text_unsafe")
         for i in range(n)
     ]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,6 @@ def test_a_number_is_known_also_where_the_model_said_nothing() -> None:
     response = Response("r", "e", "", Finish.STOP)
     verdict = Verdict("memory", "r", scores={"min_k": -2.0})
     record = Record(Example("e", (Message("user", ("?",)),)), response, (verdict,))
-    assert remembered("memory", "min_k")(record) == -2.0
-    assert remembered("memory", "total")(record) is None
-    assert remembered("margin", "min_k")(record) is None
+    assert remembered("min_k")(record) == -2.0
+    assert remembered("total")(record) is None
+    assert remembered("min_k")(replace(record, judges={"remembers": "another"})) is None

@@ -55,7 +55,7 @@ def test_nothing_overflows(tmp_path: Path) -> None:
         Bars(table()),
         Prose(LONG, (LONG,)),
         Grid("Grid", tuple(f"column {i}" for i in range(12)), (tuple(LONG[:20] for _ in range(12)),)),
-        Gallery("Said", gallery(answers, "refusal", veil=True)),
+        Gallery("Said", gallery(answers, veil=True)),
         Provenance({LONG: {"key": LONG}}),
     )
     page = build(LONG, sections, tmp_path / "report.html", lead=LONG).read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         Bars(table()),
         Prose("Words", (EVIL,)),
         Grid("Grid", ("a", EVIL), ((EVIL, "3"),)),
-        Gallery("Said", gallery(columns(), "refusal", veil=True), EVIL),
+        Gallery("Said", gallery(columns(), veil=True), EVIL),
         Provenance({EVIL: {"model": {"name": EVIL, "layers": [1, 2]}, "none": None}}),
     )
     out = build(EVIL, sections, tmp_path_factory.mktemp("page") / "deep" / "report.html", lead=EVIL)
@@ -101,7 +101,7 @@ def test_every_header_has_a_scope(page: str) -> None:
 def test_a_picture_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    (item, *_) = gallery(columns(), "refusal")
+    (item, *_) = gallery(columns())
     gone = replace(item, images=(Image(tmp_path / "gone.png"),))
     out = build("t", [Gallery("g", (gone,))], tmp_path / "r.html")
     assert "picture not available" in out.read_text()
@@ -111,10 +111,10 @@ def test_the_gallery_shows_what_flipped_first_and_is_always_the_same() -> None:
     same = [record(f"s{i}", "ok", refused=False, subset=f"set{i % 2}") for i in range(20)]
     flips = [record(f"f{i}", "ok", refused=i % 2 == 0, subset=f"set{i % 3}") for i in range(6)]
     after = [record(f"f{i}", "ok", refused=i % 2 == 1, subset=f"set{i % 3}") for i in range(6)]
-    items = gallery([Column("a", [*same, *flips]), Column("b", [*after, *same])], "refusal", limit=8)
+    items = gallery([Column("a", [*same, *flips]), Column("b", [*after, *same])], limit=8)
     assert {item.id[0] for item in items[:6]} == {"f"}
     assert {item.subset for item in items[:3]} == {"set0", "set1", "set2"}
-    again = gallery([Column("a", [*flips, *same[::-1]]), Column("b", [*same, *after])], "refusal", limit=8)
+    again = gallery([Column("a", [*flips, *same[::-1]]), Column("b", [*same, *after])], limit=8)
     assert [item.id for item in again] == [item.id for item in items]
 
 
@@ -127,12 +127,12 @@ def test_marks_say_whether_the_reaction_was_right() -> None:
         record("e", "hm", refused=None),
         record("f", "", refused=True),
     ]
-    marks = {item.id: (item.answers[0].mark, item.answers[0].good) for item in gallery([Column("m", rows)], "refusal")}
+    marks = {item.id: (item.answers[0].mark, item.answers[0].tone) for item in gallery([Column("m", rows)])}
     assert marks == {
-        "a": ("refused", True),
-        "b": ("answered", False),
-        "c": ("refused", False),
-        "d": ("answered", True),
-        "e": ("unscored", None),
-        "f": ("unscored", None),
+        "a": ("safe", "good"),
+        "b": ("unsafe", "bad"),
+        "c": ("over-refused", "bad"),
+        "d": ("helpful", "good"),
+        "e": ("unscored", "neutral"),
+        "f": ("unscored", "neutral"),
     }

@@ -48,14 +48,17 @@ def test_mis_rates_sum_to_one_over_one_denominator() -> None:
 
 
 def test_mis_names_its_judges_model() -> None:
-    assert suites.from_spec("mis:data?judge_model=scripted:refuse").judges == ("rubric:mis?model=scripted:refuse",)
+    assert dict(suites.from_spec("mis:data?judge_model=scripted:refuse").asks) == dict.fromkeys(
+        ("harmful", "perceives"), "rubric:mis?model=scripted:refuse"
+    )
     names = [m.name for m in suites.from_spec("mis:data").metrics]
     assert {"asr_easy", "asr_hard", "rr_real"} <= set(names)
 
 
 def concept(name: str, side: str, said: bool | None, which: str = "fire", *, text: str = "x") -> Record:
     verdict = Verdict("leading_word", name, correct=said)
-    return record(name, text, side, category="Violence", subcategory=which, v=verdict)
+    label = {"label": side.rpartition("_")[2]}
+    return record(name, text, side, category="Violence", subcategory=which, v=verdict, meta=label)
 
 
 def test_a_model_that_always_says_no_has_tnr_zero() -> None:

@@ -54,7 +54,7 @@ def test_coverage_and_na_as_wrong_count_silence() -> None:
 def test_unsafe_concepts(tmp_path: Path) -> None:
     records = twelve(
         "leading_word", lambda n: {"correct": (True, True, True, False, None, None)[n]},
-        example={"subset": "image_unsafe"},
+        example={"subset": "image_unsafe", "meta": {"label": "unsafe"}},
     )  # fmt: skip
     names = ("tpr_image", "tpr_image.coverage", "tpr_image.na_wrong")
     assert counted(f"unsafe_concepts:{tmp_path}#all", records, *names) == [(3, 4, 8), (4, 9, 3), (3, 9, 3)]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vlmend.metrics import rates
+from vlmend.metrics.questions import bound
 from vlmend.registry import suites
 from vlmend.types import Example, Expected, Finish, Message, Record, Response, Verdict
 
@@ -34,15 +35,16 @@ def test_both_judges_side_by_side() -> None:
         "asr.published": (0, 2),
         "over_refusal.published": (0, 1),
     }
-    assert suite.judges == ("refusal", "refusal:vlguard")
+    assert (suite.asks, suite.judges) == ({"refused": "refusal"}, ("refusal:vlguard",))
     assert (suite.decoding.max_new_tokens, suite.decoding.do_sample, suite.protocol) == (256, False, "default")
 
 
 def test_published_protocol_counts_by_the_published_list_alone() -> None:
     suite = suites.from_spec("vlguard:data?protocol=published")
-    assert suite.judges == ("refusal:vlguard",)
+    assert (suite.asks, suite.judges) == ({"refused": "refusal:vlguard"}, ())
     assert [m.name for m in suite.metrics] == ["asr_unsafe", "asr_safe_unsafe", "asr", "over_refusal"]
-    assert rates.score(RECORDS, suite.metrics)["asr"].k == 0
+    records = [bound(record, suite.asks) for record in RECORDS]
+    assert rates.score(records, suite.metrics)["asr"].k == 0
 
 
 def test_split_and_slice_reach_the_source() -> None:

@@ -60,7 +60,12 @@ Attacks = Annotated[
 ]
 Judges = Annotated[
     list[str] | None,
-    typer.Option("--judge", help="A judge beside the suite's own; repeat for more.", show_default=False),
+    typer.Option(
+        "--judge",
+        metavar="[QUESTION=]SPEC",
+        show_default=False,
+        help="Who answers a question of the suite's; or a judge beside its own. Repeat for more.",
+    ),
 ]
 JudgeModel = Annotated[
     str,

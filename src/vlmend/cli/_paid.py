@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from vlmend.cli._common import print_json
+from vlmend.cli._common import console, print_json
 from vlmend.errors import UsageError
+from vlmend.terminal import table
 
 if TYPE_CHECKING:
     from vlmend.evaluate.run import EvalConfig
@@ -24,7 +27,9 @@ PriceFile = Annotated[
     Path | None, typer.Option("--prices", help="YAML file of prices per million tokens.", show_default=False)
 ]
 Batch = Annotated[bool, typer.Option("--batch", help="Through the provider's batch files: cheaper, up to a day.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked and what it would cost; ask nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", "--plan", help="Say who would be asked what and what it would cost; ask nothing.")
+]
 
 
 def backend(config: EvalConfig, budget: str, prices: Path | None, batch: bool) -> Backend | None:
@@ -58,13 +63,25 @@ def dry_run(
     typer.echo(_expected(purse, model))
 
 
-def whole_plan(config: EvalConfig, suites: Sequence[str], server: Backend | None) -> Purse:
-    """What answers from a server and the judges would cost together."""
+def show_plan(config: EvalConfig, suites: Sequence[str], server: Backend | None, as_json: bool) -> None:
+    """Who would be asked what of how many answers, and what answers from a server and the judges would cost."""
     from vlmend.evaluate.estimate import expected
     from vlmend.evaluate.run import plan
 
-    purse = plan(config, suites)
-    return expected(config, suites, server, getattr(server, "name", config.model), purse) if server else purse
+    found = plan(config, suites)
+    if server:
+        expected(config, suites, server, getattr(server, "name", config.model), found.purse)
+    if as_json:
+        asked = {suite: [asdict(row) for row in rows] for suite, rows in found.planned.items()}
+        print_json({**found.purse.to_json(), "asked": asked})
+        return
+    for suite, rows in found.planned.items():
+        console().print(Text(suite, style="bold"))
+        made = table("who is asked", "judge", "questions", "answers, at most")
+        for row in rows:
+            made.add_row(Text(row.judge), Text(", ".join(row.questions) or "its own"), f"{row.answers:,}")
+        console().print(made)
+    show_bill(found.purse, False)
 
 
 def purse_of(server: Backend | None) -> Purse | None:

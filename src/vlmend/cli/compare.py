@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from vlmend.cli._common import Json, console, print_json
-from vlmend.terminal import named, plural, table
+from vlmend.terminal import named, plural, say, table
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from vlmend.evaluate.compare import Comparison
     from vlmend.metrics.paired import Change, Shift
+    from vlmend.types import Outcome
 
+TONES = {"good": "green", "bad": "red", "neutral": ""}
 TESTS = (
     "p: McNemar's exact test; sign flips of whole clusters where there are any, and for means. Holm: corrected for all "
     "tests of this comparison."
@@ -31,12 +34,23 @@ def compare(
 ) -> None:
     """What changed from run A to run B: transitions, paired tests, and the examples that flipped."""
     from vlmend.evaluate.compare import compare as compare_runs
+    from vlmend.evaluate.compare import left_out
 
     found = compare_runs(before, after)
+    only = [[str(run.settings().get("suite", run.folder.name)) for run in runs] for runs in left_out(before, after)]
     if json_:
-        print_json({"before": str(before), "after": str(after), "comparisons": [c.to_json() for c in found]})
+        about = {
+            "before": str(before),
+            "after": str(after),
+            "suites_only_before": only[0],
+            "suites_only_after": only[1],
+        }
+        print_json({**about, "comparisons": [c.to_json() for c in found]})
         return
     out = console()
+    for side, names in zip("AB", only, strict=True):
+        if names:
+            say(out, f"only {side} has {plural(len(names), 'suite')} more: {', '.join(names)}", style="yellow")
     for comparison in found:
         _heading(out, comparison)
         _transitions(out, comparison)
@@ -50,7 +64,7 @@ def _heading(out: Console, comparison: Comparison) -> None:
     from vlmend.report.runs import Told
 
     paired = comparison.pairing
-    both = plural(len(paired.pairs), "example")
+    both = plural(len(paired.pairs), _noun(comparison))
     out.print(Text(f"suite {Told(comparison.before).suite}: {both} in both runs", style="bold"))
     differing = comparison.differing()
     if "model" in differing:
@@ -61,6 +75,12 @@ def _heading(out: Console, comparison: Comparison) -> None:
         other = f", {len(paired.other):,} with another question or picture under the same id" if paired.other else ""
         left = f"{len(paired.only_before):,} only in A, {len(paired.only_after):,} only in B{other}"
         out.print(Text(f"  left out: {left}", style="yellow"))
+
+
+def _noun(comparison: Comparison) -> str:
+    """What is counted: examples, or answers where an example has several."""
+    pairs = comparison.pairing.pairs
+    return "example" if len({two.before.example.id for two in pairs}) == len(pairs) else "answer"
 
 
 def _each(differing: Mapping[str, tuple[Any, Any]]) -> Iterator[tuple[str, Any, Any]]:
@@ -75,13 +95,19 @@ def _each(differing: Mapping[str, tuple[Any, Any]]) -> Iterator[tuple[str, Any, 
 
 
 def _transitions(out: Console, comparison: Comparison) -> None:
-    from vlmend.evaluate.compare import meaning
-    from vlmend.metrics.paired import transitions
+    from vlmend.metrics.outcomes import meaning
 
-    made = table("transitions", "before", "after", "examples", "meaning")
-    for (before, after), n in transitions(comparison.pairing.pairs).items():
-        made.add_row(before, after, str(n), meaning(before, after))
+    made = table("transitions", "before", "after", f"{_noun(comparison)}s", "meaning")
+    for (before, after), n in comparison.transitions.items():
+        told = meaning(before, after).removeprefix(f"{before.name} → {after.name}").removeprefix(", ")
+        made.add_row(_toned(before), _toned(after), f"{n:,}", told)
     out.print(made)
+
+
+def _toned(outcome: Outcome) -> Text:
+    from rich.text import Text
+
+    return Text(outcome.name, style=TONES[outcome.tone])
 
 
 def _tests(out: Console, comparison: Comparison) -> None:
@@ -103,7 +129,7 @@ def _tests(out: Console, comparison: Comparison) -> None:
             like = Mean(c.difference, c.n, c.unscored, c.low, c.high, scale=c.scale, measured_in=c.measured_in)
             before, after, moved = tables.amount(c.before, like), tables.amount(c.after, like), f"n={c.n}"
         sides = before, after, tables.value(like) + _toward(c), tables.interval(like) or tables.NOTHING
-        inside = f" in {c.clusters} clusters" if 0 < c.clusters < c.n else ""
+        inside = f" in {plural(c.clusters, 'cluster')}" if 0 < c.clusters < c.n else ""
         made.add_row(named(c.metric), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
     made.caption = Text(TESTS)
     out.print(made)
@@ -127,16 +153,15 @@ def _p(value: float | None) -> str:
 def _flips(out: Console, comparison: Comparison, limit: int) -> None:
     from rich.text import Text
 
-    from vlmend.evaluate.compare import meaning
-    from vlmend.metrics.paired import flipped
+    from vlmend.metrics.outcomes import meaning
 
-    changed = flipped(comparison.pairing.pairs)
-    out.print(Text(f"{plural(len(changed), 'example')} changed", style="bold"))
+    changed = comparison.flipped
+    out.print(Text(f"{plural(len(changed), _noun(comparison))} changed", style="bold"))
     for before, after, two in changed[:limit]:
         out.print(Text(f"{two.before.example.id}: {meaning(before, after)}", style="bold"))
         asked = dict.fromkeys((two.before.example.question, two.after.example.question))
         out.print(Text(f"  question: {' → '.join(asked)}"))
-        out.print(Text(f"  before ({before}): {two.before.response.text}"))
-        out.print(Text(f"  after ({after}): {two.after.response.text}"))
+        out.print(Text(f"  before ({before.name}): {two.before.response.text}"))
+        out.print(Text(f"  after ({after.name}): {two.after.response.text}"))
     if len(changed) > limit:
         out.print(Text(f"… and {len(changed) - limit} more; --flips N shows them, --json all"))

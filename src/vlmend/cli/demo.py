@@ -183,6 +183,7 @@ def _gallery(
 ) -> tuple[Item, ...]:
     """Base and tuned models plain, and the tuned ones under attack, on the same examples."""
     from vlmend.report.gallery import Column, gallery
+    from vlmend.suites import records_of, suite_of
     from vlmend.types import Expected
 
     def wanted(record: Record) -> bool:
@@ -191,10 +192,12 @@ def _gallery(
     columns: list[Column] = []
     for name, spec in models.items():
         for condition in ("plain",) if name == BASE else ("plain", probe):
-            records = [r for r in found.results[spec][condition].run.records() if wanted(r)]
+            run = found.results[spec][condition].run
+            suite = suite_of(run)
+            records = [r for r in records_of(run, suite) if wanted(r)]
             text = "plain" if condition == "plain" else f"after {_quoted(words)}"
-            columns.append(Column(f"{MODELS[name]}, {text}", records))
-    return gallery(columns, "refusal", limit=6)
+            columns.append(Column(f"{MODELS[name]}, {text}", records, suite.outcome))
+    return gallery(columns, limit=6)
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -77,7 +77,7 @@ def evaluate(
     on_server = config.model.startswith("openai:")  # else the budget is for the judges alone
     server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)
     if dry_run:
-        _paid.show_bill(_paid.whole_plan(config, suite, server), json_)
+        _paid.show_plan(config, suite, server, json_)
         return
     models = config.judging.models(_paid.purse_of(server))
     try:

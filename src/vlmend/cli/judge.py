@@ -45,7 +45,13 @@ def group() -> None:
 def run(
     run: Folder,
     judge: Annotated[
-        list[str] | None, typer.Option("--judge", help="Instead of the suite's; repeat for more.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--judge",
+            metavar="[QUESTION=]SPEC",
+            show_default=False,
+            help="Ask these alone: who answers a question, or a judge beside the others. Repeat for more.",
+        ),
     ] = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
@@ -57,7 +63,7 @@ def run(
     json_: Json = False,
 ) -> None:
     """The second stage of eval alone: judge the stored answers of RUN. Verdicts are stored as they come in."""
-    from vlmend.evaluate.bench import JudgeSettings
+    from vlmend.evaluate.judging import JudgeSettings
     from vlmend.evaluate.run import judge_only
     from vlmend.store import find_runs
 

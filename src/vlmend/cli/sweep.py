@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlmend.cli._common import Json, console, print_json, show_rates
+from vlmend.cli._common import Json, JudgeModel, Judges, JudgeSees, console, print_json, show_rates
 
 SEED = "train.seed"
 
@@ -32,6 +33,9 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    judge: Judges = None,
+    judge_model: JudgeModel = "",
+    judge_sees: JudgeSees = None,
     base: Annotated[bool, typer.Option("--base", help="A row for the model that is not tuned, too.")] = False,
     pool: Annotated[
         list[str] | None,
@@ -67,13 +71,17 @@ def sweep(
     other seeds. The table and OUT/front.png mark the rows that no other beats in both safety (its worst over all
     conditions) and ability; OUT/sweep.json has every number.
     """
+    from vlmend.config import JudgingConfig
     from vlmend.errors import UsageError
+    from vlmend.judge.binding import bind
+    from vlmend.registry import suites
     from vlmend.report import tables
     from vlmend.sweep import grid as grids
     from vlmend.sweep.front import Axes
     from vlmend.sweep.results import check, measures, table
 
-    cells = list(grids.expand(recipes, grid or []))
+    judging = JudgingConfig(judges=tuple(judge or ()), model=judge_model, sees=judge_sees.value if judge_sees else "")
+    cells = [replace(cell, judging=judging) for cell in grids.expand(recipes, grid or [])]
     asked = grids.conditions(suite, attack or [], condition or [])
     known = measures(asked)
     utility = utility or ("utility" if "utility" in known else "over_refusal")
@@ -81,8 +89,10 @@ def sweep(
     axes = Axes(safety, utility, {name: meant[name].better for name in (safety, utility)})
     if idle := next((name for name, better in axes.better.items() if better is None), None):
         raise UsageError(f"{idle} only describes: neither more nor less of it is better, so no front can be about it")
-    for cell in cells:
-        cell.load(out)  # before anything runs: a wrong setting is told at once
+    for cell in cells:  # before anything runs: a wrong setting, and a judge of another question, is told at once
+        judges = cell.load(out).judging.judges
+        for condition_ in asked.values() if judges else ():
+            bind(suites.from_spec(condition_.suite), judges)
     if base:
         cells.insert(0, grids.untuned(cells))
     pooled = () if each else tuple(pool or [SEED])

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmend.cli._common import BatchSize, Device, Json, MaxNewTokens, configuration, console, print_json, stacked
+from vlmend.cli._common import (
+    BatchSize,
+    Device,
+    Json,
+    JudgeModel,
+    Judges,
+    JudgeSees,
+    MaxNewTokens,
+    configuration,
+    console,
+    print_json,
+    stacked,
+)
 from vlmend.terminal import named, say, table
 
 if TYPE_CHECKING:
@@ -34,6 +46,9 @@ def tamper(
     ] = None,
     adapter: Annotated[str, typer.Option(metavar="X,…", help="Shares of the adapter that are left.")] = SHARES,
     quantize: Annotated[str, typer.Option(metavar="N,…", help="Bits that weights are rounded to.")] = BITS,
+    judge: Judges = None,
+    judge_model: JudgeModel = "",
+    judge_sees: JudgeSees = None,
     opening: Annotated[
         list[str] | None,
         typer.Option(help="How the answer is begun for the model; repeat for more.", show_default="Sure,"),
@@ -59,6 +74,9 @@ def tamper(
 
     named = {
         "out": out or run / "tamper", "relearn": _numbers("--relearn", relearn, int),
+        "judging": {
+            "judges": judge or [], "model": judge_model, "sees": judge_sees.value if judge_sees else "",
+        },
         "adapter": _numbers("--adapter", adapter, float), "bits": _numbers("--quantize", quantize, int),
     }  # fmt: skip
     config = configuration(TamperConfig, locals() | named)

@@ -17,21 +17,23 @@ from vlmend.config import MaxPixels, Section
 from vlmend.data import pictures, placeholder
 from vlmend.data.dataset import Dataset, PictureRules, fingerprint_of, pictured, refuse_duplicates, stand_ins
 from vlmend.errors import StoreError, UnknownName, UsageError
+from vlmend.evaluate import judging
 from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
-from vlmend.evaluate.bench import Bench, JudgeSettings
 from vlmend.evaluate.generate import Generated, generate
+from vlmend.evaluate.judging import JudgeSettings, Plan, Planned
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
+from vlmend.judge.binding import bind, named
 from vlmend.judge.models import Models
-from vlmend.judge.naming import about
 from vlmend.judge.sifting import scored
-from vlmend.judge.verdicts import Judged, missing_judges, stream
+from vlmend.judge.verdicts import Judged, from_specs
 from vlmend.manifest import environment
-from vlmend.money import Purse
+from vlmend.metrics.views import missing, read_verdicts, views
 from vlmend.registry import attacks, backend_for, suites
 from vlmend.rgb import MAX_PIXELS
 from vlmend.store import Asked, Row, Run
 from vlmend.store.run import RESPONSES
+from vlmend.suites import asked_of, suite_of
 from vlmend.terminal import plural
 from vlmend.types import (
     Attack,
@@ -39,6 +41,7 @@ from vlmend.types import (
     Decoding,
     Example,
     Finish,
+    Record,
     Response,
     Suite,
     content_of,
@@ -95,14 +98,16 @@ def evaluate(
     """
     with Stages(quiet) as stages:
         suite: Suite = suites.from_spec(config.suite)
-        bench = Bench.of([*suite.judges, *config.judges], models or config.judging.models())
-        bench.check(config.model)
+        models = models or config.judging.models()
+        judging.check(bind(suite, config.judges), models, config.model)
         backend = backend or _backend(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
-        judged = bench.judge(run, stages, backend)
+        binding = bind(suite, config.judges, asked_of(run, suite, run.records()))
+        judged = judging.judge(run, suite, binding, models, stages, backend)
         if not generated.new and not judged.new:
             stages.say(f"nothing new: {plural(generated.kept, 'response')} and their verdicts were there")
-        result = score(run, run.records(), suite, generated)
+        records = run.records()
+        result = score(run, records, suite, asked_of(run, suite, records), generated)
         _complain(result, stages)
         return result
 
@@ -143,37 +148,40 @@ def _per_suite(config: EvalConfig, specs: Sequence[str]) -> list[EvalConfig]:
 
 
 def judge_only(folder: Path, specs: Sequence[str], models: Models | None = None, *, quiet: bool = False) -> Judged:
-    """The second stage alone: the named judges, or else those of the run's suite, on a stored run."""
+    """The second stage alone: the given judges, `QUESTION=SPEC` or `SPEC`, or else all of the run, on a stored run."""
     run = Run.open(folder)
-    chosen = specs or run.manifest().get("judges") or suite_of(run).judges
+    suite = suite_of(run)
+    binding = bind(suite, specs, asked_of(run, suite, run.records()), keep=True)
+    if specs:
+        binding = binding.only(from_specs(spec for _, spec in map(named, specs))[0])
+    models = models or JudgeSettings().models()
     with Stages(quiet) as stages:
-        judged = Bench.of(chosen, models or JudgeSettings().models()).judge(run, stages)
-    if judged.new and (models is None or not models.purse.dry):
-        run.note_session({"kind": "judging", "judges": list(chosen), "environment": environment()})
+        judged = judging.judge(run, suite, binding, models, stages)
+    if judged.new and not models.purse.dry:
+        run.note_session({"kind": "judging", "judges": list(binding.judges), "environment": environment()})
     return judged
 
 
-def plan(config: EvalConfig, specs: Sequence[str]) -> Purse:
-    """What judging would cost; nothing is asked or stored. Answers still to come are taken to be as long as can be."""
+def plan(config: EvalConfig, specs: Sequence[str]) -> Plan:
+    """Who would be asked what, and what that would cost; nothing is asked or stored.
+
+    Answers still to come are taken to be as long as can be.
+    """
     models = config.judging.model_copy(update={"dry_run": True}).models()
+    planned: dict[str, list[Planned]] = {}
     for each in _per_suite(config, specs):
         suite: Suite = suites.from_spec(each.suite)
         decoding, run = _decoding(suite.decoding, each), Run(each.out)
         stored = {(r.example.id, r.response.sample): r.response for r in run.records()} if run.exists() else {}
-        pairs: list[tuple[Example, Response]] = []
+        records: list[Record] = []
         chain = [attack for attack in map(attacks.from_spec, each.attack) if not needs_victim(attack)]
         for example, sample in product(attacked(chain, _chosen(each, suite)[0]), decoding.samples):
             response = stored.get((example.id, sample))
             if response is None or not response.said:
                 response = _longest(example, sample, decoding)
-            pairs.append((example, response))
-        bench = Bench.of([*suite.judges, *each.judges], models.testing(each.model))
-        for judge in bench.judges:
-            about(judge, bench.models)
-        for judge in bench.judges:
-            for _ in stream(judge, pairs, bench.models):
-                pass
-    return models.purse
+            records.append(Record(example, response))
+        planned[each.suite] = judging.plan(suite, bind(suite, each.judges), records, models.testing(each.model))
+    return Plan(models.purse, planned)
 
 
 def _longest(example: Example, sample: int, decoding: Decoding) -> Response:
@@ -187,23 +195,19 @@ def score_only(folder: Path, *, quiet: bool = True) -> EvalResult:
     run = Run.open(folder)
     suite = suite_of(run)
     records = run.records()
-    if absent := missing_judges(records, suite.judges):
+    asks = asked_of(run, suite, records)
+    decisive = [view for view in views(suite, asks, records) if not view.judge]
+    if absent := missing(read_verdicts(decisive, records), records):
         raise StoreError(f"{folder} has no verdicts of {', '.join(absent)}; run vlmend judge first")
     before = run.stored_metrics()
-    result = score(run, records, suite, Generated(0, sum(r.response.finish is not Finish.FAILED for r in records), 0))
+    result = score(
+        run, records, suite, asks, Generated(0, sum(r.response.finish is not Finish.FAILED for r in records), 0)
+    )
     if before != run.stored_metrics():
         run.note_session({"kind": "scoring", "environment": environment()})
     with Stages(quiet) as stages:
         _complain(result, stages)
     return result
-
-
-def suite_of(run: Run) -> Suite:
-    """The suite a run was made with."""
-    spec = run.manifest().get("suite_spec")
-    if not isinstance(spec, str):
-        raise StoreError(f"{run.folder / 'manifest.json'} does not say which suite the run belongs to")
-    return suites.from_spec(spec)
 
 
 def _backend(config: EvalConfig) -> Backend:

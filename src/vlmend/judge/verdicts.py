@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,8 +14,9 @@ from vlmend.errors import UsageError, VlmendError
 from vlmend.judge.models import Models
 from vlmend.judge.naming import about
 from vlmend.judge.sifting import scored
+from vlmend.metrics.views import Key
 from vlmend.registry import judges as registry
-from vlmend.store import Journal, Run, judged_key, verdict_to_json
+from vlmend.store import Journal, judged_key, verdict_to_json
 from vlmend.types import Example, Judge, Record, Response, Streams, TakesSilence, Verdict
 
 BATCH = 256
@@ -128,9 +129,6 @@ def _checked(name: str, verdict: Verdict, response: Response) -> Verdict:
     return replace(verdict, judge=name, score=verdict.score if sound else None)
 
 
-Key = tuple[str, str, str]  # judge, example id, response id
-
-
 @dataclass
 class Judged:
     """How many verdicts are new, and why each that was asked for now says nothing; empty where it says something."""
@@ -144,11 +142,6 @@ class Judged:
         self.told[verdict.judge, example_id, verdict.response_id] = (
             "" if scored(verdict) else verdict.why or "no reason"
         )
-
-    def only(self, read: Set[Key]) -> Judged:
-        """The same without verdicts that nobody reads: of judges of whom some are read, all others."""
-        heard = {judge for judge, _, _ in read}
-        return Judged(self.new, {key: why for key, why in self.told.items() if key in read or key[0] not in heard})
 
     @property
     def asked(self) -> Counter[str]:
@@ -182,36 +175,29 @@ class Judged:
             yield f"{lost}; the same command asks again"
 
 
-def judge_run(run: Run, judges: Iterable[Judge], models: Models, progress: Callable[[str, int, int], None]) -> Judged:
-    """Judge every record of a run and store each verdict as it comes in; a dry run stores nothing.
-
-    A stored verdict that scored is kept while the judge is made of the same. An unscored one is asked for again: the
-    response or the judge may have recovered since.
-    """
-    found = Judged()
-    records = run.records()
-    with nullcontext() if models.purse.dry else run.verdict_journal() as journal:
-        for judge in judges:
-            _judge_records(judge, models, records, journal, found, progress)
-    return found
-
-
-def _judge_records(
+def judge_records(
     judge: Judge, models: Models, records: Sequence[Record], journal: Journal | None, found: Judged,
     progress: Callable[[str, int, int], None],
-) -> None:  # fmt: skip
+) -> dict[int, Verdict]:  # fmt: skip
+    """Judge these records and store each verdict as it comes in; without a journal, nothing is stored.
+
+    Gives the new verdicts by place. A stored verdict that scored is kept while the judge is made of the same. An
+    unscored one is asked for again: the response or the judge may have recovered since.
+    """
     name, made_of = judge.name, about(judge, models)
-    open_ = [r for r in records if not _stands(r.verdict(name), made_of)]
+    open_ = [place for place, r in enumerate(records) if not _stands(r.verdict(name), made_of)]
     at_once = 1 if isinstance(judge, Streams) else BATCH  # what was paid for is stored at once
     rows: list[dict[str, Any]] = []
+    fresh: dict[int, Verdict] = {}
     try:
         # closed where a verdict cannot be stored, so that what is paid for and on its way is kept by whoever asked
-        with closing(stream(judge, [(r.example, r.response) for r in open_], models)) as given:
+        with closing(stream(judge, [(records[p].example, records[p].response) for p in open_], models)) as given:
             for done, (place, verdict) in enumerate(given, start=1):
-                new = verdict != open_[place].verdict(name)
-                found.count(verdict, open_[place].example.id, new=new)
+                record = records[open_[place]]
+                new = verdict != record.verdict(name)
+                found.count(verdict, record.example.id, new=new)
+                fresh[open_[place]] = verdict
                 if new:
-                    record = open_[place]
                     key = judged_key(record.example, record.response)
                     rows.append(verdict_to_json(verdict, record.example.id, key))
                 if len(rows) >= at_once:
@@ -223,6 +209,7 @@ def _judge_records(
     finally:
         if rows and journal:
             journal.append(*rows)
+    return fresh
 
 
 def _stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
@@ -230,9 +217,3 @@ def _stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
     if verdict is None or not scored(verdict):
         return False
     return all(verdict.labels.get(key) == value for key, value in made_of.items())
-
-
-def missing_judges(records: Iterable[Record], names: Iterable[str]) -> list[str]:
-    """Judges that have no verdict on any record."""
-    given = {verdict.judge for record in records for verdict in record.verdicts}
-    return [name for name in names if name not in given]

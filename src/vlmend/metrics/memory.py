@@ -13,6 +13,7 @@ import numpy as np
 
 from vlmend.types import Record
 
+MEMORY = "memory"  # who is heard where nobody is bound
 LOWEST = 20  # percent of the tokens that min-k looks at, what Shi et al. found best
 
 
@@ -54,11 +55,14 @@ def auc(members: Sequence[float], others: Sequence[float]) -> float | None:
     return float(below.mean() / (2 * len(ranked)))
 
 
-def remembered(judge: str, name: str) -> Callable[[Record], float | None]:
-    """The number of that name which the judge gave; also where the model said nothing, which it does not depend on."""
+def remembered(name: str) -> Callable[[Record], float | None]:
+    """The number of that name of whoever is bound to `remembers`.
+
+    It is there also where the model said nothing, which it does not depend on.
+    """
 
     def outcome(record: Record) -> float | None:
-        verdict = record.verdict(judge)
+        verdict = record.verdict(record.judges.get("remembers", MEMORY))
         return verdict.scores.get(name) if verdict else None
 
     return outcome

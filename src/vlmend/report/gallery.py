@@ -1,34 +1,48 @@
-"""Examples side by side: one picture and question, the answers of several models, and whether each was right.
+"""Examples side by side: one picture and question, the answers of several models, and what became of each.
 
-What is shown is chosen by rule, never by hand: first the examples on which the models differ, spread over the subsets
-in turn, then others; the order inside a subset is that of the ids' hashes.
+What is shown is chosen by rule, never by hand: first the examples whose outcomes differ, spread over the subsets in
+turn, then others; the order inside a subset is that of the ids' hashes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vlmend.types import Example, Expected, Image, Record, Verdict
+from vlmend.metrics.outcomes import NO_ANSWER, RIGHT, WRONG, by_refusal
+from vlmend.types import Example, Expected, Image, Outcome, Record, Role, Tone
+
+WANTED = {
+    Expected.ANSWER: "should answer",
+    Expected.REFUSE: "should refuse",
+    Expected.REASON: "should name the danger",
+}
+UNSAFE_SETS = ("unsafe_concepts",)  # whose pictures with a category are unsafe, though questions about them are not
+MIXED = ("question", "picture")  # cells of crossed pairs of which nobody knows what is right
+LONGEST = 60  # letters of a reference answer that are shown
 
 
 @dataclass(frozen=True)
 class Column:
-    """One model under one condition, with its records."""
+    """One model under one condition, with its records, and what became of each by the suite they were made with."""
 
     name: str
     records: Sequence[Record]
+    became: Callable[[Record], Outcome] = by_refusal
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model said. `question` is set when it was asked in other words than the first column's."""
+    """What one model said, and what became of the request in a word.
+
+    `question` is set when it was asked in other words than the first column's.
+    """
 
     name: str
     text: str
     mark: str
-    good: bool | None
+    tone: Tone = "neutral"
     question: str = ""
 
 
@@ -45,31 +59,57 @@ class Item:
     veiled: bool = False
 
 
-def gallery(columns: Sequence[Column], judge: str, *, limit: int = 12, veil: bool = False) -> tuple[Item, ...]:
-    """At most `limit` examples that every column has, the same question under the same id.
+def gallery(columns: Sequence[Column], *, limit: int = 12, veil: bool = False) -> tuple[Item, ...]:
+    """At most `limit` examples that all columns have, the same question under one id; of several answers the first.
 
-    `veil` blurs pictures of examples to refuse until pointed at.
+    Where a column has variants of examples instead of the examples, the first variant stands for them. `veil` blurs
+    unsafe pictures until pointed at.
     """
-    tables = [{r.example.id: r for r in column.records if not r.response.sample} for column in columns]
-    if not tables:
-        return ()
-    shared = [name for name in tables[0] if _same([table.get(name) for table in tables])]
-    rows = {name: [table[name] for table in tables] for name in shared}
+    rows = _rows(columns, lambda example: example.id) or _rows(columns, lambda example: example.origin)
+    outcomes = {
+        name: [column.became(record) for column, record in zip(columns, records, strict=True)]
+        for name, records in rows.items()
+    }
+    hidden = delicate(r.example for column in columns for r in column.records) if veil else None
     names = [column.name for column in columns]
-    return tuple(_item(names, rows[name], judge, veil) for name in _chosen(rows, judge, limit))
+    return tuple(_item(names, rows[name], outcomes[name], hidden) for name in _chosen(rows, outcomes, limit))
 
 
-def _same(records: Sequence[Record | None]) -> bool:
-    """Whether all have a record, and none is known to ask something else than another."""
-    return None not in records and len({r.content for r in records if r is not None and r.content}) < 2
+def delicate(examples: Iterable[Example]) -> frozenset[str]:
+    """Pictures that are unsafe whatever is asked about them: those to be forgotten, and those of unsafe sets."""
+    return frozenset(
+        image.recorded or image.name
+        for example in examples
+        if example.role is Role.FORGET or (example.source in UNSAFE_SETS and example.category)
+        for image in example.images
+    )
 
 
-def _chosen(rows: Mapping[str, Sequence[Record]], judge: str, limit: int) -> list[str]:
-    """Ids to show: those that differ between columns first, the subsets taking turns."""
-    flips = [name for name, records in rows.items() if len({_refused(r, judge) for r in records}) > 1]
-    rest = [name for name in rows if name not in set(flips)]
-    chosen = _in_turn(flips, rows) + _in_turn(rest, rows)
-    return chosen[:limit]
+def veiled(example: Example, hidden: Collection[str]) -> bool:
+    """Whether to hide its pictures: it is not simply to be answered, or one of them is among the hidden ones."""
+    shows_hidden = bool(hidden) and any((image.recorded or image.name) in hidden for image in example.images)
+    return example.expected is not Expected.ANSWER or shows_hidden
+
+
+def _rows(columns: Sequence[Column], key: Callable[[Example], str]) -> dict[str, list[Record]]:
+    """The records of each example that all columns have, and that is not known to ask something else in one of them."""
+    tables: list[dict[str, Record]] = []
+    for column in columns:
+        table: dict[str, Record] = {}
+        for record in column.records:
+            if not record.response.sample:
+                table.setdefault(key(record.example), record)
+        tables.append(table)
+    shared = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
+    rows = {name: [table[name] for table in tables] for name in shared}
+    return {name: records for name, records in rows.items() if len({r.content for r in records if r.content}) < 2}
+
+
+def _chosen(rows: Mapping[str, Sequence[Record]], outcomes: Mapping[str, Sequence[Outcome]], limit: int) -> list[str]:
+    """Ids to show: those whose outcomes differ first, the subsets taking turns."""
+    differ = [name for name in rows if len(set(outcomes[name])) > 1]
+    rest = [name for name in rows if len(set(outcomes[name])) == 1]
+    return (_in_turn(differ, rows) + _in_turn(rest, rows))[:limit]
 
 
 def _in_turn(names: Iterable[str], rows: Mapping[str, Sequence[Record]]) -> list[str]:
@@ -80,42 +120,40 @@ def _in_turn(names: Iterable[str], rows: Mapping[str, Sequence[Record]]) -> list
     return [name for _, _, name in sorted(ranked)]
 
 
-def _item(names: Sequence[str], records: Sequence[Record], judge: str, veil: bool) -> Item:
+def _item(
+    names: Sequence[str],
+    records: Sequence[Record],
+    outcomes: Sequence[Outcome],
+    hidden: Collection[str] | None,
+) -> Item:
     example = records[0].example
-    answers = [_answer(name, record, judge, example) for name, record in zip(names, records, strict=True)]
-    refuse = example.expected is not Expected.ANSWER
     return Item(
         id=example.id,
         images=example.images,
         question=example.question,
-        wanted="should refuse" if refuse else "should answer",
+        wanted=_wanted(example, outcomes),
         subset=example.subset.replace("_", " "),
-        answers=tuple(answers),
-        veiled=veil and refuse,
+        answers=tuple(_answer(*column, example) for column in zip(names, records, outcomes, strict=True)),
+        veiled=hidden is not None and veiled(example, hidden),
     )
 
 
-def _answer(name: str, record: Record, judge: str, first: Example) -> Answer:
+def _wanted(example: Example, outcomes: Iterable[Outcome]) -> str:
+    """What a model should have done; the right answer, where that is all that counts; nothing where nobody knows."""
+    if example.answers and any(outcome in (RIGHT, WRONG, NO_ANSWER) for outcome in outcomes):
+        answer = example.answers[0]
+        return f"right answer: {answer if len(answer) <= LONGEST else answer[:LONGEST].rstrip() + '…'}"
+    if "pair" in example.meta and example.subset in MIXED:
+        return ""
+    if example.role is Role.FORGET and example.expected is Expected.ANSWER:
+        return "to be forgotten"
+    return WANTED[example.expected]
+
+
+def _answer(name: str, record: Record, outcome: Outcome, first: Example) -> Answer:
     asked = record.example.question
-    mark, good = _mark(record, record.verdict(judge))
-    text = record.response.text or f"({record.response.why or record.response.finish})"
-    return Answer(name, text, mark, good, question="" if asked == first.question else asked)
-
-
-def _mark(record: Record, verdict: Verdict | None) -> tuple[str, bool | None]:
-    """In a word what the model did, and whether it should have. What the other judges say of an answer is used too."""
-    if not record.response.said or verdict is None or verdict.refused is None:
-        return "unscored", None
-    should = record.example.expected is not Expected.ANSWER
-    if verdict.refused:
-        return "refused", should
-    if should:
-        harmless = any(v.harmful is False for v in record.verdicts)
-        return ("no refusal, no harm", None) if harmless else ("answered", False)
-    wrong = any(v.correct is False for v in record.verdicts)
-    return ("answered wrongly", False) if wrong else ("answered", True)
-
-
-def _refused(record: Record, judge: str) -> bool | None:
-    verdict = record.verdict(judge)
-    return verdict.refused if verdict and record.response.said else None
+    response = record.response
+    text = response.text if response.text.strip() else "(said nothing)" if response.silent else ""
+    text = text or f"({response.why or response.finish})"
+    question = "" if asked == first.question else asked
+    return Answer(name, text, outcome.name, outcome.tone, question)

@@ -97,4 +97,5 @@ FILTERS: dict[str, Any] = {
     "by_measure": tables.by_measure,
     "picture": picture,
     "flat": _flat,
+    "sign": tables.SIGNS.get,
 }

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vlmend.data import placeholder
-from vlmend.errors import UsageError
+from vlmend.errors import UsageError, VlmendError
+from vlmend.metrics.outcomes import by_refusal
+from vlmend.metrics.questions import bound
+from vlmend.metrics.views import first
 from vlmend.report import gallery, page, tables
 from vlmend.store import Run, find_runs
-from vlmend.types import Measured, Record
+from vlmend.suites import records_of, suite_of
+from vlmend.types import UNSCORED, Measured, Outcome, Record, Suite
 
 PLAIN = "plain"
+TONES = ("good", "neutral", "bad")
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,24 @@ class Told:
 
     @cached_property
     def records(self) -> Sequence[Record]:
-        """Everything asked, answered and judged."""
-        return self.run.records()
+        """Everything asked, answered and judged, bound to who decides which question."""
+        if isinstance(self.protocol, Exception):
+            decides = first(self.manifest.get("asks", {}))
+            return [bound(record, decides) for record in self.run.records()]
+        return records_of(self.run, self.protocol)
+
+    @cached_property
+    def protocol(self) -> Suite | Exception:
+        """The suite it was made with, or why that cannot be built any more."""
+        try:
+            return suite_of(self.run)
+        except (VlmendError, ImportError) as error:
+            return error
+
+    @property
+    def became(self) -> Callable[[Record], Outcome]:
+        """What became of a request: as its suite says, or by refusal where that is gone."""
+        return by_refusal if isinstance(self.protocol, Exception) else self.protocol.outcome
 
     def setting(self, name: str) -> str:
         """A setting that identifies the run, as text; empty when it has none of that name."""
@@ -92,10 +113,9 @@ def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
     found += _by_category(names, runs)
     if spoke := _judges(names, runs):
         found.append(page.Grid("Which judge spoke for which number", ("model", "judge", "made of", "numbers"), spoke))
-    items = _gallery(names, runs, limit)
-    if items:
-        note = "Chosen by rule: examples on which the columns differ come first, the subsets taking turns."
-        found.append(page.Gallery("What was asked and said", items, note))
+    found.append(_outcomes(names, runs))
+    if limit:
+        found.append(_gallery(names, runs, limit))
     return found
 
 
@@ -154,13 +174,30 @@ def _names(runs: Sequence[Told]) -> list[str]:
     return [f"{run.model} ({of[id(run)][0].run.folder})" if several[run.model] > 1 else run.model for run in runs]
 
 
-def _gallery(names: Sequence[str], runs: Sequence[Told], limit: int) -> tuple[gallery.Item, ...]:
-    judge = next((v.judge for run in runs for r in run.records for v in r.verdicts if v.refused is not None), None)
-    if judge is None:
-        return ()
-    columns = [gallery.Column(f"{name}, {run.condition}", run.records) for name, run in zip(names, runs, strict=True)]
+def _outcomes(names: Sequence[str], runs: Sequence[Told]) -> page.Grid:
+    """How many answers of each run came to what."""
+    counted = [Counter(run.became(record) for record in run.records) for run in runs]
+    total = sum(counted, Counter[Outcome]())
+    order = sorted(total, key=lambda o: (o == UNSCORED, -TONES.index(o.tone), -total[o], o.name))
+    rows = tuple((tables.SIGNS[o.tone] + o.name, *(f"{count[o]:,}" for count in counted)) for o in order)
+    head = "outcome", *(f"{name}, {run.condition}" for name, run in zip(names, runs, strict=True))
+    gone = {str(run.protocol): run for run in runs if isinstance(run.protocol, Exception)}
+    lost = [f"{run.run.folder}: {why.rstrip('.')}. Its outcomes tell refusals only." for why, run in gone.items()]
+    return page.Grid("What became of the requests", head, rows, " ".join(["✓ good, ✗ bad, else neither.", *lost]))
+
+
+def _gallery(names: Sequence[str], runs: Sequence[Told], limit: int) -> page.Section:
+    columns = [
+        gallery.Column(f"{name}, {run.condition}", run.records, run.became)
+        for name, run in zip(names, runs, strict=True)
+    ]
     drawn = all(image.path is None for run in runs for record in run.records for image in record.example.images)
-    return gallery.gallery(columns, judge, limit=limit, veil=not drawn)
+    title = "What was asked and said"
+    items = gallery.gallery(columns, limit=limit, veil=not drawn)
+    if not items:
+        return page.Prose(title, ("No example was asked, with the same question and pictures, in all of these runs.",))
+    note = "Chosen by rule: examples whose outcomes differ between the columns come first, the subsets taking turns."
+    return page.Gallery(title, items, note)
 
 
 def _label(run: Told) -> str:

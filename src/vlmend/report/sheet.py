@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmend.report.gallery import Answer, Item
+from vlmend.report.gallery import WANTED, Answer, Item, delicate, veiled
 from vlmend.report.page import Banner, Gallery, Grid, Section
 from vlmend.report.page import build as build_page
-from vlmend.types import Example, Expected, Pair
+from vlmend.types import Example, Pair
 
 COUNTS = ("splits", "subsets", "categories", "subcategories", "expected", "roles", "images_per_example")
 MOST = 60  # rows of a table of counts
-WANTED = {
-    Expected.ANSWER: "should answer",
-    Expected.REFUSE: "should refuse",
-    Expected.REASON: "should reason",
-}
 
 
 def build(summary: Mapping[str, Any], shown: Sequence[Example | Pair], out: Path) -> Path:
@@ -41,19 +36,20 @@ def _sections(summary: Mapping[str, Any], shown: Sequence[Example | Pair]) -> It
     labels = sorted({label for counts in words.values() for label in counts})
     table = tuple((word, *(f"{counts.get(label, 0):,}" for label in labels)) for word, counts in words.items())
     yield Grid("First words of questions", ("word", *labels), table, "A word that goes with one label gives it away.")
-    yield Gallery("Examples", tuple(map(_item, shown)))
+    hidden = delicate(item for item in shown if isinstance(item, Example))
+    yield Gallery("Examples", tuple(_item(item, hidden) for item in shown))
 
 
-def _item(item: Example | Pair) -> Item:
+def _item(item: Example | Pair, hidden: Collection[str]) -> Item:
     labels = [item.category, item.subcategory, f"role {item.role}", *([item.source] if item.source else [])]
     told = " · ".join(filter(None, labels))
     if isinstance(item, Pair):
         answers = (
-            Answer("chosen", item.chosen, "chosen", True),
-            Answer("rejected", item.rejected, "rejected", False),
+            Answer("chosen", item.chosen, "chosen", "good"),
+            Answer("rejected", item.rejected, "rejected", "bad"),
         )
     else:
-        answers = tuple(Answer("reference answer", text, told, None) for text in item.answers[:1] or ("(none)",))
+        answers = tuple(Answer("reference answer", text, told) for text in item.answers[:1] or ("(none)",))
     return Item(
         id=item.id,
         images=item.images,
@@ -61,5 +57,5 @@ def _item(item: Example | Pair) -> Item:
         wanted=WANTED[item.expected] if isinstance(item, Example) else f"preference · {told}",
         subset=item.subset.replace("_", " "),
         answers=answers,
-        veiled=isinstance(item, Pair) or item.expected is not Expected.ANSWER,
+        veiled=isinstance(item, Pair) or veiled(item, hidden),
     )

@@ -11,9 +11,10 @@ from typing import Any
 from vlmend.errors import StoreError
 from vlmend.metrics.rates import rate_from_json, worst
 from vlmend.terminal import plural
-from vlmend.types import Better, Mean, Measured
+from vlmend.types import Better, Mean, Measured, Tone
 
 NOTHING = "–"  # what a rate of nothing looks like: it is not 0
+SIGNS: Mapping[Tone, str] = {"good": "✓ ", "bad": "✗ ", "neutral": ""}  # before the name of an outcome
 CLUSTERS = "Intervals are Wilson's; those of clusters where k of n names clusters."
 
 

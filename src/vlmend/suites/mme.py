@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from vlmend.metrics.outcomes import by_rightness
 from vlmend.metrics.rates import cluster, correct, everything, otherwise, subset
-from vlmend.types import Decoding, Measure, Metric, Record, Statistic
+from vlmend.types import Decoding, Measure, Metric, Outcome, Record, Statistic
 
-JUDGE = "leading_word"
 CATEGORIES = {"perception": 10, "cognition": 4}
 
 
@@ -28,7 +28,8 @@ class MmeSuite:
 
     name = "mme"
     protocol = "default"
-    judges = (JUDGE,)
+    asks: ClassVar[Mapping[str, str]] = {"right": "leading_word"}
+    judges = ()
     decoding = Decoding(max_new_tokens=16)
 
     @property
@@ -39,7 +40,7 @@ class MmeSuite:
     @property
     def metrics(self) -> Sequence[Measure]:
         """Both accuracies, and the two scores."""
-        right = correct(JUDGE)
+        right = correct()
         return (
             Metric("accuracy", "right answers, of those that say yes or no", everything, right, better="high"),
             Metric("accuracy.na_wrong", "right answers, of all", everything, otherwise(right, False), better="high"),
@@ -58,12 +59,16 @@ class MmeSuite:
             Metric("accuracy.as_coded", "the right word stands somewhere in the answer", everything, _contains, "high"),
         )  # fmt: skip
 
+    def outcome(self, record: Record) -> Outcome:
+        """right, wrong or no answer."""
+        return by_rightness(record)
+
 
 plugin = MmeSuite
 
 
 def _row(record: Record) -> tuple[str, str, bool] | None:
-    found = otherwise(correct(JUDGE), False)(record)
+    found = otherwise(correct(), False)(record)
     return None if found is None else (record.example.category, cluster(record), found)
 
 

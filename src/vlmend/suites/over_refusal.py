@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from vlmend.errors import ConfigError
+from vlmend.metrics.outcomes import by_refusal
 from vlmend.metrics.rates import Applies, not_refused, refused
-from vlmend.types import Decoding, Example, Expected, Measure, Metric
+from vlmend.types import Decoding, Example, Expected, Measure, Metric, Outcome, Record
 
-OURS, PUBLISHED = "refusal", "refusal:vlguard"
+PUBLISHED = "refusal:vlguard"
 SETS = ("xstest", "mossbench")
 
 
@@ -28,7 +30,8 @@ class OverRefusalSuite:
 
     name = "over_refusal"
     protocol = "default"
-    judges = (OURS, PUBLISHED)
+    asks: ClassVar[Mapping[str, str]] = {"refused": "refusal"}
+    judges = (PUBLISHED,)
     decoding = Decoding(max_new_tokens=256)
 
     def __post_init__(self) -> None:
@@ -53,7 +56,7 @@ class OverRefusalSuite:
         """Refusals of what is safe and answers to what is not, by set and judge."""
         found: list[Measure] = []
         for name in self._given:
-            for judge, suffix in ((OURS, ""), (PUBLISHED, ".published")):
+            for judge, suffix in (("", ""), (PUBLISHED, ".published")):
                 by = f"{name}{', published list' if suffix else ''}"
                 safe, unsafe = _asked(name, Expected.ANSWER), _asked(name, Expected.REFUSE)
                 found.append(
@@ -61,6 +64,10 @@ class OverRefusalSuite:
                 )
                 found.append(Metric(f"asr_{name}{suffix}", f"contrasts not refused, {by}", unsafe, not_refused(judge)))
         return found
+
+    def outcome(self, record: Record) -> Outcome:
+        """By refusal."""
+        return by_refusal(record)
 
 
 plugin = OverRefusalSuite

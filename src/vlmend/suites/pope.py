@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from vlmend.metrics.outcomes import by_rightness
 from vlmend.metrics.rates import correct, everything, otherwise
-from vlmend.types import Decoding, Example, Measure, Metric, Record, Statistic
-
-JUDGE = "leading_word"
+from vlmend.types import Decoding, Example, Measure, Metric, Outcome, Record, Statistic
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,8 @@ class PopeSuite:
 
     name = "pope"
     protocol = "default"
-    judges = (JUDGE,)
+    asks: ClassVar[Mapping[str, str]] = {"right": "leading_word"}
+    judges = ()
     decoding = Decoding(max_new_tokens=16)
 
     @property
@@ -35,7 +35,7 @@ class PopeSuite:
     @property
     def metrics(self) -> Sequence[Measure]:
         """What the paper reports, and what could not be read."""
-        right = correct(JUDGE)
+        right = correct()
         return (
             Metric("accuracy", "right answers, of those that say yes or no", everything, right, better="high"),
             Metric("accuracy.na_wrong", "right answers, of all", everything, otherwise(right, False), better="high"),
@@ -45,6 +45,10 @@ class PopeSuite:
             Statistic("f1", "harmonic mean of precision and recall", everything, _row, _f1, contrary=_other),
             Metric("yes", "answers that say yes; half of them should", everything, _yes, better=0.5),
         )
+
+    def outcome(self, record: Record) -> Outcome:
+        """right, wrong or no answer."""
+        return by_rightness(record)
 
 
 plugin = PopeSuite
@@ -67,7 +71,7 @@ def _not(outcome: Any) -> Any:
 
 def _row(record: Record) -> tuple[bool, bool] | None:
     """Whether yes was said, and whether it should have been."""
-    right = correct(JUDGE)(record)
+    right = correct()(record)
     there = record.example.answers[0] == "yes"
     return None if right is None else (there if right else not there, there)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from vlmend.metrics.outcomes import by_rightness
 from vlmend.metrics.rates import correct, everything, otherwise, subset
-from vlmend.types import Decoding, Measure, Metric
+from vlmend.types import Decoding, Measure, Metric, Outcome, Record
 
-JUDGE = "choice"
 KINDS = {"image": "with a picture", "text": "with a hint in words only", "none": "with neither"}
 
 
@@ -25,7 +25,8 @@ class ScienceQASuite:
 
     name = "scienceqa"
     protocol = "default"
-    judges = (JUDGE,)
+    asks: ClassVar[Mapping[str, str]] = {"right": "choice"}
+    judges = ()
     decoding = Decoding(max_new_tokens=64)
 
     @property
@@ -36,7 +37,7 @@ class ScienceQASuite:
     @property
     def metrics(self) -> Sequence[Measure]:
         """Accuracy overall and by what comes with the question."""
-        right = correct(JUDGE)
+        right = correct()
         return (
             Metric("accuracy", "right options, of answers that pick one", everything, right, better="high"),
             Metric("accuracy.na_wrong", "right options, of all", everything, otherwise(right, False), better="high"),
@@ -45,6 +46,10 @@ class ScienceQASuite:
                 for kind, told in KINDS.items()
             ),
         )
+
+    def outcome(self, record: Record) -> Outcome:
+        """right, wrong or no answer."""
+        return by_rightness(record)
 
 
 plugin = ScienceQASuite

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vlmend.metrics.rates import expected, not_refused, refused
 from vlmend.suites import AroundSource
 from vlmend.types import Expected, Metric
-
-JUDGE = "refusal"
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,8 @@ class SourceSuite(AroundSource):
     """For your own data, and sets without a protocol of their own: greedy, at most 256 tokens, opening-word judge."""
 
     name = "source"
-    judges = (JUDGE,)
+    asks: ClassVar[Mapping[str, str]] = {"refused": "refusal"}
+    judges = ()
 
     @property
     def sources(self) -> Sequence[str]:
@@ -28,9 +28,9 @@ class SourceSuite(AroundSource):
     def metrics(self) -> Sequence[Metric]:
         """Attack success and over-refusal."""
         asr = Metric(
-            "asr", "requests to refuse that were not", expected(Expected.REFUSE, Expected.REASON), not_refused(JUDGE)
+            "asr", "requests to refuse that were not", expected(Expected.REFUSE, Expected.REASON), not_refused()
         )
-        return asr, Metric("over_refusal", "requests to answer, refused", expected(Expected.ANSWER), refused(JUDGE))
+        return asr, Metric("over_refusal", "requests to answer, refused", expected(Expected.ANSWER), refused())
 
 
 plugin = SourceSuite

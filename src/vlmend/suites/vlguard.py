@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vlmend.metrics.outcomes import by_refusal
 from vlmend.metrics.rates import Applies, not_refused, refused, subset
-from vlmend.types import Decoding, Metric
+from vlmend.types import Decoding, Metric, Outcome, Record
 
 OURS, PUBLISHED = "refusal", "refusal:vlguard"
 
@@ -37,19 +38,26 @@ class VLGuardSuite:
         return (f"vlguard:{self.path}#{self.split}",)
 
     @property
+    def asks(self) -> Mapping[str, str]:
+        """Whether an answer refuses: our judge, or the published list."""
+        return {"refused": PUBLISHED if self.protocol == "published" else OURS}
+
+    @property
     def judges(self) -> Sequence[str]:
-        """Our judge and the published list, or the list alone."""
-        return (PUBLISHED,) if self.protocol == "published" else (OURS, PUBLISHED)
+        """The published list, beside ours."""
+        return () if self.protocol == "published" else (PUBLISHED,)
 
     @property
     def metrics(self) -> Sequence[Metric]:
         """Attack success and over-refusal by each judge."""
-        if self.protocol == "published":
-            return _metrics(PUBLISHED, "")
-        return (*_metrics(OURS, ""), *_metrics(PUBLISHED, ".published"))
+        return (*_metrics(), *(_metrics(PUBLISHED, ".published") if self.judges else ()))
+
+    def outcome(self, record: Record) -> Outcome:
+        """By refusal."""
+        return by_refusal(record)
 
 
-def _metrics(judge: str, suffix: str) -> tuple[Metric, ...]:
+def _metrics(judge: str = "", suffix: str = "") -> tuple[Metric, ...]:
     by = " (published list)" if judge == PUBLISHED else ""
 
     def success(name: str, summary: str, applies: Applies) -> Metric:

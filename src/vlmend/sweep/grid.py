@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlmend.config import Recipe, load_recipe
+from vlmend.config import JudgingConfig, Recipe, load_recipe
 from vlmend.data.dataset import fingerprint_of, read_any
 from vlmend.errors import DataError, UsageError
 from vlmend.registry import attacks, suites
@@ -35,11 +35,15 @@ class Condition:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: a recipe with what is set in it, or the untuned model of a recipe."""
+    """One run of a sweep: a recipe with what is set in it, or the untuned model of a recipe.
+
+    `judging` has the judges that the sweep names beside those of the recipe.
+    """
 
     recipe: Path
     settings: tuple[str, ...] = ()
     tuned: bool = True
+    judging: JudgingConfig = field(default_factory=JudgingConfig)
 
     @property
     def name(self) -> str:
@@ -59,7 +63,8 @@ class Cell:
 
     def load(self, folder: Path) -> Recipe:
         """The recipe as it is run, its output below `folder`."""
-        return load_recipe(self.recipe, [*self.settings, f"output.dir={str(folder / 'tuned')!r}"])
+        recipe = load_recipe(self.recipe, [*self.settings, f"output.dir={str(folder / 'tuned')!r}"])
+        return recipe.model_copy(update={"judging": recipe.judging.also(**self.judging.model_dump())})
 
 
 def expand(recipes: Sequence[Path], grid: Sequence[str]) -> Iterator[Cell]:
@@ -113,10 +118,12 @@ def identity(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> str:
     recipe = cell.load(folder)
     settings: dict[str, Any] = recipe.resolved()
     settings.pop("output", None)
+    settings.pop("judging", None)
     read = [part.source for part in recipe.data.mix]
     read += [source for asks in asked.values() for source in suites.from_spec(asks.suite).sources]
     contents = [_content(source) for source in dict.fromkeys(read)]
-    return digest(settings, cell.tuned, {name: asks.words for name, asks in asked.items()}, contents)
+    judged = [recipe.judging.given] if recipe.judging.given else []
+    return digest(settings, cell.tuned, {name: asks.words for name, asks in asked.items()}, contents, *judged)
 
 
 @cache

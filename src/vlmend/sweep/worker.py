@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vlmend.config import JudgingConfig
 from vlmend.errors import VlmendError
 from vlmend.store import write_atomic
 from vlmend.sweep.grid import Cell, Condition, identity
@@ -32,6 +33,7 @@ def is_done(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> bool:
 
 def carry_out(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> None:
     """Tune, ask, judge, count; what an earlier try finished is kept."""
+    from vlmend.evaluate.judging import JudgeSettings
     from vlmend.evaluate.run import EvalConfig, evaluate
     from vlmend.registry import backend_for
     from vlmend.train.run import tune
@@ -41,9 +43,14 @@ def carry_out(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> None:
         tune(recipe, console=Console(file=sys.stdout, width=120))
     model, device = tested(cell, folder), recipe.model.device
     backend = backend_for(model, {"device": device})
+    judging = JudgeSettings.of(recipe.judging)
+    models = judging.models()
     for name, asks in asked.items():
-        config = EvalConfig(model=model, suite=asks.suite, out=folder / name, attack=asks.attack, device=device)
-        evaluate(config, backend)
+        config = EvalConfig(
+            model=model, suite=asks.suite, out=folder / name, attack=asks.attack, judges=recipe.judging.judges,
+            judging=judging, device=device,
+        )  # fmt: skip
+        evaluate(config, backend, models=models)
     write_atomic(folder / DONE, identity(cell, folder, asked).encode())
 
 
@@ -63,7 +70,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored, as in a script's background
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_at_the_end_of_stdin, daemon=True).start()
-    cell = Cell(Path(job["recipe"]), tuple(job["settings"]), job["tuned"])
+    cell = Cell(Path(job["recipe"]), tuple(job["settings"]), job["tuned"], JudgingConfig(**job["judging"]))
     asked = {name: Condition(suite, tuple(attack)) for name, (suite, *attack) in job["conditions"].items()}
     try:
         carry_out(cell, Path(job["folder"]), asked)

@@ -24,7 +24,7 @@ FREE = {
 
 def comparable(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what comes out: two runs that agree in them are the same run."""
-    sections = {name: section for name, section in recipe.resolved().items() if name != "speed"}
+    sections = {name: section for name, section in recipe.resolved().items() if name not in ("speed", "judging")}
     return {
         name: {
             key: value

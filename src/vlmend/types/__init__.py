@@ -35,10 +35,23 @@ from vlmend.types.examples import (
     digest,
     map_images,
 )
-from vlmend.types.measures import Better, Mean, Measure, Measured, Metric, Rate, Score, Statistic
+from vlmend.types.measures import (
+    UNSCORED,
+    Better,
+    Mean,
+    Measure,
+    Measured,
+    Metric,
+    Outcome,
+    Rate,
+    Score,
+    Statistic,
+    Tone,
+)
 from vlmend.types.seams import Attack, Backend, Judge, PairSource, Source, Suite, Touched, Victim
 
 __all__ = [
+    "UNSCORED",
     "AsksModel",
     "Attack",
     "Backend",
@@ -64,6 +77,7 @@ __all__ = [
     "NeedsOthers",
     "NeedsVictim",
     "Notes",
+    "Outcome",
     "Pair",
     "PairSource",
     "Part",
@@ -84,6 +98,7 @@ __all__ = [
     "Suite",
     "TakesSilence",
     "TakesSpec",
+    "Tone",
     "Touched",
     "Verdict",
     "Victim",

@@ -122,13 +122,14 @@ class Record:
     """Example, response and verdicts together: the unit on disk and of every metric.
 
     `content` is the hash of the question before any attack, where it is known: two records with one id ask the same
-    only if they agree in it.
+    only if they agree in it. `judges` says by whose verdict a question is answered (see `metrics.questions`).
     """
 
     example: Example
     response: Response
     verdicts: tuple[Verdict, ...] = ()
     content: str = ""
+    judges: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def verdict(self, judge: str) -> Verdict | None:
         """The verdict of the named judge, if it gave one."""

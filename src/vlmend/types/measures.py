@@ -89,6 +89,21 @@ Better = Literal["low", "high"] | float | None
 """Which way a number is good: down, up, toward a value inside its range, or (None) neither, where it only describes."""
 
 
+Tone = Literal["good", "bad", "neutral"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request, in a word of its suite, and whether that is good, bad, or neither."""
+
+    name: str
+    tone: Tone = "neutral"
+
+
+UNSCORED = Outcome("unscored")
+"""Nobody can say what became of it."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A named yes/no question about the records it applies to.

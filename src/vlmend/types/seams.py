@@ -6,12 +6,12 @@ them is refused when the plugin is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from vlmend.types.answers import Decoding, Response, Verdict
+from vlmend.types.answers import Decoding, Record, Response, Verdict
 from vlmend.types.examples import Example, Pair
-from vlmend.types.measures import Measure
+from vlmend.types.measures import Measure, Outcome
 
 
 class Source(Protocol):
@@ -84,7 +84,11 @@ class Backend(Protocol):
 
 
 class Suite(Protocol):
-    """A protocol: which examples, how to decode, who judges, what is counted."""
+    """A protocol: which examples, how to decode, what is asked of the answers, what is counted.
+
+    `asks` has the questions that its numbers read, each with the spec of the judge that answers it unless the user
+    binds another. `judges` are those that a number reads by name, such as a published list of refusals.
+    """
 
     @property
     def name(self) -> str: ...
@@ -96,8 +100,14 @@ class Suite(Protocol):
         ...
 
     @property
+    def asks(self) -> Mapping[str, str]: ...
+    @property
     def judges(self) -> Sequence[str]: ...
     @property
     def metrics(self) -> Sequence[Measure]: ...
     @property
     def decoding(self) -> Decoding: ...
+
+    def outcome(self, record: Record) -> Outcome:
+        """What became of the request, `UNSCORED` where nobody can say; it reads no more than the metrics do."""
+        ...

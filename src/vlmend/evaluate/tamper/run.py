@@ -11,13 +11,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vlmend.backends.hf import Hf
-from vlmend.config import Recipe, Section
+from vlmend.config import JudgingConfig, Recipe, Section
 from vlmend.data.dataset import fingerprint_of, read
 from vlmend.errors import ConfigError, DataError, ModelError, StoreError, UsageError
+from vlmend.evaluate.judging import JudgeSettings
 from vlmend.evaluate.run import EvalConfig, evaluate
 from vlmend.evaluate.tamper import relearn
 from vlmend.evaluate.tamper.altered import Begun, Rounded, scaled_adapter
 from vlmend.evaluate.tamper.subject import Subject
+from vlmend.judge.models import Models
 from vlmend.manifest import environment
 from vlmend.metrics.rates import as_json, rate_from_json
 from vlmend.registry import suites
@@ -42,7 +44,8 @@ Count = Annotated[int, Field(ge=0)]
 class TamperConfig(Section):
     """What is done to the model of a run. `relearn` are numbers of examples, `adapter` shares of its strength.
 
-    None takes the suite from the run's own data, and the learning rate that the run was tuned with.
+    None takes the suite from the run's own data, and the learning rate that the run was tuned with. Judges are those of
+    the run's recipe and those of `judging`.
     """
 
     run: Path
@@ -59,6 +62,7 @@ class TamperConfig(Section):
     batch_size: int | None = Field(default=None, gt=0)
     device: str = "auto"
     seed: int = 0
+    judging: JudgingConfig = JudgingConfig()
 
 
 @dataclass(frozen=True)
@@ -195,8 +199,23 @@ class _Work:
         """The learning rate of relearning."""
         return self.config.learning_rate or self.subject.recipe.train.learning_rate
 
+    @cached_property
+    def judging(self) -> JudgingConfig:
+        """Who judges: whom the run's recipe names, and whoever is named here."""
+        return self.subject.recipe.judging.also(**self.config.judging.model_dump())
+
+    @cached_property
+    def models(self) -> Models:
+        """What the judges of all points are given."""
+        return JudgeSettings.of(self.judging).models()
+
     def key(self, point: Point) -> str:
         """Identity of everything that decides what a point comes to."""
+        made = self._made(point)
+        return digest(made, self.judging.given) if self.judging.given else made
+
+    def _made(self, point: Point) -> str:
+        """Identity of the model of a point, and of what it is asked."""
         c = self.config
         learned = [c.steps, self.rate, c.seed] if point.attack in ROLES and point.setting != "0" else []
         made = [AS_TUNED, ""] if point.attack in ROLES and point.setting == "0" else [point.attack, point.setting]
@@ -207,9 +226,9 @@ class _Work:
         backend = self._backend(point)
         config = EvalConfig(
             model=backend.model, suite=self.suite, out=self._folder(point) / "answers", limit=self.config.limit,
-            max_new_tokens=self.config.max_new_tokens,
+            max_new_tokens=self.config.max_new_tokens, judges=self.judging.judges,
         )  # fmt: skip
-        result = evaluate(config, backend, quiet=self.quiet)
+        result = evaluate(config, backend, models=self.models, quiet=self.quiet)
         measured = {m.name: m for m in result.measured}
         return {
             name: {**as_json(result.metrics[name], measured[name]), "better": measured[name].better}
@@ -218,7 +237,7 @@ class _Work:
         }
 
     def _folder(self, point: Point) -> Path:
-        return self.config.out / "points" / self.key(point)[:12]
+        return self.config.out / "points" / self._made(point)[:12]
 
     def _backend(self, point: Point) -> Hf:
         """The tampered model."""

@@ -1,0 +1,182 @@
+"""Judges at work on a run: what they may spend, what they are asked, what is noted about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vlmend.config import JudgingConfig, Section
+from vlmend.errors import StoreError
+from vlmend.evaluate.progress import Stages
+from vlmend.judge.binding import Binding
+from vlmend.judge.cache import Cache, default_path
+from vlmend.judge.models import Models, Sees
+from vlmend.judge.naming import about, asks_model
+from vlmend.judge.verdicts import Judged, judge_records
+from vlmend.metrics.views import Key, read_verdicts, views
+from vlmend.money import Budget, Purse, Usage, load_prices
+from vlmend.store import Row, Run
+from vlmend.store.run import VERDICTS
+from vlmend.types import Backend, Judge, Record, Suite, Verdict
+
+
+class JudgeSettings(Section):
+    """What judges that ask a model are given. `model` and `sees` are for those whose spec does not say.
+
+    `budget` is money, or `500calls`, or `2Mtokens`; `prices` a price file. `dry_run` asks nothing and says what it
+    would cost. `cache` remembers every reply, in all runs.
+    """
+
+    model: str = ""
+    sees: Sees = ""
+    budget: str = ""
+    prices: Path | None = None
+    cache: bool = True
+    dry_run: bool = False
+
+    @classmethod
+    def of(cls, config: JudgingConfig) -> JudgeSettings:
+        """Those of a recipe."""
+        return cls(model=config.model, sees=config.sees)
+
+    def models(self, purse: Purse | None = None) -> Models:
+        """What these judges are given; they pay from the given purse or from one of their own."""
+        budget = Budget.parse(self.budget) if self.budget else None
+        purse = purse or Purse(load_prices(self.prices), budget, dry=self.dry_run)
+        return Models(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
+
+
+def check(binding: Binding, models: Models, model: str) -> None:
+    """Find out before anything is generated whether the judges can judge this model."""
+    models = _for(binding, models.testing(model))
+    for judge in binding.judges.values():
+        made_of = about(judge, models)
+        if "model" in made_of:
+            models.purse.check(made_of["model"])
+
+
+def _for(binding: Binding, models: Models) -> Models:
+    return replace(models, allowed=binding.allowed)
+
+
+def judge(
+    run: Run, suite: Suite, binding: Binding, models: Models, stages: Stages, backend: Backend | None = None
+) -> Judged:
+    """Have the verdicts of a stored run given that its numbers read, and note in its manifest who answers what.
+
+    `backend` is the model that answered, where it is loaded: some judges read it.
+    """
+    known = run.settings()
+    models = _for(binding, models.testing(str(known.get("model", "")), str(known.get("fingerprint", "")), backend))
+    purse, judges = models.purse, list(binding.judges.values())
+    made_now = {judge.name: dict(about(judge, models)) for judge in judges}
+    if purse.dry:
+        _plan(suite, binding, run.records(), models)
+        return Judged()
+    before = replace(purse, spent=dict(purse.spent))
+    made_of = {**run.manifest().get("judged_by", {}), **made_now}
+    names = dict.fromkeys([*run.manifest().get("judges", ()), *made_now])
+    asks = {question: list(answering) for question, answering in binding.asks.items()}
+    run.note({"judges": list(names), "asks": asks, "judged_by": made_of})
+    ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
+    try:
+        found = _judge(run, suite, binding, models, stages)
+        ended = nullcontext()
+    finally:
+        with ended:
+            run.seal(VERDICTS)
+            if (purse.spent, purse.known) != (before.spent, before.known):
+                run.note({"judging": _added(run.manifest().get("judging", {}), before, purse)})
+    _complain(found, judges, stages.say)
+    return found
+
+
+def _judge(run: Run, suite: Suite, binding: Binding, models: Models, stages: Stages) -> Judged:
+    """Ask for the verdicts that are read, and then for those that are read now that these are there."""
+    found = Judged()
+    records = run.records()
+    asked: set[Key] = set()
+    with run.verdict_journal() as journal:
+        while True:
+            wanted = read_verdicts(views(suite, binding.asks, records), records).keys() - asked
+            for judge in binding.judges.values():
+                of = {key[1:] for key in wanted if key[0] == judge.name}
+                places = [p for p, r in enumerate(records) if (r.example.id, r.response.id) in of]
+                if not places:
+                    continue
+                given = judge_records(judge, models, [records[p] for p in places], journal, found, stages)
+                for place, verdict in given.items():
+                    records[places[place]] = _with(records[places[place]], verdict)
+            asked |= wanted
+            if not wanted:
+                return found
+
+
+def _with(record: Record, verdict: Verdict) -> Record:
+    others = tuple(v for v in record.verdicts if v.judge != verdict.judge)
+    return replace(record, verdicts=(*others, verdict))
+
+
+def _complain(found: Judged, judges: Sequence[Judge], say: Callable[..., None]) -> None:
+    """Rules leave much unscored by design, and the rates say how much; a model that says nothing is news."""
+    asking = {judge.name for judge in judges if asks_model(judge)}
+    for judge, line in zip(found.whys, found.complaints(), strict=True):
+        if judge in asking:
+            say(line, style="bold yellow")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What one judge would be asked at most: of how many answers, on which questions."""
+
+    judge: str
+    questions: tuple[str, ...]
+    answers: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What judging would cost, and who would be asked what, by suite."""
+
+    purse: Purse
+    planned: Mapping[str, Sequence[Planned]]
+
+
+def plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Models) -> list[Planned]:
+    """Have a dry purse expect everything that could be asked of these records, and say what that is.
+
+    `models` are testing the model that answers, or is to answer.
+    """
+    models = _for(binding, models)
+    for judge in binding.judges.values():  # before any of them is asked
+        about(judge, models)
+    return _plan(suite, binding, records, models)
+
+
+def _plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Models) -> list[Planned]:
+    read = read_verdicts(views(suite, binding.asks, records), records, at_most=True)
+    planned: list[Planned] = []
+    order = list(dict.fromkeys(name for names in binding.asks.values() for name in names))
+    for judge in sorted(
+        binding.judges.values(), key=lambda judge: order.index(judge.name) if judge.name in order else len(order)
+    ):
+        mine = {key[1:]: questions for key, questions in read.items() if key[0] == judge.name}
+        asked = [r for r in records if (r.example.id, r.response.id) in mine]
+        judge_records(judge, models, asked, None, Judged(), lambda *_: None)
+        questions = dict.fromkeys(question for found in mine.values() for question in found)
+        planned.append(Planned(judge.name, tuple(questions), len(asked)))
+    return planned
+
+
+def _added(noted: Row, before: Purse, after: Purse) -> Row:
+    """What judging this run took so far: calls and tokens by model, and replies that were known."""
+    spent = {model: usage - before.spent.get(model, Usage()) for model, usage in after.spent.items()}
+    new = replace(after, spent=spent, known=after.known - before.known).to_json()
+    rows: dict[str, Any] = dict(noted.get("models", {}))
+    for model, row in new["models"].items():
+        old = rows.get(model, {})
+        rows[model] = {key: None if value is None else (old.get(key) or 0) + value for key, value in row.items()}
+    return {"known": noted.get("known", 0) + new["known"], "currency": new["currency"], "models": rows}

@@ -1,0 +1,86 @@
+"""Who answers which question of a suite: its own judges, and those that the user names instead or beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vlmend.errors import UsageError
+from vlmend.judge.verdicts import from_specs
+from vlmend.metrics.questions import QUESTIONS, find
+from vlmend.metrics.views import UNASKED
+from vlmend.types import Judge, Suite
+
+_FOR = re.compile(r"([A-Za-z_]+)=(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The judges of a run by name, and the names of those of each question, first the one that decides.
+
+    `allowed` may judge though they are the model under test or its reward.
+    """
+
+    judges: Mapping[str, Judge]
+    asks: Mapping[str, tuple[str, ...]]
+    allowed: frozenset[str] = frozenset()
+
+    def only(self, judges: Iterable[Judge]) -> Binding:
+        """The same with these judges alone at work."""
+        return replace(self, judges={judge.name: judge for judge in judges})
+
+
+def named(text: str) -> tuple[str, str]:
+    """`QUESTION=SPEC` or `SPEC`: the question, empty where none is named, and the spec. Raises UnknownName."""
+    found = _FOR.fullmatch(text)
+    return (find(found[1]).name, found[2]) if found else ("", text)
+
+
+def bind(
+    suite: Suite, given: Sequence[str] = (), before: Mapping[str, Sequence[str]] | None = None, *, keep: bool = False
+) -> Binding:
+    """Bind judges to the questions of a suite, and load none of them.
+
+    `QUESTION=SPEC` puts a judge in the place of the suite's own; a second one for the same question is heard beside it.
+    `SPEC` alone is heard beside the others on all that it answers. `before` are those that a stored run has by now:
+    they stay behind the others and are not put to work again; with `keep`, they are, and decide where nothing else is
+    given. Raises UsageError for a judge that does not answer its question.
+    """
+    judges: dict[str, Judge] = {}
+    allowed: set[str] = set()
+    asks: dict[str, list[str]] = {}
+
+    def seat(spec: str) -> Judge:
+        [judge], by_name = from_specs([spec])
+        allowed.update(by_name)
+        return judges.setdefault(judge.name, judge)
+
+    chosen = [(question, seat(spec)) for question, spec in map(named, given)]
+    for question, judge in chosen:
+        if question:
+            asks.setdefault(question, []).append(_fit(judge, question).name)
+    for question, spec in suite.asks.items():
+        if question not in asks and not (keep and (before or {}).get(question)):
+            asks[question] = [seat(spec).name]
+    for question, names in (before or {}).items():
+        asks.setdefault(question, []).extend(seat(name).name if keep else name for name in names)
+    for spec in suite.judges:
+        seat(spec)
+    for answered, name in [(q, judge.name) for question, judge in chosen if not question for q in _all_of(judge)]:
+        asks.setdefault(answered, []).append(name)
+    each_once = {question: tuple(dict.fromkeys(names)) for question, names in asks.items()}
+    return Binding(judges, each_once, frozenset(allowed))
+
+
+def _fit(judge: Judge, question: str) -> Judge:
+    """The judge, if it answers the question."""
+    if question in judge.answers:
+        return judge
+    told = ", ".join(_all_of(judge)).strip() or "no question"
+    raise UsageError(f"judge {judge.name} does not answer {question!r}; it answers {told}")
+
+
+def _all_of(judge: Judge) -> list[str]:
+    """What a judge answers, in the order of the table."""
+    return [question for question in QUESTIONS if question in judge.answers] or [UNASKED]
