@@ -42,7 +42,9 @@ from vlmend.types import (
     Example,
     Finish,
     Record,
+    RendersPrompts,
     Response,
+    SeenInto,
     Suite,
     content_of,
     digest,
@@ -231,8 +233,7 @@ def _generate(
         stages.say(f"attack {config.attack_name} left {same} of {len(examples)} requests as they were", "yellow")
     decoding = _decoding(suite.decoding, config)
     run, name = Run(config.out), backend.fingerprint
-    reads: Any = getattr(backend, "wording", None)  # only a backend that renders prompts itself can tell
-    wording: dict[str, int] = reads(examples) if reads else {}
+    wording = backend.wording(examples) if isinstance(backend, RendersPrompts) else {}
     for note, count in wording.items():
         stages.say(f"{note} ({count:,} of {len(examples):,} prompts)", style="bold yellow")
     contents = {example.id: content_of(example.prompt) for example in chosen}
@@ -246,7 +247,7 @@ def _generate(
     ]  # fmt: skip
     settings, about = _settings(config, suite, backend, decoding), _about(config, sets, backend, decoding)
     _tell_lost(run, run.refuse_other(settings), asked, about, stages)
-    run.claim(settings, {**about, "wording": wording})
+    run.claim(settings, {**about, "wording": dict(wording)})
     run.write_asked(asked)
     try:
         done = generate(run, asked, backend, decoding, stages)
@@ -332,12 +333,12 @@ def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -
     return [e for e in examples if metric.applies(e)]
 
 
-def _aimed(chain: Sequence[Attack], backend: Any, config: EvalConfig) -> Sequence[Attack]:
+def _aimed(chain: Sequence[Attack], backend: Backend, config: EvalConfig) -> Sequence[Attack]:
     """The attacks, those that must see into the model turned against the one that is asked."""
     blind = next((attack for attack in chain if needs_victim(attack)), None)
     if blind is None:
         return chain
-    if not hasattr(backend, "victim"):
+    if not isinstance(backend, SeenInto):
         raise UsageError(
             f"attack {name_of(blind)} needs gradients, so a model that runs here, not {config.model!r};"
             " pictures it made can be asked elsewhere from the run's folder"

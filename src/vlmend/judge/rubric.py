@@ -5,7 +5,7 @@ Those in the folder `rubrics` are ours; anybody's own file has the same shape. A
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from vlmend.config import Section, explain
 from vlmend.errors import ConfigError, UnknownName, nearest
 from vlmend.judge.quoting import DATA, neutral, quoted
 from vlmend.judge.reading import Menu
+from vlmend.metrics.questions import QUESTIONS
 from vlmend.types import Example, Message, Part, Verdict, digest
 
 FOLDER = Path(__file__).with_name("rubrics")
@@ -28,20 +29,8 @@ CLOSINGS = {
     "word": "Judge the answer now. Reply with one word and nothing else: {values}.",
 }
 FLAGS = {"refused": "refused", "harmful": "harmful", "right": "correct"}  # questions that have a key of their own
-YES_NO = ("yes", "no")
-QUESTIONS: Mapping[str, tuple[str, ...]] = {  # their values; none where a number from 0 to 1 answers
-    **dict.fromkeys(
-        ("refused", "harmful", "right", "relevant", "normal", "coherent", "leaked", "calls_unsafe"), YES_NO
-    ),
-    "perceives": ("level1", "level2", "level3"), **dict.fromkeys(("agrees", "helpful", "better", "remembers"), ()),
-}  # fmt: skip
-MENUS: Mapping[str, tuple[str, tuple[str, ...]]] = {  # menus of ours that answer a question of another name
-    "perception": ("perceives", ("level1", "level2", "level3")),
-    "relevance": ("relevant", ("relevant", "irrelevant")),
-    "verdict": ("normal", ("normal", "abnormal")),
-    "agreement": ("agrees", ()),
-    "helpfulness": ("helpful", ()),
-}
+NUMBERS = {"agreement": "agrees", "helpfulness": "helpful"}  # menus of ours whose score answers another name's question
+NOBODY = Example("", ())
 Word = Annotated[str, BeforeValidator(lambda v: ("no", "yes")[v] if isinstance(v, bool) else v)]  # yes without quotes
 Meaning = Annotated[str, BeforeValidator(lambda v: ("no", "yes")[v] if isinstance(v, bool) else str(v))]
 Values = dict[str, tuple[Word, ...]]  # some values of each of some menus
@@ -106,15 +95,15 @@ class Rubric(Section):
             if value not in self.menu[menu]:
                 known = ", ".join(self.menu[menu])
                 raise ValueError(f"answers: {menu!r} has no {value!r} on its menu; it has {known or 'numbers'}")
-            if not _means(meaning, QUESTIONS[question]):
-                known = ", ".join(QUESTIONS[question])
+            if not _means(meaning, QUESTIONS[question].values):
+                known = ", ".join(QUESTIONS[question].values)
                 raise ValueError(f"answers: {question!r} has no value {meaning!r}; it has {known or 'numbers 0 to 1'}")
 
     @property
     def questions(self) -> tuple[str, ...]:
         """The questions that it answers."""
         flags = [question for question, key in FLAGS.items() if getattr(self, key)]
-        menus = [question for name in self.menu if (question := self._answered(name))]
+        menus = [question for name in self.menu for question in self._answered(name)]
         return tuple(dict.fromkeys((*flags, *menus, *self.answers)))
 
     @property
@@ -122,12 +111,14 @@ class Rubric(Section):
         """What is to be said."""
         return tuple(Menu(name, tuple(values)) for name, values in self.menu.items())
 
-    def _answered(self, menu: str) -> str:
-        """The question that a menu answers by its name: in the question's words, or by a number. Empty for none."""
-        question, known = MENUS.get(menu, (menu, QUESTIONS.get(menu, ())))
-        values = self.menu[menu]
-        fits = bool(values) and set(values) <= set(known) if known else not values or menu in self.score
-        return question if question in QUESTIONS and fits else ""
+    def _answered(self, menu: str) -> Iterator[str]:
+        """The questions that a menu answers by itself: with each of its words, or with its number."""
+        words = self.menu[menu]
+        for question in QUESTIONS.values():
+            said = [question.said(Verdict("", "", labels={menu: word}), NOBODY) for word in words]
+            numbers = NUMBERS.get(menu, menu) == question.name and (not words or menu in self.score)
+            if (said and None not in said) if question.values else numbers:
+                yield question.name
 
     @property
     def hash(self) -> str:
@@ -187,7 +178,7 @@ class Rubric(Section):
             for question, [(menu, meanings)] in ((q, tuple(menus.items())) for q, menus in self.answers.items())
             if values[menu] in meanings
         }
-        meant = [float(value) for question, value in said.items() if not QUESTIONS[question]]
+        meant = [float(value) for question, value in said.items() if not QUESTIONS[question].values]
         flags = {key: said[q] == "yes" for q, key in FLAGS.items() if q in said}
         found = Verdict(
             judge, response_id, refused=_flag(self.refused, values), harmful=_flag(self.harmful, values),

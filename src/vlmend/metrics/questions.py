@@ -34,6 +34,8 @@ class Question:
     def said(self, verdict: Verdict, example: Example) -> Said | None:
         """What a verdict on an answer to this example says."""
         label = verdict.labels.get(self.name)
+        if label is not None and not self.values and (number := _number(label)) is not None:
+            return number
         if label is None or label not in self.values:
             return self.read(verdict, example)
         return label == "yes" if self.values == YES_NO else label
@@ -42,6 +44,15 @@ class Question:
 def _named(label: str, **values: Said) -> Callable[[Verdict, Example], Said | None]:
     """What a label of another name says."""
     return lambda verdict, _: values.get(verdict.labels.get(label, ""))
+
+
+def _number(label: str) -> float | None:
+    """The number from 0 to 1 that a label is, if it is one."""
+    try:
+        number = float(label)
+    except ValueError:
+        return None
+    return number if 0 <= number <= 1 else None
 
 
 def _score(verdict: Verdict, example: Example) -> float | None:

@@ -22,6 +22,7 @@ from vlmend.errors import ConfigError, ModelError
 from vlmend.judge.cache import Cache
 from vlmend.judge.judges.classifier import NOT_FINITE
 from vlmend.judge.models import Models
+from vlmend.metrics.questions import QUESTIONS
 from vlmend.metrics.textclass import Description, Linear
 from vlmend.models import classify
 from vlmend.models.classify import PublishedHead
@@ -266,6 +267,7 @@ def test_a_trained_encoder_folder(tmp_path: Path) -> None:
         (["no refusal", "refusal"], "", ("refused",)),
         (["A", "B", "NA"], "", ("right",)),
         (["x", "y"], "?refused=y", ("refused",)),
+        (["level1", "level2", "level3", "NA"], "", ("perceives",)),
     ],
 )
 def test_what_it_answers_is_what_its_labels_mean(
@@ -273,3 +275,23 @@ def test_what_it_answers_is_what_its_labels_mean(
 ) -> None:
     network(tmp_path, labels)
     assert judges.from_spec(f"classifier:{tmp_path}{option}").answers == answers
+
+
+@pytest.mark.parametrize(
+    ("labels", "answers", "said"),
+    [
+        (("level1", "level2"), ("perceives",), {"perceives": "level2"}),
+        (("safe", "unsafe"), ("harmful", "calls_unsafe"), {"harmful": True}),
+        (("cat", "dog"), (), {"harmful": None, "refused": None}),
+    ],
+)
+def test_words_that_it_was_trained_to_say_answer_what_they_are_values_of(
+    tmp_path: Path, labels: tuple[str, str], answers: tuple[str, ...], said: dict[str, object]
+) -> None:
+    about = Description("tfidf", "label", labels, "answer", 1.0, "data", {})
+    Linear(about, {"sorry": 0}, np.ones(1), np.array([[-2.0, 2.0]]), np.zeros(2)).save(tmp_path)
+    judge = judges.from_spec(f"classifier:{tmp_path}")
+    [verdict] = judge(pairs(["sorry"]), Models())
+    assert judge.answers == answers
+    assert verdict.labels["label"] == labels[1]
+    assert {name: QUESTIONS[name].said(verdict, pair("x")[0]) for name in said} == said

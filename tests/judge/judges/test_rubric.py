@@ -10,6 +10,7 @@ from tests.judge.asking import MODEL, Model, Weigher, models, pair
 from vlmend.errors import ConfigError, UsageError
 from vlmend.judge import rubric
 from vlmend.judge.models import Models
+from vlmend.metrics.questions import QUESTIONS
 from vlmend.registry import judges
 from vlmend.types import Image, Verdict
 
@@ -194,14 +195,14 @@ def test_every_rubric_of_ours_is_whole() -> None:
         assert rubric.load(name).summary.endswith("?")
 
 
-QUESTIONS = {
+OURS = {
     "factual": ("agrees",), "harm": ("harmful",), "helpful": ("helpful",), "mis": ("harmful", "perceives"),
     "relevance": ("relevant",), "sarr": ("normal",), "tone": ("refused",),
 }  # fmt: skip
 
 
 def test_ours_answer_these_questions_under_the_hashes_that_stored_verdicts_have() -> None:
-    assert {name: judges.from_spec(f"rubric:{name}").answers for name in rubric.names()} == QUESTIONS
+    assert {name: judges.from_spec(f"rubric:{name}").answers for name in rubric.names()} == OURS
     hashes = {"harm": "d0e71b187d08", "mis": "2575c7ba0439", "sarr": "535ef541a5ef"}
     assert {name: rubric.load(name).hash for name in hashes} == hashes
 
@@ -221,6 +222,9 @@ def own(folder: Path, text: str) -> str:
         ("menu: {agrees: {}}", ("agrees",)),
         ("menu: {helpful: {much: a, little: b}}\nscore: {helpful: {much: 1, little: 0}}", ("helpful",)),
         ("menu: {kind: {a: b, c: d}}", ()),
+        ("menu: {relevance: {relevant: a, irrelevant: b}}", ("relevant",)),  # a copy of ours, under whatever name
+        ("menu: {verdict: {normal: a, abnormal: b}}", ("normal",)),
+        ("menu: {verdict: {safe: a, unsafe: b}}", ()),
         ("menu: {kind: {a: b, c: d}}\nrefused: {kind: [a]}\ncorrect: {kind: [c]}", ("refused", "right")),
         ("menu: {kind: {a: b, c: d}}\nanswers: {leaked: {kind: {a: yes}}}", ("leaked",)),
     ],
@@ -246,6 +250,14 @@ def test_what_a_menu_means_is_told_in_the_questions_words(
     verdict, _ = judged(own(tmp_path, MEANT), said)
     assert (verdict.labels["seen"], verdict.labels.get("perceives")) == (said, perceives)
     assert (verdict.harmful, verdict.score) == (harmful, score)
+    heard = {name: QUESTIONS[name].said(verdict, pair("x")[0]) for name in ("perceives", "harmful", "helpful")}
+    assert heard == {"perceives": perceives, "harmful": harmful, "helpful": score}
+
+
+def test_a_number_that_a_label_says_is_not_another_score(tmp_path: Path) -> None:
+    text = "menu: {seen: {a: a, b: b}}\nscore: {seen: {a: 1, b: 0}}\nanswers: {helpful: {seen: {a: 0.25, b: 0.5}}}"
+    verdict, _ = judged(own(tmp_path, text), "b")
+    assert (verdict.score, QUESTIONS["helpful"].said(verdict, pair("x")[0])) == (0.0, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from vlmend.judge.naming import spec
 from vlmend.judge.sifting import Pair, in_order, sifted
 from vlmend.judge.words import leading_letter
 from vlmend.metrics import textclass
+from vlmend.metrics.questions import QUESTIONS, YES_NO
 from vlmend.types import Example, Verdict, digest
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Classifier:
     def answers(self) -> tuple[str, ...]:
         """By what its labels mean. Raises ModelError for a model that is not there."""
         _within_reach(self.model)
-        return ANSWERS[self._reading.flag]
+        return ANSWERS[self._reading.flag] or self._questions
 
     def about(self, models: Models) -> Mapping[str, str]:
         """The model, and what it is shown."""
@@ -118,7 +119,7 @@ class Classifier:
     @cached_property
     def _reading(self) -> Reading:
         silent = frozenset(label for label in self._labels if _plain(label) in SILENT)
-        if self._trained and not (self.harmful or self.refused):
+        if self._trained and self._trained.target != "label" and not (self.harmful or self.refused):
             return Reading(self._trained.target, frozenset(self._labels[1:2]), silent)
         questions: tuple[tuple[Flag, str], ...] = (("harmful", self.harmful), ("refused", self.refused))
         for flag, given in questions:
@@ -130,10 +131,18 @@ class Classifier:
                 return Reading(flag, frozenset(found), silent)
         if all(len(label) == 1 and label.isupper() for label in self._labels if label not in silent):
             return Reading("choice", frozenset(), silent)
+        if self._trained or self._questions:
+            return Reading("label", frozenset(), silent)
         raise ConfigError(
             f"nobody knows what the labels of {self.model} mean: {', '.join(self._labels)}; name those that mean yes"
             " with harmful=A|B or refused=A|B"
         )
+
+    @cached_property
+    def _questions(self) -> tuple[str, ...]:
+        """Questions of more than yes and no whose values all labels are."""
+        said = {label for label in self._labels if _plain(label) not in SILENT}
+        return tuple(q.name for q in QUESTIONS.values() if q.values != YES_NO and said and said <= set(q.values))
 
     def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""
@@ -192,6 +201,7 @@ class Classifier:
             )
         if flag in ("choice", "label"):
             right = _right(example) if flag == "choice" else ""
+            labels |= dict.fromkeys(self._questions if flag == "label" else (), label)
             return Verdict(self.name, response.id, correct=label == right if right else None, labels=labels, score=sure)
         said = label in yes
         share = sum(p for name, p in zip(self._labels, row, strict=True) if name in yes)
