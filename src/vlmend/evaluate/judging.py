@@ -159,10 +159,7 @@ def plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Mode
 def _plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Models) -> list[Planned]:
     read = read_verdicts(views(suite, binding.asks, records), records, at_most=True)
     planned: list[Planned] = []
-    order = list(dict.fromkeys(name for names in binding.asks.values() for name in names))
-    for judge in sorted(
-        binding.judges.values(), key=lambda judge: order.index(judge.name) if judge.name in order else len(order)
-    ):
+    for judge in binding.judges.values():
         mine = {key[1:]: questions for key, questions in read.items() if key[0] == judge.name}
         asked = [r for r in records if (r.example.id, r.response.id) in mine]
         judge_records(judge, models, asked, None, Judged(), lambda *_: None)

@@ -70,7 +70,8 @@ def bind(
     for answered, name in [(q, judge.name) for question, judge in chosen if not question for q in _all_of(judge)]:
         asks.setdefault(answered, []).append(name)
     each_once = {question: tuple(dict.fromkeys(names)) for question, names in asks.items()}
-    return Binding(judges, each_once, frozenset(allowed))
+    order = dict.fromkeys([name for names in each_once.values() for name in names if name in judges] + list(judges))
+    return Binding({name: judges[name] for name in order}, each_once, frozenset(allowed))
 
 
 def _fit(judge: Judge, question: str) -> Judge:
