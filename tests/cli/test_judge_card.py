@@ -8,6 +8,7 @@ import pytest
 
 from vlmend.cli import main
 from vlmend.judge import card as judge_card
+from vlmend.judge import labels as labels_
 from vlmend.judge import train as judge_train
 from vlmend.judge.labels import SHIPPED, joined, read
 from vlmend.metrics import textclass
@@ -83,6 +84,72 @@ def test_bad_labels_are_named(row: dict[str, object], message: str, tmp_path: Pa
     file.write_text(json.dumps(row))
     with pytest.raises(ValueError, match=message):
         joined(read(str(file)), [answer(1, True)])
+
+
+def graded(given: list[str], labels: list[int | None]) -> list[judge_card.Card | judge_card.GradeCard]:
+    """Cards of a judge that said these grades (empty for none) of answers with these labels."""
+    rows = [labels_.Labeled(f"r{i}", {}, grade=label, graded=True) for i, label in enumerate(labels)]
+    verdicts = [
+        Verdict("j", f"r{i}", labels={"grade": g} if g else {}, score=float(g) if g else None)
+        for i, g in enumerate(given)
+    ]
+    return [*judge_card.grade_cards_of("j", list(zip(rows, verdicts, strict=True)))]
+
+
+def test_grades_by_hand() -> None:
+    """Six both graded, one the judge could not, two that nobody should: one was left alone."""
+    [card] = graded(["1", "2", "5", "4", "3", "1", "", "", "2"], [1, 1, 5, 3, 3, 4, 2, None, None])
+    assert isinstance(card, judge_card.GradeCard)
+    assert (card.n, card.abstained, card.should_abstain, card.abstained_rightly) == (6, 1, 2, 1)
+    assert card.counts == {(1, 1): 1, (1, 2): 1, (5, 5): 1, (3, 4): 1, (3, 3): 1, (4, 1): 1}
+    assert (card.exact.k, card.within_one.k, card.within_one.n) == (3, 5, 6)
+    assert card.mean_error == pytest.approx((0 + 1 + 0 + 1 + 0 - 3) / 6)
+    # shares of the labels 1 2/6, 3 2/6, 4 1/6, 5 1/6; of the judge 1 2/6, 2 to 5 1/6 each
+    chance = (2 * 2 + 2 * 1 + 1 * 1 + 1 * 1) / 36
+    assert card.kappa == pytest.approx((3 / 6 - chance) / (1 - chance))
+    # delta between grades c < k: (n_c/2 + those between + n_k/2)^2, of n = 4, 1, 3, 2, 2 for the grades 1 to 5
+    n = {1: 4, 2: 1, 3: 3, 4: 2, 5: 2}
+    apart = {(c, k): (sum(n[g] for g in range(c, k + 1)) - (n[c] + n[k]) / 2) ** 2 for c in n for k in n if c < k}
+    observed = apart[1, 2] + apart[3, 4] + apart[1, 4]
+    expected = sum(n[c] * n[k] * d for (c, k), d in apart.items())
+    assert card.alpha == pytest.approx(1 - 11 * observed / expected)
+    assert graded([""], [3]) == []
+
+
+def test_a_graded_judge_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Grades and the harmful of the same answers, asked of one judge: a table of grades, AUROC and thresholds."""
+    script = tmp_path / "script.yaml"
+    script.write_text("".join(f"- {{when: 'GRADE {g}', text: '{{\"grade\": \"{g}\"}}'}}\n" for g in range(1, 6)))
+    script.write_text(script.read_text() + "- {text: 'I cannot say.'}\n")
+    rows = [(1, 1), (2, 2), (3, 3), (5, 4), (5, 5), (2, 4), (0, 3)]
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(
+        json.dumps({"question": "Why?", "answer": f"GRADE {said}", "grade": label, "harmful": label >= 3}) + "\n"
+        for said, label in rows
+    ))  # fmt: skip
+    command = ["judge", "card", "--labels", str(file), "--judge", f"rubric:graded?model=scripted:{script}"]
+    assert main([*command, "--json"]) == 0
+    cards = {card["question"]: card for card in json.loads(capsys.readouterr().out)["cards"]}
+    assert (cards["grade"]["n"], cards["grade"]["abstained"], cards["grade"]["exact"]["k"]) == (6, 1, 4)
+    harmful = cards["harmful"]
+    assert (harmful["tp"], harmful["fn"], harmful["fp"], harmful["tn"], harmful["abstained"]) == (3, 1, 0, 2, 1)
+    yes, no = [3, 5, 5, 2], [1, 2]
+    wins = sum((a > b) + (a == b) / 2 for a in yes for b in no)
+    assert harmful["auroc"] == pytest.approx(wins / 8)
+    assert [row["threshold"] for row in harmful["thresholds"]] == [1, 2, 3]
+    assert [(row["tp"], row["fp"]) for row in harmful["thresholds"]] == [(4, 1), (3, 0), (2, 0)]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    for text in ("alpha (ordinal)", "if a score above this meant yes", "labeled 5", "AUROC"):
+        assert text in shown
+
+
+@pytest.mark.parametrize("grade", [0, 6, 2.5, True, "3"])
+def test_what_is_no_grade_is_refused(grade: object, tmp_path: Path) -> None:
+    file = tmp_path / "labels.jsonl"
+    file.write_text(json.dumps({"answer": "x", "grade": grade}))
+    with pytest.raises(ValueError, match="whole number from 1 to 5"):
+        read(str(file))
 
 
 def test_train_saves_a_judge_that_predicts_as_scikit_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from tests.docs.pages import PAGES, ROOT, Block, blocks, inline, recorded
 from vlmend.cli import build
 from vlmend.config import parse_recipe
 from vlmend.errors import ConfigError
+from vlmend.judge.rubric import Rubric
 
 WHOLE: dict[str, Any] = {
     "model": {"name": "world"},
@@ -41,6 +42,9 @@ def test_every_block_is_of_a_kind_that_is_tested(page: Path) -> None:
 @pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "yaml")], ids=Block.where)
 def test_a_recipe_validates(block: Block) -> None:
     shown = yaml.safe_load(block.text)
+    if "menu" in shown:  # a judge's rubric
+        assert Rubric.model_validate(shown)
+        return
     parse_recipe({**WHOLE, **{key: {**WHOLE.get(key, {}), **part} for key, part in shown.items()}}, block.where())
 
 

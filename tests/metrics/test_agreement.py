@@ -1,11 +1,14 @@
 """Judge cards against scikit-learn, Krippendorff's own example, and simulation."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from sklearn.metrics import brier_score_loss, cohen_kappa_score, precision_score, recall_score
+from sklearn.metrics import brier_score_loss, cohen_kappa_score, precision_score, recall_score, roc_auc_score, roc_curve
 
-from vlmend.metrics.agreement import Confusion, calibration, effective_n, krippendorff, rogan_gladen
+from vlmend.metrics.agreement import Confusion, calibration, cohen, cuts, effective_n, krippendorff, rogan_gladen
 from vlmend.metrics.intervals import wilson
+from vlmend.metrics.memory import auc
 from vlmend.metrics.rates import of
 from vlmend.types import Rate
 
@@ -122,3 +125,49 @@ def test_effective_n() -> None:
     assert effective_n(share(30, 100)) == 100
     low, high = wilson(12, 40) or (0, 0)
     assert effective_n(Rate(30, 100, 0, low, high, clusters=40)) == pytest.approx(40, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kappa_of_many_labels_equals_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    gold = rng.integers(1, 6, 50).tolist()
+    said = np.where(rng.random(50) < 0.6, gold, rng.integers(1, 6, 50)).tolist()
+    assert cohen(list(zip(gold, said, strict=True))) == pytest.approx(cohen_kappa_score(gold, said))
+    assert cohen([]) is None
+    assert cohen([(1, 1), (1, 1)]) is None
+    pairs = [(bool(a > 2), bool(b > 2)) for a, b in zip(gold, said, strict=True)]
+    both = Confusion.of([b for _, b in pairs], [a for a, _ in pairs])
+    assert cohen(pairs) == pytest.approx(both.kappa)
+
+
+@pytest.mark.parametrize("kind", ["grades", "probabilities", "numbers"])
+def test_thresholds_are_points_of_the_curve(kind: str) -> None:
+    """Each is a point of scikit-learn's ROC curve; along them neither rate rises; the area is that of all points."""
+    rng = np.random.default_rng(7)
+    gold = rng.random(80) < 0.4
+    scores = {
+        "grades": rng.integers(1, 6, 80).astype(float),
+        "probabilities": 1 / (1 + np.exp(-(gold + rng.normal(0, 1, 80)))),
+        "numbers": gold * 3 + rng.normal(0, 4, 80),
+    }[kind]
+    labels = [bool(g) for g in gold]
+    found = cuts(scores.tolist(), labels)
+    assert 0 < len(found) <= 9
+    assert [cut.threshold for cut in found] == sorted(cut.threshold for cut in found)
+    false, true, _ = roc_curve(gold, scores, drop_intermediate=False)
+    curve = {(round(f, 9), round(t, 9)) for f, t in zip(false, true, strict=True)}
+    shares = [(1 - (c.confusion.specificity.value or 0.0), c.confusion.recall.value or 0.0) for c in found]
+    assert {(round(f, 9), round(t, 9)) for f, t in shares} <= curve
+    for index in (0, 1):
+        assert [s[index] for s in shares] == sorted((s[index] for s in shares), reverse=True)
+    if kind == "grades":  # all points are there, so that trapezoids between them have the area
+        points = [(1.0, 1.0), *shares, (0.0, 0.0)]
+        area = sum((a[0] - b[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
+        assert area == pytest.approx(roc_auc_score(gold, scores))
+        yes, no = scores[gold].tolist(), scores[~gold].tolist()
+        assert auc(yes, no) == pytest.approx(area)
+
+
+def test_one_score_has_no_threshold() -> None:
+    assert cuts([], []) == ()
+    assert cuts([0.5, 0.5], [True, False]) == ()

@@ -12,7 +12,7 @@ from vlmend.cli._common import Json, console, percent, print_json
 from vlmend.terminal import table
 
 if TYPE_CHECKING:
-    from vlmend.judge.card import Card
+    from vlmend.judge.card import Card, GradeCard
     from vlmend.types import Rate
 
 
@@ -53,16 +53,23 @@ def card(
     if json_:
         print_json({"labels": labels, "rows": len(rows), "cards": [found.to_json() for found in cards]})
     elif markdown:
-        typer.echo(page(cards, len(rows)), nl=False)
+        from vlmend.judge.card import Card
+
+        typer.echo(page([found for found in cards if isinstance(found, Card)], len(rows)), nl=False)
     else:
         _tables(cards, mistakes)
 
 
-def _tables(cards: Sequence[Card], limit: int) -> None:
+def _tables(cards: Sequence[Card | GradeCard], limit: int) -> None:
     from rich.text import Text
+
+    from vlmend.judge.card import GradeCard
 
     out = console()
     for found in cards:
+        if isinstance(found, GradeCard):
+            _grades(found)
+            continue
         c = found.confusion
         made = table(f"{found.judge}: {found.question}?", "", "judged yes", "judged no", "not judged")
         made.add_row("labeled yes", str(c.tp), str(c.fn), "")
@@ -71,9 +78,45 @@ def _tables(cards: Sequence[Card], limit: int) -> None:
         out.print(made)
         for line in _lines(found):
             out.print(f"  {line}", highlight=False)
+        if found.cuts:
+            _thresholds(found)
         for row in found.mistakes[:limit]:
             out.print(Text(f"  wrong: {row.id} (labeled {row.says[found.question]}): {row.answer or ''}"), style="dim")
     out.print("Precision and recall of yes. Intervals are Wilson's, 95 %.", highlight=False)
+
+
+def _thresholds(found: Card) -> None:
+    made = table(f"{found.judge}: {found.question}, if a score above this meant yes", "", *(
+        "recall", "false positives", "precision"
+    ))  # fmt: skip
+    for cut in found.cuts:
+        c = cut.confusion
+        false = None if c.specificity.value is None else 1 - c.specificity.value
+        shares = [c.recall.value, false, c.precision.value]
+        counts = [f"{c.tp}/{c.tp + c.fn}", f"{c.fp}/{c.fp + c.tn}", f"{c.tp}/{c.tp + c.fp}"]
+        made.add_row(
+            f"{cut.threshold:.4g}",
+            *(f"{percent(s)} %  {n}" if s is not None else "–" for s, n in zip(shares, counts, strict=True)),
+        )
+    console().print(made)
+
+
+def _grades(found: GradeCard) -> None:
+    from vlmend.judge.labels import GRADES
+
+    made = table(f"{found.judge}: grade", "", *(f"judged {grade}" for grade in GRADES))
+    for label in GRADES:
+        made.add_row(f"labeled {label}", *(str(found.counts.get((label, said), 0)) for said in GRADES))
+    out = console()
+    out.print(made)
+    error = "–" if found.mean_error is None else f"{found.mean_error:+.2f}"
+    for line in (
+        f"alpha (ordinal) {_number(found.alpha)}, kappa {_number(found.kappa)}",
+        f"the same grade {_share(found.exact)}, within one {_share(found.within_one)}, {error} on average",
+        f"not graded: {found.abstained} of {found.n + found.abstained} that should be,"
+        f" {found.abstained_rightly} of {found.should_abstain} that should not",
+    ):
+        out.print(f"  {line}", highlight=False)
 
 
 def _lines(found: Card) -> list[str]:
@@ -112,7 +155,7 @@ def _number(value: float | None) -> str:
 
 
 def page(cards: Sequence[Card], rows: int) -> str:
-    """All cards as one page in Markdown."""
+    """All cards of yes and no as one page in Markdown."""
     head = "| judge | question | judged | precision | recall | specificity | κ | α | should abstain, did |"
     lines = [PREFACE.format(rows=rows), head, "|---|---|--:|--:|--:|--:|--:|--:|--:|"]
     for found in cards:

@@ -1,9 +1,9 @@
 """Labeled answers: JSON Lines with what people said of answers, to test judges against and to train them from.
 
 A row has `refused`, `harmful` or `correct` (true or false; null where a judge should say nothing, as of an empty
-answer), or `label` (any word). It names an answer of a run by `response_id`, or by `example_id` where each example has
-one answer; or it holds `question` and `answer` itself. `id`, `category`, `answers` (references) and `cluster` are
-optional.
+answer), or `grade` (1 to 5, the harm it does as `rubric:graded` counts it; or null), or `label` (any word). It names an
+answer of a run by `response_id`, or by `example_id` where each example has one answer; or it holds `question` and
+`answer` itself. `id`, `category`, `answers` (references) and `cluster` are optional.
 """
 
 from __future__ import annotations
@@ -21,12 +21,25 @@ from vlmend.types import Example, Finish, Message, Record, Response
 
 SHIPPED = "shipped"
 QUESTIONS = ("refused", "harmful", "correct")
-KEYS = (*QUESTIONS, "label", "id", "response_id", "example_id", "question", "answer", "answers", "category", "cluster")
+GRADES = range(1, 6)
+KEYS = (
+    *QUESTIONS,
+    "grade",
+    "label",
+    "id",
+    "response_id",
+    "example_id",
+    "question",
+    "answer",
+    "answers",
+    "category",
+    "cluster",
+)
 
 
 @dataclass(frozen=True)
 class Labeled:
-    """One row. `says` has an entry for each question that was asked of whoever labeled it."""
+    """One row. `says` has an entry for each question that was asked of whoever labeled it; so has `graded`, for one."""
 
     id: str
     says: Mapping[str, bool | None]
@@ -38,6 +51,8 @@ class Labeled:
     answers: tuple[str, ...] = ()
     category: str = ""
     cluster: str = ""
+    grade: int | None = None
+    graded: bool = False
 
     @property
     def record(self) -> Record:
@@ -73,15 +88,21 @@ def _row(line: str, place: str) -> Labeled:
     says = {key: row[key] for key in QUESTIONS if key in row}
     if bad := [key for key, value in says.items() if value not in (True, False, None)]:
         raise DataError(f"{place}: {bad[0]!r} should be true, false or null, is {says[bad[0]]!r}")
-    if not says and "label" not in row:
-        raise DataError(f"{place}: has none of {', '.join((*QUESTIONS, 'label'))}")
+    grade = row.get("grade")
+    if grade is not None and (isinstance(grade, bool) or grade not in GRADES):
+        raise DataError(f"{place}: 'grade' should be a whole number from {GRADES[0]} to {GRADES[-1]}, is {grade!r}")
+    if not says and not {"label", "grade"} & set(row):
+        raise DataError(f"{place}: has none of {', '.join((*QUESTIONS, 'grade', 'label'))}")
     if "answer" not in row and not (row.get("response_id") or row.get("example_id")):
         raise DataError(f"{place}: has no 'answer', and neither 'response_id' nor 'example_id' says which is meant")
-    texts = {key: row[key] for key in KEYS[3:] if key in row and key != "answers"}
+    texts = {key: row[key] for key in KEYS[len(QUESTIONS) + 1 :] if key in row and key != "answers"}
     if bad := [key for key, value in texts.items() if not isinstance(value, str)]:
         raise DataError(f"{place}: {bad[0]!r} should be a text, is {texts[bad[0]]!r}")
     texts.setdefault("id", texts.get("response_id") or texts.get("example_id") or place)
-    return Labeled(says=says, answers=tuple(row.get("answers", ())), **texts)
+    asked = tuple(row.get("answers", ()))
+    return Labeled(
+        says=says, answers=asked, **texts, grade=None if grade is None else int(grade), graded="grade" in row
+    )
 
 
 def joined(rows: Sequence[Labeled], records: Sequence[Record]) -> list[tuple[Labeled, Record]]:

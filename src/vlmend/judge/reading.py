@@ -28,7 +28,9 @@ class Menu:
         """The value as it stands on the menu, or None."""
         if not self.values:
             return _number(value)
-        said = str(value).strip().strip("*_`\"'.").casefold() if isinstance(value, str) else ""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = f"{value:g}"  # a grade is often written as a number
+        said = value.strip().strip("*_`\"'.").casefold() if isinstance(value, str) else ""
         return next((v for v in self.values if v.casefold() == said), None)
 
 

@@ -71,6 +71,44 @@ class Confusion:
         return None if chance == 1 else ((self.tp + self.tn) / self.n - chance) / (1 - chance)
 
 
+def cohen(ratings: Sequence[tuple[Any, Any]]) -> float | None:
+    """Cohen's κ (1960) of two raters with any number of labels: (p_o - p_e) / (1 - p_e).
+
+    None without pairs, and where chance alone would agree.
+    """
+    n = len(ratings)
+    firsts, seconds = Counter(a for a, _ in ratings), Counter(b for _, b in ratings)
+    chance = sum(firsts[label] * seconds[label] for label in firsts) / n**2 if n else 1.0
+    return None if chance == 1 else (sum(a == b for a, b in ratings) / n - chance) / (1 - chance)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a judge would be if it said yes to every score above a threshold."""
+
+    threshold: float
+    confusion: Confusion
+
+
+CUTS = 9  # thresholds at most
+
+
+def cuts(scores: Sequence[float], labels: Sequence[bool]) -> tuple[Cut, ...]:
+    """The confusion at each of some thresholds, ascending: along them recall and false positives can only fall.
+
+    Where few scores differ, each but the largest; of probabilities else 0.1 to 0.9; of other numbers their deciles.
+    """
+    distinct = sorted(set(scores))
+    if len(distinct) <= CUTS + 1:
+        at = distinct[:-1]
+    elif distinct[0] >= 0 and distinct[-1] <= 1:
+        at = [i / (CUTS + 1) for i in range(1, CUTS + 1)]
+    else:
+        ranked = sorted(scores)
+        at = sorted({ranked[len(ranked) * i // (CUTS + 1)] for i in range(1, CUTS + 1)})
+    return tuple(Cut(t, Confusion.of([score > t for score in scores], labels)) for t in at)
+
+
 def _share(k: int, rest: int) -> Rate:
     return of([True] * k + [False] * rest)
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import log
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,58 @@ def test_values_mean_what_they_should(name: str, value: str) -> None:
     assert verdict.judge == f"rubric:{name}"
     assert set(menu.values) == set(FLAGS[name])
     assert json.loads(model.decodings[0].schema)["properties"][menu.name]["enum"] == list(menu.values)
+
+
+GRADE = {"1": False, "2": False, "3": True, "4": True, "5": True}
+
+
+@pytest.mark.parametrize("threshold", [None, 2, 3, 4.5, 5])
+@pytest.mark.parametrize("grade", GRADE)
+def test_grades_are_kept_and_a_threshold_says_what_is_harmful(grade: str, threshold: float | None) -> None:
+    """Level and score are the grade; harmful is a score of at least the threshold, which is 3 unless it is set."""
+    spec = "rubric:graded" if threshold is None else f"rubric:graded?harmful_from={threshold:g}"
+    verdict, _ = judged(spec, json.dumps({"grade": grade}))
+    assert (verdict.score, verdict.labels["grade"]) == (float(grade), grade)
+    assert verdict.harmful is (float(grade) >= (3 if threshold is None else threshold))
+    assert threshold is not None or verdict.harmful is GRADE[grade]
+    assert verdict.judge.split("?")[0] == "rubric:graded"
+    assert judged(spec, f'{{"grade": {grade}}}')[0] == verdict  # a number is written without quotes
+
+
+@pytest.mark.parametrize("reply", ["", "6", "0", '{"grade": 2.5}', '{"grade": true}', "2 or 3", '{"grade": "high"}'])
+def test_what_is_no_grade_is_unscored(reply: str) -> None:
+    verdict, _ = judged("rubric:graded", reply)
+    assert (*said(verdict), "grade" in verdict.labels) == (None,) * 4 + (False,)
+    assert verdict.why
+
+
+def test_weighed_grades_have_their_mean() -> None:
+    """Half of it on 2 and half on 5 is 3.5: no grade, but harmful from 3 on, and not from 4."""
+    weights = {"1": 0.0001, "2": 0.4999, "3": 0.0001, "4": 0.0, "5": 0.4999}
+    weigher = Weigher(str, weight=lambda _, answer: log(max(weights[answer], 1e-9)))
+    for threshold, harmful in ((3, True), (4, False)):
+        spec = f"rubric:graded?reply=likelihood&harmful_from={threshold}"
+        [verdict] = judges.from_spec(spec)([pair("x")], models(weigher))
+        assert verdict.score == pytest.approx(3.5, abs=1e-2)
+        assert verdict.harmful is harmful
+
+
+def test_thresholds_that_cannot_be_meant(tmp_path: Path) -> None:
+    for spec, message in (
+        ("rubric:graded?harmful_from=1", "above 1 and not above 5"),
+        ("rubric:graded?harmful_from=6", "above 1 and not above 5"),
+        ("rubric:harm?harmful_from=1", "no harmful_from"),
+        ("rubric:graded?harmful_from=high", "harmful_from"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            judges.from_spec(spec)
+    file = tmp_path / "both.yaml"
+    file.write_text(
+        "version: 1\nsummary: s\ntask: t\nmenu: {m: {a: x, b: y}}\nscore: {m: {a: 1, b: 0}}\n"
+        "harmful: {m: [a]}\nharmful_from: 1\n"
+    )
+    with pytest.raises(ConfigError, match="one of the two"):
+        judges.from_spec(f"rubric:{file}")
 
 
 def test_two_fields() -> None:
@@ -188,16 +241,16 @@ def test_a_rubric_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_rubric_of_ours_is_whole() -> None:
-    assert rubric.names() == ["factual", "harm", "helpful", "mis", "relevance", "sarr", "tone"]
+    assert rubric.names() == ["factual", "graded", "harm", "helpful", "mis", "relevance", "sarr", "tone"]
     hashes = {rubric.load(name).hash for name in rubric.names()}
-    assert len(hashes) == 7
+    assert len(hashes) == len(rubric.names())
     for name in rubric.names():
         assert rubric.load(name).summary.endswith("?")
 
 
 OURS = {
-    "factual": ("agrees",), "harm": ("harmful",), "helpful": ("helpful",), "mis": ("harmful", "perceives"),
-    "relevance": ("relevant",), "sarr": ("normal",), "tone": ("refused",),
+    "factual": ("agrees",), "graded": ("harmful",), "harm": ("harmful",), "helpful": ("helpful",),
+    "mis": ("harmful", "perceives"), "relevance": ("relevant",), "sarr": ("normal",), "tone": ("refused",),
 }  # fmt: skip
 
 
@@ -220,6 +273,7 @@ def own(folder: Path, text: str) -> str:
         ("menu: {perceives: {level1: a, level3: b}}", ("perceives",)),
         ("menu: {perceives: {all: a, some: b}}", ()),  # in other words than the question's
         ("menu: {agrees: {}}", ("agrees",)),
+        ("menu: {level: {1: a, 2: b}}\nscore: {level: {1: 1, 2: 2}}\nharmful_from: 2", ("harmful",)),
         ("menu: {helpful: {much: a, little: b}}\nscore: {helpful: {much: 1, little: 0}}", ("helpful",)),
         ("menu: {kind: {a: b, c: d}}", ()),
         ("menu: {relevance: {relevant: a, irrelevant: b}}", ("relevant",)),  # a copy of ours, under whatever name

@@ -98,7 +98,8 @@ def test_every_word_of_a_rubric(tmp_path: Path) -> None:
     assert told(f"rubric:{mine}?sees=text&reply=reason") == (Message("user", ("\n\n".join(blocks),)),)
 
 
-MORE = {"factual": "reference answer", "harm": "category"}  # what of ours is shown besides question and answer
+# what of ours is shown besides question and answer
+MORE = {"factual": "reference answer", "graded": "category", "harm": "category"}
 WITH_PICTURES = ("helpful", "mis", "relevance")  # unless the user says otherwise
 
 

@@ -1,4 +1,4 @@
-"""A model judges by a rubric: harm, tone, sarr, factual, relevance, mis, helpful, or one of your own.
+"""A model judges by a rubric: harm, graded, tone, sarr, factual, relevance, mis, helpful, or one of your own.
 
 The prompts are ours, versioned and known by their hash. The answer is shown as data; no verdict, or one off the menu,
 is unscored.
@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from math import exp
 from typing import ClassVar, Literal
 
+from vlmend.errors import ConfigError
 from vlmend.judge import rubric
 from vlmend.judge.models import Models, Reply, Sees
 from vlmend.judge.naming import spec
-from vlmend.judge.reading import read, schema
+from vlmend.judge.reading import schema
 from vlmend.judge.sifting import Pair, in_order, sifted
 from vlmend.types import Decoding, Verdict
 
@@ -27,17 +28,26 @@ class Rubric:
 
     reply: `json` fits a schema; `reason` gives a sentence first; `word` is the label alone; `likelihood` compares the
     labels' probabilities instead of asking for one (a local model), which also gives a score between them.
+    harmful_from: the least score that is harmful, of a rubric that has such a threshold, as `graded` (1 to 5).
     """
 
     rubric: str
     model: str = ""
     sees: Sees = ""
     reply: Literal["json", "reason", "word", "likelihood"] = "json"
+    harmful_from: float | None = None
 
     asks_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._rubric.closing(self.reply)
+        if self.harmful_from is not None:
+            if self._rubric.harmful_from is None:
+                raise ConfigError(f"judge 'rubric': {self.rubric} has no harmful_from that could be another")
+            try:
+                self._rubric.check_threshold(self.harmful_from)
+            except ValueError as error:
+                raise ConfigError(f"judge 'rubric': {self.rubric}: {error}") from error
 
     @property
     def name(self) -> str:
@@ -79,24 +89,25 @@ class Rubric:
 
     def _replies(self, models: Models, model: str, pairs: Sequence[Pair]) -> Iterator[tuple[int, Reply]]:
         pictures = self._shown(models) == "image"
-        prompts = [self._rubric.prompt(e, r.text, self.reply, pictures=pictures) for e, r in pairs]
+        prompts = [self._rubric.asked(e, r.text, self.reply, pictures=pictures) for e, r in pairs]
         menus = self._rubric.menus
         if self.reply == "likelihood":
             return models.weigh(self.name, model, prompts, menus[0].values)
-        shape = schema(menus, reason=self.reply == "reason") if self.reply in ("json", "reason") else ""
-        decoding = Decoding(max_new_tokens=LONGEST[self.reply], schema=shape)
-        return models.ask(self.name, model, prompts, decoding, lambda text: not read(text, menus).why)
+        own = self._rubric.prompt
+        shape = schema(menus, reason=self.reply == "reason") if self.reply in ("json", "reason") and not own else ""
+        decoding = Decoding(max_new_tokens=self._rubric.tokens if own else LONGEST[self.reply], schema=shape)
+        return models.ask(self.name, model, prompts, decoding, lambda text: not self._rubric.read(text).why)
 
     def _verdict(self, response_id: str, reply: Reply, labels: Mapping[str, str]) -> Verdict:
         if reply.why:
             return Verdict(self.name, response_id, labels=labels, why=reply.why)
         if reply.weights is not None:
             return self._weighed(response_id, reply.weights, labels)
-        found = read(reply.text, self._rubric.menus)
+        found = self._rubric.read(reply.text)
         if found.why:
             return Verdict(self.name, response_id, labels=labels, why=found.why)
         made = self._rubric.verdict(self.name, response_id, found.values, labels)
-        return replace(made, why=found.reason)
+        return replace(self._rubric.by_score(made, self.harmful_from), why=found.reason)
 
     def _weighed(self, response_id: str, weights: Mapping[str, float], labels: Mapping[str, str]) -> Verdict:
         """The likeliest label; the score is the share of the first label, or the mean of what the labels stand for."""
@@ -107,7 +118,8 @@ class Rubric:
         best = max(menu.values, key=share.__getitem__)
         worth = self._rubric.score.get(menu.name) or {menu.values[0]: 1.0}
         made = self._rubric.verdict(self.name, response_id, {menu.name: best}, labels)
-        return replace(made, score=sum(share[value] * worth.get(value, 0.0) for value in share))
+        made = replace(made, score=sum(share[value] * worth.get(value, 0.0) for value in share))
+        return self._rubric.by_score(made, self.harmful_from)
 
 
 plugin = Rubric
