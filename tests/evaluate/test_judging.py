@@ -22,7 +22,7 @@ from tests.servers.stub import Act, Stub, asked, refuse, say
 from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.judging import JudgeSettings
-from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all, judge_only
+from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all, generate_all, judge_only, score_only
 from vlmend.judge.models import Models
 from vlmend.judge.verdicts import from_specs
 from vlmend.store import Run, files, read_rows, write_json
@@ -445,3 +445,21 @@ def test_verdicts_that_nobody_reads_are_not_lost(
     (tmp_path / "r" / "verdicts.jsonl").unlink()
     assert main(["judge", str(tmp_path / "r"), "--judge-model", f"scripted:{tmp_path / 'judge.yaml'}"]) == 1
     assert "judge rubric:factual: 16 of 16 unscored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stages", ["eval", "generate, then judge"])
+def test_a_judge_in_the_place_of_the_suites_own_leaves_no_empty_column(
+    stages: str, vlguard: Path, tmp_path: Path
+) -> None:
+    given, suite = "refused=refusal:safety_mirage", f"vlguard:{vlguard}#test"
+    config = EvalConfig(model="scripted:comply", suite=suite, out=tmp_path / "r")
+    if stages == "eval":
+        found = evaluate(config.model_copy(update={"judges": (given,)}), quiet=True).metrics
+    else:
+        generate_all(config, [suite], quiet=True)
+        judge_only(tmp_path / "r", [given], quiet=True)
+        judge_only(tmp_path / "r", [], quiet=True)  # the published list, which a number names
+        found = score_only(tmp_path / "r").metrics
+    assert Run(tmp_path / "r").manifest()["asks"] == {"refused": ["refusal:safety_mirage"]}
+    assert {name for name in found if name.endswith(".refusal")} == set()
+    assert all(not one.unscored for one in found.values())

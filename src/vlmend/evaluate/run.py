@@ -28,7 +28,7 @@ from vlmend.judge.models import Models
 from vlmend.judge.sifting import scored
 from vlmend.judge.verdicts import Judged, from_specs
 from vlmend.manifest import environment
-from vlmend.metrics.views import missing, read_verdicts, views
+from vlmend.metrics.views import Asks, missing, read_verdicts, views
 from vlmend.registry import attacks, backend_for, suites
 from vlmend.rgb import MAX_PIXELS
 from vlmend.store import Asked, Row, Run
@@ -104,7 +104,7 @@ def evaluate(
         judging.check(bind(suite, config.judges), models, config.model)
         backend = backend or _backend(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
-        binding = bind(suite, config.judges, asked_of(run, suite, run.records()))
+        binding = bind(suite, config.judges, _asked_before(run, suite))
         judged = judging.judge(run, suite, binding, models, stages, backend)
         if not generated.new and not judged.new:
             stages.say(f"nothing new: {plural(generated.kept, 'response')} and their verdicts were there")
@@ -112,6 +112,13 @@ def evaluate(
         result = score(run, records, suite, asked_of(run, suite, records), generated)
         _complain(result, stages)
         return result
+
+
+def _asked_before(run: Run, suite: Suite) -> Asks:
+    """Who answers which question in a run; nobody yet where nothing was judged, not even the suite's own judges."""
+    records = run.records()
+    judged = "asks" in run.manifest() or any(record.verdicts for record in records)
+    return asked_of(run, suite, records) if judged else {}
 
 
 def evaluate_all(
@@ -153,7 +160,7 @@ def judge_only(folder: Path, specs: Sequence[str], models: Models | None = None,
     """The second stage alone: the given judges, `QUESTION=SPEC` or `SPEC`, or else all of the run, on a stored run."""
     run = Run.open(folder)
     suite = suite_of(run)
-    binding = bind(suite, specs, asked_of(run, suite, run.records()), keep=True)
+    binding = bind(suite, specs, _asked_before(run, suite), keep=True)
     if specs:
         binding = binding.only(from_specs(spec for _, spec in map(named, specs))[0])
     models = models or JudgeSettings().models()

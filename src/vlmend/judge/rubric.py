@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from vlmend import plain_yaml
 from vlmend.config import Section, explain
@@ -34,7 +34,6 @@ FLAGS = {"refused": "refused", "harmful": "harmful", "right": "correct"}  # ques
 NUMBERS = {"agreement": "agrees", "helpfulness": "helpful"}  # menus of ours whose score answers another name's question
 NOBODY = Example("", ())
 LATER = ("prompt", "system", "reads", "tokens", "harmful_from", "answers")  # no part of the hash of what has none
-Meaning = Annotated[str, BeforeValidator(lambda v: ("no", "yes")[v] if isinstance(v, bool) else str(v))]
 Values = dict[str, tuple[Word, ...]]  # some values of each of some menus
 Reply = Literal["json", "reason", "word", "likelihood"]
 Shown = Literal["question", "category", "reference", "answer"]
