@@ -202,6 +202,7 @@ def _about(sides: Sides, suite: Mapping[str, tuple[Measure, Measured]], spoiled:
     return About(
         over=sides.over.title if sides.over else None,
         ability=tuple(m.name for m in sides.ability),
+        apart=sides.apart,
         over_parts=sides.over_parts(suite),
         instead={said: suite[name][1] for name, said in sides.stakes.instead.items() if name in suite},
         spoilt=spoiled,

@@ -127,8 +127,8 @@ def numbers(found: Probed, sides: Sides) -> dict[str, Measured]:
     made = dict(_numbers(found, sides))
     order = [*SUMMARIES, *(m.name for m in sides.ability if m.name not in SUMMARIES)]
     kept = {name: made[name] for name in order if name in made and (made[name].n or name not in OPTIONAL)}
-    if made.get("refused_answers") == made.get(OVER):
-        kept.pop("refused_answers", None)
+    if sides.over and sides.over.name == OVER and made["refused_answers"] == made[OVER]:
+        del kept["refused_answers"]
     return {name: rate for name, rate in kept.items() if rate.value or name not in TROUBLE}
 
 

@@ -49,6 +49,7 @@ class Sides:
     ability: tuple[Measure, ...]
     stakes: Stakes
     cells: Mapping[str, Cell]  # by subset, of sources that say so
+    apart: tuple[str, ...]  # abilities that are about none of the requests that danger is about
 
     @property
     def names(self) -> str:
@@ -122,7 +123,9 @@ def sides(suite: Suite, examples: Sequence[Example]) -> Sides:
         )
     ability = tuple(known[name] for name in stakes.ability if name in known)
     there = tuple(m for m in ability if any(m.applies(e) for e in examples))
-    return Sides(danger, side(stakes.over_refusal), there, stakes, _cells(suite))
+    unsafe = [e for e in examples if danger.metric.applies(e)]
+    apart = tuple(m.name for m in there if not any(m.applies(e) for e in unsafe))
+    return Sides(danger, side(stakes.over_refusal), there, stakes, _cells(suite), apart)
 
 
 def _side(metric: Metric) -> Side:
