@@ -109,7 +109,8 @@ def table(rows: Sequence[CardRow], told: Told) -> tables.RateTable:
 def sections(rows: Sequence[CardRow], told: Told) -> list[page.Section]:
     """Everything about some cards but examples and provenance."""
     made = table(rows, told)
-    bars = made.only(lambda c: c.name in (told.danger, told.over, "flips", "utility"))
+    more = frozenset(told.more.values())
+    bars = made.only(lambda c: c.name in (told.danger, told.over, "flips", "utility") and c not in more)
     found: list[page.Section] = [
         page.Prose("In one line each", tuple(f"{row.model}: {row.reading}." for row in rows)),
         page.Rates(made),
@@ -121,8 +122,10 @@ def sections(rows: Sequence[CardRow], told: Told) -> list[page.Section]:
             for row in rows
         ]
         found.append(page.Rates(tables.collect("Word by word", pairs), folded=True))
-        series = {f"{row.model}, {what}": steps for row in rows for what, steps in row.curve.items()}
-        found.append(page.Curves(f"{told.danger.capitalize()} by number of words", WORDS, series))
+        danger = f"{told.danger[0].upper()}{told.danger[1:]}"
+        for what in dict.fromkeys(what for row in rows for what in row.curve):
+            series = {row.model: row.curve[what] for row in rows if what in row.curve}
+            found.append(page.Curves(f"{danger} by number of {what}", WORDS[what], series))
     found += _spoilt(rows, told)
     for title, pick, folded in (
         ("By what of a request is safe", "cells", False),
@@ -137,7 +140,10 @@ def sections(rows: Sequence[CardRow], told: Told) -> list[page.Section]:
     return found
 
 
-WORDS = "After any of the first k words that open, and after any of as many paraphrases that keep the first word."
+WORDS = {
+    "words": "After any of the first k words that open.",
+    "paraphrases": "The control: after any of the first k paraphrases that keep the first word.",
+}
 SPOILT = "By severity, all kinds of corruption together; clean are the same requests with their own pictures."
 
 
