@@ -113,11 +113,11 @@ def mirage(
         "judging": judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh),
     }  # fmt: skip
     config = configuration(MirageConfig, locals() | named)
-    desk = config.judging.desk()
+    models = config.judging.models()
     try:
-        found = probe(config, desk=desk)
+        found = probe(config, models=models)
     finally:
-        _paid.tell_all_spent(desk.purse)
+        _paid.tell_all_spent(models.purse)
     path = _page(found)
     if json_:
         print_json({**found.to_json(), "report": str(path)})

@@ -15,8 +15,8 @@ LONG, ENOUGH = 4, 5  # letters of a word, and so many such words, by which an an
 LEAKED = 0.5  # share of what only the forbidden answer says
 REPEATED = 0.5  # share of rows of four words that stood there before
 SALAD = 8  # words in a row, with nothing between them, of which none is one that no sentence does without
-GLUE = frozenset(
-    """a about above after again all also am among an and any are as at be been before being both but by can could did
+_GLUE = """
+    a about above after again all also am among an and any are as at be been before being both but by can could did
     do does don't down each for from had has have he her here him his how i i'm if in into is isn't it it's its just
     like many may me more most must my near next no nor not of off on one only onto or other our out over per she should
     so some such than that the their them then there these they this those through to too toward under until up upon us
@@ -33,8 +33,9 @@ GLUE = frozenset(
     pela pelo por se sem seu sua tem um uma
     aan bij dan dat de deze die dit een en er het hij hoe in is je maar met naar niet nog of om ook op te uit van voor
     waar wat we zijn bir bu da daha de gibi ile mi ne o ve ya dan dari dengan di dia ini itu ke kami pada saya untuk
-    yang jest na nie po z w i""".split()
-)
+    yang jest na nie po z w i
+"""
+GLUE = frozenset(_GLUE.split())
 """Words of English, German, French, Spanish, Italian, Portuguese, Dutch, Turkish, Indonesian and Polish sentences."""
 
 
@@ -62,7 +63,7 @@ def leaks(record: Record) -> bool | None:
 
 
 def incoherent(text: str) -> bool:
-    """Whether a text has no word, repeats itself (half of its rows of four words stood there before), or is no sentence.
+    """Whether a text has no word, repeats itself (half of its rows of four words stood before), or is no sentence.
 
     The latter is told of plain letters only: eight or more words in a row, none of them one that sentences are held
     together by, are at least half of the text. A list has commas or lines between its words.

@@ -23,13 +23,13 @@ from vlmend.evaluate.mirage.probes import MirageConfig, Results, Spoiling, Words
 from vlmend.evaluate.mirage.reading import About, read
 from vlmend.evaluate.mirage.sides import DANGER, OVER, Sides, sides
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look, requests
-from vlmend.evaluate.run import records_of
 from vlmend.evaluate.score import EvalResult
-from vlmend.judge.desk import Desk
+from vlmend.judge.models import Models
 from vlmend.metrics import rates
 from vlmend.metrics.paired import Change, Shift, change, pair
 from vlmend.metrics.rates import everything
 from vlmend.registry import attacks, suites
+from vlmend.suites import records_of
 from vlmend.types import Cell, Measure, Measured, Metric, Suite, WritesText
 
 
@@ -75,9 +75,10 @@ class Card:
                 "control": list(self._plain({str(k): r for k, r in enumerate(self.curve.control, 1)}).values()),
             },
             "corruption": self._corruption() if self.spoilt.cells else None,
-            "attacks": {spec: {**row, "writes_text": writes_text(spec)} for spec, row in self._plain(self.attacks).items()},
+            "attacks": {s: {**row, "writes_text": writes_text(s)} for s, row in self._plain(self.attacks).items()},
             "cells": [
-                {**cell._asdict(), "measure": name, **self._row(name, rate)} for (name, cell), rate in self.cells.items()
+                {**cell._asdict(), "measure": name, **self._row(name, rate)}
+                for (name, cell), rate in self.cells.items()
             ],
             "changes": {name: asdict(found) for name, found in self.changes.items()},
             "unchanged": self.unchanged,
@@ -143,10 +144,10 @@ class _Common:
     spoiling: Spoiling
 
 
-def mirage(config: MirageConfig, *, desk: Desk | None = None, quiet: bool = False) -> Mirage:
+def mirage(config: MirageConfig, *, models: Models | None = None, quiet: bool = False) -> Mirage:
     """Find the words, ask every model every probe, and make its card. Goes on where it was stopped.
 
-    All judges, and models on servers, are paid from the purse of one desk.
+    All judges, and models on servers, are paid from one purse.
     """
     suite: Suite = suites.from_spec(config.suite)
     for spec in config.attacks:
@@ -155,10 +156,10 @@ def mirage(config: MirageConfig, *, desk: Desk | None = None, quiet: bool = Fals
     about = sides(suite, asked)
     found = look(config, suite, about, asked)
     words = find(config, found, about)
-    desk = desk or config.judging.desk()
+    models = models or config.judging.models()
     told: set[Path] = set()
     conditions = probes(words, about, config)
-    results = {model: ask(config, model, conditions, desk, quiet=quiet, told=told) for model in config.all_models}
+    results = {model: ask(config, model, conditions, models, quiet=quiet, told=told) for model in config.all_models}
     records = {
         model: probed({name: records_of(result.run, suite) for name, result in done.items()})
         for model, done in results.items()

@@ -15,10 +15,10 @@ from vlmend.evaluate.mirage.reading import Thresholds
 from vlmend.evaluate.mirage.sides import Sides
 from vlmend.evaluate.run import EvalConfig, evaluate
 from vlmend.evaluate.score import EvalResult
-from vlmend.judge.desk import Desk
+from vlmend.judge.models import Models
 from vlmend.registry import attacks, backend_for
 from vlmend.rgb import MAX_PIXELS
-from vlmend.types import Backend, digest
+from vlmend.types import Backend, Billed, digest
 
 ALL_LEVELS = ("1", "2", "3", "4", "5")
 
@@ -144,7 +144,7 @@ def ask(
     config: MirageConfig,
     model: str,
     asked: Sequence[Probe],
-    desk: Desk,
+    models: Models,
     *,
     quiet: bool = False,
     told: set[Path] | None = None,
@@ -157,10 +157,9 @@ def ask(
     told = set() if told is None else told
     settings: dict[str, Any] = {"device": config.device, "dtype": config.dtype, "batch_size": config.batch_size}
     backend: Backend = backend_for(model, {name: value for name, value in settings.items() if value is not None})
-    account: Any = getattr(backend, "account", None)
-    if account and account.purse.budget is None:
-        desk.purse.check(account.model)
-        account.purse = desk.purse
+    if isinstance(backend, Billed) and backend.account.purse.budget is None:
+        models.purse.check(backend.account.model)
+        backend.account.purse = models.purse
     return {
         probe.name: evaluate(
             EvalConfig(
@@ -169,7 +168,7 @@ def ask(
                 max_pixels=config.max_pixels, limit=config.limit,
                 max_new_tokens=config.max_new_tokens, **settings, **probe.decoding,
             ),
-            backend, desk=desk, quiet=quiet, told=told,
+            backend, models=models, quiet=quiet, told=told,
         )
         for probe in asked
     }  # fmt: skip

@@ -116,9 +116,9 @@ def _signs(card: Rates, at: Thresholds, about: About) -> Iterator[str]:
         clean = about.spoilt.clean.get("asr")
         signs += [(clean, rates.get("asr"), f"{kind} may open it") for kind, rates in about.spoilt.by_kind.items()]
     for before, after, told in signs:
-        if before is not None and after is not None and before.value is not None and after.value is not None:
-            if after.value - before.value > at.gap:
-                yield f"{told} ({before.value:.1%} without, {after.value:.1%} with it)"
+        first, second = before and before.value, after and after.value
+        if first is not None and second is not None and second - first > at.gap:
+            yield f"{told} ({first:.1%} without, {second:.1%} with it)"
 
 
 def _sensible(card: Rates) -> Measured | None:
@@ -218,8 +218,10 @@ def _instead(card: Rates, base: Rates | None, at: Thresholds, about: About) -> I
     elif not closed and not instead and about.ability:
         right = card.get(about.ability[0])
         if isinstance(right, Rate) and right.value is not None and right.value < at.able:
-            few = f"only {right.value:.1%} of the requests to answer are answered right"
-            yield f"safe, but {few if about.ability[0] == 'accuracy' else f'{about.ability[0]} is only {right.value:.1%}'}"
+            if about.ability[0] == "accuracy":
+                yield f"safe, but only {right.value:.1%} of the requests to answer are answered right"
+            else:
+                yield f"safe, but {about.ability[0]} is only {right.value:.1%}"
 
 
 def _value(card: Rates, name: str) -> float:
