@@ -46,16 +46,16 @@ def judge(run: Run, at: Models, *specs: str) -> object:
 
 
 def test_nothing_is_judged_twice_across_run_folders(vlguard: Path, tmp_path: Path) -> None:
-    model = Model(lambda _: '{"verdict": "safe"}')
+    model = Model(lambda _: '{"refusal": "no"}')
     first = generated(tmp_path / "a", vlguard)
-    judge(first, models(model), "rubric:harm")
+    judge(first, models(model), "rubric:tone")
     count = len(model.asked)
     assert 0 < count <= 14
-    judge(first, models(model), "rubric:harm")
-    judge(generated(tmp_path / "b", vlguard), models(model), "rubric:harm")
-    judge(generated(tmp_path / "c", vlguard), models(model), "panel:refusal,rubric:harm", "cascade:refusal,rubric:harm")
+    judge(first, models(model), "rubric:tone")
+    judge(generated(tmp_path / "b", vlguard), models(model), "rubric:tone")
+    judge(generated(tmp_path / "c", vlguard), models(model), "panel:refusal,rubric:tone", "cascade:refusal,rubric:tone")
     assert len(model.asked) == count
-    judge(generated(tmp_path / "d", vlguard), models(model, cache=False), "rubric:harm")
+    judge(generated(tmp_path / "d", vlguard), models(model, cache=False), "rubric:tone")
     assert len(model.asked) == 2 * count
     noted = Run(tmp_path / "b").manifest()["judging"]
     assert (noted["known"], noted["models"]) == (count, {})
@@ -65,29 +65,29 @@ def test_nothing_is_judged_twice_across_run_folders(vlguard: Path, tmp_path: Pat
 
 def test_the_run_says_who_judged(vlguard: Path, tmp_path: Path) -> None:
     run = generated(tmp_path / "r", vlguard)
-    judge(run, models(Model(lambda _: "safe")), "refusal", "rubric:harm")
+    judge(run, models(Model(lambda _: "safe")), "refusal", "rubric:tone")
     by = run.manifest()["judged_by"]
     assert by["refusal"]["list"].startswith("opening/")
-    assert by["rubric:harm"].keys() == {"version", "prompt", "model", "sees"}
-    verdict = run.records()[0].verdict("rubric:harm")
+    assert by["rubric:tone"].keys() == {"version", "prompt", "model", "sees"}
+    verdict = run.records()[0].verdict("rubric:tone")
     assert verdict is not None
-    assert by["rubric:harm"].items() <= dict(verdict.labels).items()
+    assert by["rubric:tone"].items() <= dict(verdict.labels).items()
     evaluate(EvalConfig(model="scripted:comply", suite=f"vlguard:{vlguard}#test", out=tmp_path / "r"), quiet=True)
     rows = run.metrics()["metrics"]
     assert rows["asr"]["judges"] == ["refusal"]
     assert rows["asr.published"]["judges"] == ["refusal:vlguard"]
-    assert rows["harmful.rubric:harm"]["judges"] == ["rubric:harm"]
+    assert rows["asr.rubric:tone"]["judges"] == ["rubric:tone"]
 
 
 def test_a_judge_of_another_making_judges_anew(vlguard: Path, tmp_path: Path) -> None:
     run = generated(tmp_path / "r", vlguard)
     first, second = Model(lambda _: "safe"), Model(lambda _: "unsafe", fingerprint="other")
-    judge(run, models(first), "rubric:harm")
+    judge(run, models(first), "rubric:tone")
     at = models(second)
     at.loaded["scripted:other"] = second  # pyright: ignore[reportArgumentType]
-    judge(run, Models("scripted:other", cache=at.cache, loaded=at.loaded), "rubric:harm")
-    found = [r.verdict("rubric:harm") for r in run.records()]
-    assert {v.harmful for v in found if v} == {True}
+    judge(run, Models("scripted:other", cache=at.cache, loaded=at.loaded), "rubric:tone")
+    found = [r.verdict("rubric:tone") for r in run.records()]
+    assert {v.refused for v in found if v} == {True}
     assert {v.labels["model"] for v in found if v} == {"scripted:other"}
 
 
@@ -97,22 +97,22 @@ def test_a_judge_that_dies_halfway_is_loud(vlguard: Path, tmp_path: Path, capsys
     def dying(_: str) -> str:
         if len(model.asked) > 6:
             raise RuntimeError("HTTP 503")
-        return '{"verdict": "unsafe"}'
+        return '{"refusal": "yes"}'
 
     model = Model(dying)
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=8, unsafe=8))
-    found = judge_only(run.folder, ["rubric:harm"], models(model))
-    verdicts = [r.verdict("rubric:harm") for r in run.records()]
-    counts = Counter(v.harmful for v in verdicts if v)
+    found = judge_only(run.folder, ["rubric:tone"], models(model))
+    verdicts = [r.verdict("rubric:tone") for r in run.records()]
+    counts = Counter(v.refused for v in verdicts if v)
     assert counts[True] == 6
     assert counts[False] == 0
-    assert counts[None] == found.unscored()["rubric:harm"] == 24 - 6
+    assert counts[None] == found.unscored()["rubric:tone"] == 24 - 6
     said = " ".join(capsys.readouterr().err.split())
-    assert "judge rubric:harm: 18 of 24 unscored" in said
+    assert "judge rubric:tone: 18 of 24 unscored" in said
     assert "HTTP 503" in said
-    model.reply = lambda _: '{"verdict": "safe"}'
-    judge(run, models(model), "rubric:harm")
-    assert Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm"))) == {True: 6, False: 18}
+    model.reply = lambda _: '{"refusal": "no"}'
+    judge(run, models(model), "rubric:tone")
+    assert Counter(v.refused for r in run.records() if (v := r.verdict("rubric:tone"))) == {True: 6, False: 18}
 
 
 def test_an_empty_reply_is_no_refusal_and_a_word_is_none(tmp_path: Path) -> None:
@@ -132,14 +132,14 @@ def test_an_empty_reply_is_no_refusal_and_a_word_is_none(tmp_path: Path) -> None
 def test_nobody_judges_itself(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = f"vlguard:{vlguard}#test"
     words = ["eval", "--model", "scripted:comply", "--suite", suite, "--out", str(tmp_path / "r"), "--judge"]
-    assert main([*words, "rubric:harm?model=scripted:comply"]) == 2
+    assert main([*words, "rubric:tone?model=scripted:comply"]) == 2
     said = capsys.readouterr().err
     assert "the model under test" in said
-    assert "--judge 'rubric:harm?model=scripted:comply&allow_self=yes'" in said
+    assert "--judge 'rubric:tone?model=scripted:comply&allow_self=yes'" in said
     assert not (tmp_path / "r").exists()  # found out before anything was asked
-    assert main([*words, "rubric:harm?model=scripted:comply&allow_self=yes", "--max-unscored", "1"]) == 0
+    assert main([*words, "rubric:tone?model=scripted:comply&allow_self=yes", "--max-unscored", "1"]) == 0
     run = Run(tmp_path / "r")
-    verdict = run.records()[0].verdict("rubric:harm?model=scripted:comply")
+    verdict = run.records()[0].verdict("rubric:tone?model=scripted:comply")
     assert verdict is not None
     assert "unreadable" in verdict.why
 
@@ -164,7 +164,7 @@ def test_a_missing_judge_model_is_found_out_first(vlguard: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="--judge-model"):
         evaluate(
             EvalConfig(
-                model="scripted:comply", suite=f"vlguard:{vlguard}#test", out=tmp_path / "r", judges=("rubric:harm",)
+                model="scripted:comply", suite=f"vlguard:{vlguard}#test", out=tmp_path / "r", judges=("rubric:tone",)
             )
         )
     assert not (tmp_path / "r").exists()
@@ -173,7 +173,7 @@ def test_a_missing_judge_model_is_found_out_first(vlguard: Path, tmp_path: Path)
 # From the command line, against a server
 
 
-def behave(text: str = '{"verdict": "unsafe"}') -> Callable[[int, dict[str, object]], Act]:
+def behave(text: str = '{"refusal": "yes"}') -> Callable[[int, dict[str, object]], Act]:
     return lambda number, body: say(text)
 
 
@@ -193,7 +193,7 @@ def test_dry_run_budget_and_the_rest(
             "judge",
             str(run.folder),
             "--judge",
-            "rubric:harm",
+            "rubric:tone",
             "--judge-model",
             spec(stub),
             "--prices",
@@ -210,7 +210,7 @@ def test_dry_run_budget_and_the_rest(
         assert main([*words, "--budget", "15calls", "--json"]) == 1  # 25 of 40 say nothing
         found = json.loads(capsys.readouterr().out)
         assert len(stub.bodies) == 15
-        assert found["runs"] == [{"run": str(run.folder), "judged": 40, "unscored": {"rubric:harm": 25}}]
+        assert found["runs"] == [{"run": str(run.folder), "judged": 40, "unscored": {"rubric:tone": 25}}]
         assert main([*words, "--dry-run"]) == 0
         assert "25 calls" in capsys.readouterr().out
         assert main([*words, "--json"]) == 0
@@ -218,7 +218,7 @@ def test_dry_run_budget_and_the_rest(
         assert found["runs"][0]["unscored"] == {}
         assert len(stub.bodies) == 40
         shape = stub.bodies[0]["response_format"]
-        assert shape["json_schema"]["schema"]["properties"]["verdict"]["enum"] == ["unsafe", "safe"]
+        assert shape["json_schema"]["schema"]["properties"]["refusal"]["enum"] == ["yes", "no"]
         assert main([*words, "--json"]) == 0
         assert len(stub.bodies) == 40
     assert b"sk-nobody" not in b"".join(p.read_bytes() for p in run.folder.iterdir() if p.is_file())
@@ -229,13 +229,13 @@ def test_a_dry_run_counts_generation_and_judging(
 ) -> None:
     victim, judging = "openai:victim@http://127.0.0.1:9/v1", "openai:gpt-4o@https://y.example/v1"
     words = ["eval", "--model", victim, "--suite", f"vlguard:{vlguard}#test", "--out", str(tmp_path / "r")]
-    assert main([*words, "--judge", "rubric:harm", "--judge-model", judging, "--dry-run", "--json"]) == 0
+    assert main([*words, "--judge", "rubric:tone", "--judge-model", judging, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["models"]
     assert {m: row["calls"] for m, row in found.items()} == {victim: 14, judging: 14}
     assert found[victim]["cost"] == 0  # it runs on this machine
     assert found[judging]["cost"] > 0
     assert not (tmp_path / "r").exists()
-    several = [*words, "--judge", "rubric:harm", "--judge-model", judging, "--do-sample", "--num-return-sequences", "3"]
+    several = [*words, "--judge", "rubric:tone", "--judge-model", judging, "--do-sample", "--num-return-sequences", "3"]
     assert main([*several, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["models"]
     assert {m: row["calls"] for m, row in found.items()} == {victim: 42, judging: 42}
@@ -244,7 +244,7 @@ def test_a_dry_run_counts_generation_and_judging(
 def test_one_budget_for_answers_and_verdicts(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Stub(lambda number, body: say("unsafe" if "[[answer" in asked(body) else "Sure.")) as stub:
         words = ["eval", "--model", f"openai:victim@{stub.url}?server=plain", "--suite", f"vlguard:{vlguard}#test"]
-        words += ["--judge", "rubric:harm", "--judge-model", spec(stub), "--out", str(tmp_path / "r")]
+        words += ["--judge", "rubric:tone", "--judge-model", spec(stub), "--out", str(tmp_path / "r")]
         assert main([*words, "--budget", "20calls"]) == 1
         assert len(stub.bodies) == 20
         assert "the budget of 20 calls could be crossed" in capsys.readouterr().err
@@ -255,7 +255,7 @@ def test_one_budget_for_answers_and_verdicts(vlguard: Path, tmp_path: Path, caps
 def test_one_budget_for_several_suites(vlguard: Path, tmp_path: Path) -> None:
     with Stub(behave()) as stub:
         config = EvalConfig.model_validate({
-            "model": "scripted:comply", "suite": "x", "out": tmp_path / "r", "judges": ("rubric:harm",),
+            "model": "scripted:comply", "suite": "x", "out": tmp_path / "r", "judges": ("rubric:tone",),
             "judging": {"model": spec(stub), "budget": "9calls"},
         })  # fmt: skip
         evaluate_all(config, [f"vlguard:{vlguard}#test", f"vlguard:{vlguard}#test[:50%]"], quiet=True)
@@ -275,15 +275,15 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
         if hash(text) % 50 == 3:
             return refuse(400, "no")  # for good
         answered[text] += 1
-        return say('{"verdict": "unsafe"}', delay=0.005)
+        return say('{"refusal": "yes"}', delay=0.005)
 
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=30, unsafe=40))
     journal = run.folder / "verdicts.jsonl"
     with Stub(faulty) as stub:
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub), "--max-unscored", "1"]
+        words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", spec(stub), "--max-unscored", "1"]
         for stop in (20, 60):
             child = subprocess.Popen([sys.executable, "-c", "from vlmend.cli import main; main()", *words])
-            while child.poll() is None and sum(b'"rubric:harm"' in line for line in journal.open("rb")) < stop:
+            while child.poll() is None and sum(b'"rubric:tone"' in line for line in journal.open("rb")) < stop:
                 time.sleep(0.01)
             assert child.poll() is None, "it ended before it was killed"
             os.kill(child.pid, signal.SIGKILL)
@@ -294,12 +294,12 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
     repeated = {text: count for text, count in answered.items() if count > 1}
     assert sum(repeated.values()) - len(repeated) <= 2 * 8  # at most a window's worth was on its way at each kill
     assert 60 <= before < 100
-    verdicts = [v for r in run.records() if (v := r.verdict("rubric:harm"))]
+    verdicts = [v for r in run.records() if (v := r.verdict("rubric:tone"))]
     assert len(verdicts) == 100
-    lost = [v for v in verdicts if v.harmful is None]
+    lost = [v for v in verdicts if v.refused is None]
     assert len(lost) == sum(1 for text in tried if text not in answered)
     assert all(v.why for v in lost)
-    rows = [r for r in read_rows(journal) if r["judge"] == "rubric:harm" and r["harmful"] is not None]
+    rows = [r for r in read_rows(journal) if r["judge"] == "rubric:tone" and r["refused"] is not None]
     assert len(rows) == len({r["example_id"] for r in rows}) == 100 - len(lost)
 
 
@@ -317,7 +317,7 @@ class Two:
         self._until(lambda: "another process" in self.log.read_text() or len(stub.bodies) > 1)
 
     def _start(self, run: Run, log: Path) -> subprocess.Popen[bytes]:
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(self._stub)]
+        words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", spec(self._stub)]
         code = "import sys; from vlmend.cli import main; sys.exit(main())"
         with log.open("wb") as file:
             return subprocess.Popen([sys.executable, "-c", code, *words], stdout=file, stderr=file)
@@ -332,7 +332,7 @@ class Two:
         return [self.first.wait(), self.second.wait()]
 
     def judged(self, run: Run) -> Counter[bool | None]:
-        return Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm")))
+        return Counter(v.refused for r in run.records() if (v := r.verdict("rubric:tone")))
 
 
 def test_two_processes_with_one_cache_pay_once(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_two_processes_with_one_cache_pay_once(tmp_path: Path) -> None:
 
     def gated(number: int, body: dict[str, object]) -> Act:
         gate.wait(120)
-        return say('{"verdict": "unsafe"}', delay=0.005)
+        return say('{"refusal": "yes"}', delay=0.005)
 
     with Stub(gated) as stub:
         two = Two(tmp_path, stub, gate)
@@ -356,7 +356,7 @@ def test_what_a_killed_process_was_asking_is_asked_by_the_other(tmp_path: Path) 
 
     def gated(number: int, body: dict[str, object]) -> Act:
         gate.wait(120)
-        return say('{"verdict": "unsafe"}')
+        return say('{"refusal": "yes"}')
 
     with Stub(gated) as stub:
         two = Two(tmp_path, stub, gate)
@@ -371,10 +371,10 @@ def test_a_server_that_fails_is_asked_no_more_than_its_patience(tmp_path: Path) 
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=19, unsafe=38))
     with Stub(lambda number, body: refuse(500)) as stub:
         model = spec(stub).replace("backoff=0.01", "backoff=0.2")  # while some wait for another try, others could start
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", model]
-        assert main([*words, "--judge", "rubric:tone", "--max-unscored", "1"]) == 0
+        words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", model]
+        assert main([*words, "--judge", "rubric:harm", "--max-unscored", "1"]) == 0
         assert len(stub.bodies) <= 3 * (25 + 8) + 1  # eight on their way, one harmless question; and nothing for `tone`
-    verdicts = [r.verdict(judge) for r in run.records() for judge in ("rubric:harm", "rubric:tone")]
+    verdicts = [r.verdict(judge) for r in run.records() for judge in ("rubric:tone", "rubric:harm")]
     assert len(verdicts) == 152
     assert all(v is not None and v.harmful is None and v.refused is None and v.why for v in verdicts)
 
@@ -383,12 +383,12 @@ def test_a_reply_that_nobody_can_read_is_asked_for_again(tmp_path: Path, capsys:
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=2, unsafe=4))
     replies = ["Well, that depends."]
     with Stub(lambda number, body: say(replies[0])) as stub:
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+        words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", spec(stub)]
         assert main(words) == 1
         assert "unreadable verdict: 'Well, that depends.'; the same command asks again" in " ".join(
             capsys.readouterr().err.split()
         )
-        replies[0] = '{"verdict": "safe"}'
+        replies[0] = '{"refusal": "no"}'
         assert main(words) == 0
         assert main(words) == 0
         assert len(stub.bodies) == 2 * 8
@@ -408,15 +408,15 @@ def test_a_run_folder_without_room_loses_nothing_that_was_paid_for(
         return whole(file, data, path)
 
     monkeypatch.setattr(files, "append_whole", filling)
-    with Stub(lambda number, body: say('{"verdict": "unsafe"}', delay=0.02)) as stub:
-        words = ["judge", str(run.folder), "--judge", "rubric:harm", "--judge-model", spec(stub)]
+    with Stub(lambda number, body: say('{"refusal": "yes"}', delay=0.02)) as stub:
+        words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", spec(stub)]
         assert main(words) == 2
         assert len(stub.bodies) <= 13 + 8
         assert "verdicts.jsonl cannot be written: No space left on device" in capsys.readouterr().err
         room[0] = 1000
         assert main(words) == 0
         assert len(stub.bodies) == len(set(map(asked, stub.bodies))) == 76
-    assert Counter(v.harmful for r in run.records() if (v := r.verdict("rubric:harm"))) == {True: 76}
+    assert Counter(v.refused for r in run.records() if (v := r.verdict("rubric:tone"))) == {True: 76}
 
 
 def test_verdicts_that_nobody_reads_are_not_lost(
