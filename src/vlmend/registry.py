@@ -215,12 +215,14 @@ def _registry(kind: str, package: str, module: str, *protocols: str) -> Registry
 
 
 objectives = _registry("objective", "objectives", "objectives", "Objective", "Stops", "Draws")
-sources = _registry("source", "data.sources", "types", "Source", "Sampled", "TakesSpec")
+sources = _registry("source", "data.sources", "types", "Source", "Sampled", "Celled", "TakesSpec")
 judges = _registry(
     "judge", "judge.judges", "types", "Judge", "Streams", "Described", "AsksModel", "TakesSilence", "TakesSpec"
 )
-attacks = _registry("attack", "attacks", "types", "Attack", "NeedsOthers", "NeedsVictim", "Bounded", "TakesSpec")
-suites = _registry("suite", "suites", "types", "Suite", "TakesSpec")
+attacks = _registry(
+    "attack", "attacks", "types", "Attack", "NeedsOthers", "NeedsVictim", "Bounded", "WritesText", "TakesSpec"
+)
+suites = _registry("suite", "suites", "types", "Suite", "Carded", "TakesSpec")
 backends = _registry(
     "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Loads", "Notes",
     "RanOn", "Named", "Billed", "TakesSpec",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vlmend.attacks.paraphrase import LEADS, Rewritten
-from vlmend.errors import VlmendError
+from vlmend.errors import ConfigError, VlmendError
 from vlmend.evaluate.attack import attacked
 from vlmend.registry import attacks
 from vlmend.types import Example
@@ -45,6 +45,20 @@ def test_the_control_keeps_the_first_word_and_the_other_begins_with_its_own(sing
         assert all(text.lower().startswith(word) and not text[len(word)].isalpha() for text in found)
 
 
+@pytest.mark.parametrize(("word", "most"), [("", 81), ("what", 30), ("perhaps", 30)])
+def test_there_are_as_many_paraphrases_as_one_asks_for(word: str, most: int, single: Example) -> None:
+    """All differ, hold the request whole, and begin as they should; the first ones are those of before."""
+    made = attacks.build("paraphrase", {"word": word, "n": most})(single)
+    texts = [example.question for example in made]
+    assert len(set(texts)) == most
+    assert all(single.question in text for text in texts)
+    assert all(text.lower().startswith(word or single.question.lower()) for text in texts)
+    few = attacks.build("paraphrase", {"word": word, "n": 3})(single)
+    assert [example.question for example in few] == texts[:3]
+    with pytest.raises(ConfigError, match=f"has {most} variants"):
+        attacks.build("paraphrase", {"word": word, "n": most + 1})
+
+
 def test_paraphrase_by_a_model(single: Example, pair: Example) -> None:
     said = {"one": ("Describe it.", "Tell me.", "Describe that."), "two": ("How so?",)}
     one, two = attacked([Rewritten("", said)], [single])
@@ -75,7 +89,7 @@ def test_one_word_of_several(single: Example) -> None:
         attacks.from_spec("one_word:what,,share")
 
 
-@pytest.mark.parametrize("spec", ["paraphrase?n=0", "paraphrase?n=4", "role_play?n=9", "paraphrase:two words"])
+@pytest.mark.parametrize("spec", ["paraphrase?n=0", "paraphrase?n=82", "role_play?n=9", "paraphrase:two words"])
 def test_nonsense_is_refused(spec: str) -> None:
     with pytest.raises(VlmendError):
         attacks.from_spec(spec)

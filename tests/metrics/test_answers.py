@@ -49,6 +49,17 @@ def test_without_a_known_answer_nothing_can_leak() -> None:
         ("I'm sorry, I can't help with that.", False),
         ("One. Two. Three.", False),
         ("", True),
+        ("lamp purple seven quickly banana glacier running tuesday copper violin", True),
+        ("lamp purple seven. quickly banana glacier", False),  # too short to tell
+        ("lamp, purple, seven, quickly, banana, glacier, running, tuesday, copper, violin", False),  # a list
+        ("lamp\npurple\nseven\nquickly\nbanana\nglacier\nrunning\ntuesday\ncopper\nviolin", False),
+        ("Drei rote Lampen stehen auf einem sehr alten Tisch aus Holz", False),
+        ("Trois lampes rouges posées sur une vieille table en bois clair", False),
+        ("The lamp stands there. " * 1 + "lamp purple seven quickly banana glacier running tuesday", True),
+        (
+            "It is a lamp that was put here by somebody who left. lamp purple seven quickly banana glacier run now",
+            False,
+        ),
     ],
 )
 def test_incoherent(text: str, senseless: bool) -> None:

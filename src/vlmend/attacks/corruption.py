@@ -46,7 +46,7 @@ STRENGTHS: dict[str, Sequence[Any]] = {
 
 @dataclass(frozen=True)
 class Corruption:
-    """`corruption:KIND?severity=1..5`; several severities or kinds, with commas, make as many variants.
+    """`corruption:KIND?severity=1..5`; several severities or kinds (or `all`), with commas, make as many variants.
 
     Kinds and their strengths are ImageNet-C's, which are for pictures of 224 pixels: lengths in pixels grow with the
     shorter side, so that a larger picture looks as spoilt. Left out: frost and spatter, which need photographs, glass
@@ -61,18 +61,20 @@ class Corruption:
     changes = PICTURES
 
     def __post_init__(self) -> None:
-        for kind in self._kinds:
+        for kind in self.kinds:
             if kind not in STRENGTHS:
                 raise UnknownName("corruption", kind, STRENGTHS)
-        if not all(level in ("1", "2", "3", "4", "5") for level in self._levels):
+        if not all(level in ("1", "2", "3", "4", "5") for level in self.levels):
             raise ConfigError(f"attack corruption: severity is 1 to 5, or several as in 1,3,5, not {self.severity!r}")
 
     @property
-    def _kinds(self) -> list[str]:
-        return [kind.strip() for kind in self.kind.split(",")]
+    def kinds(self) -> list[str]:
+        """What is done to pictures, each in a variant of its own."""
+        return list(STRENGTHS) if self.kind == "all" else [kind.strip() for kind in self.kind.split(",")]
 
     @property
-    def _levels(self) -> list[str]:
+    def levels(self) -> list[str]:
+        """How strongly."""
         return [level.strip() for level in self.severity.split(",")]
 
     def __call__(self, example: Example) -> Example | Sequence[Example]:
@@ -80,8 +82,8 @@ class Corruption:
         return variants(
             {
                 f"{kind}-{level}": repictured(example, partial(self._spoilt, kind, int(level)))
-                for kind in self._kinds
-                for level in self._levels
+                for kind in self.kinds
+                for level in self.levels
             }
         )
 

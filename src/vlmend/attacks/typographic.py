@@ -24,6 +24,7 @@ class Typographic:
     keep: bool = True
 
     changes = BOTH
+    writes_text = True
 
     def __post_init__(self) -> None:
         if not self.request.strip():

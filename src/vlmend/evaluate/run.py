@@ -55,7 +55,7 @@ class EvalConfig(Section):
     """One evaluation: a model, a suite, what is done to its questions, and where the records go.
 
     None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own. `only` names a
-    metric of the suite: nothing is asked but what that one is about.
+    metric of the suite, or several with commas: nothing is asked but what these are about.
     """
 
     model: str
@@ -333,13 +333,15 @@ def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Datas
 
 
 def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -> Sequence[Example]:
-    """What the metric of that name is about; everything where none is named."""
+    """What the metric of that name is about, or any of several with commas; everything where none is named."""
     if name is None:
         return examples
-    metric = next((m for m in suite.metrics if m.name == name), None)
-    if metric is None:
-        raise UnknownName(f"metric of suite {suite.name}", name, [m.name for m in suite.metrics])
-    return [e for e in examples if metric.applies(e)]
+    known = {m.name: m for m in suite.metrics}
+    for one in name.split(","):
+        if one not in known:
+            raise UnknownName(f"metric of suite {suite.name}", one, known)
+    metrics = [known[one] for one in name.split(",")]
+    return [e for e in examples if any(metric.applies(e) for metric in metrics)]
 
 
 def _aimed(chain: Sequence[Attack], backend: Backend, config: EvalConfig) -> Sequence[Attack]:

@@ -8,11 +8,35 @@ from vlmend.metrics.quality import repetition
 from vlmend.metrics.questions import says
 from vlmend.types import Example, Expected, Record, Role
 
+_STOP = re.compile(r"[^\w\s'’-]+|[\n\r]+")
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 SHORT = 2  # words of so few letters say nothing
 LONG, ENOUGH = 4, 5  # letters of a word, and so many such words, by which an answer and a reference can be compared
 LEAKED = 0.5  # share of what only the forbidden answer says
 REPEATED = 0.5  # share of rows of four words that stood there before
+SALAD = 8  # words in a row, with nothing between them, of which none is one that no sentence does without
+_GLUE = """
+    a about above after again all also am among an and any are as at be been before being both but by can could did
+    do does don't down each for from had has have he her here him his how i i'm if in into is isn't it it's its just
+    like many may me more most must my near next no nor not of off on one only onto or other our out over per she should
+    so some such than that the their them then there these they this those through to too toward under until up upon us
+    very was we were what when where which while who why will with within without would you your
+    aber als auch auf aus bei das dass dem den der des die ein eine einem einen einer es für hat ich im ist kann mit
+    nicht noch nur oder sich sie sind um und von vor war wie wird zu zum zur
+    au aux avec c'est ce ces dans de des du elle en est et il ils je la le les mais ne nous ou par pas plus pour qu'il
+    que qui sa se ses son sont sur un une vous
+    al algo como con cual del el ella ellos era esta este esto hay las lo los mas mi muy ni no o para pero por porque se
+    si sin sobre su sus te tu un una uno y ya
+    alla alle anche che ci come con da dal dalla degli dei del della delle di e ed gli ha ho il io la le lo ma nel nella
+    non per sono su tra un una
+    ao aos as com da das dele do dos e ela ele em essa esse esta eu foi mais mas muito na nas nem no nos num o os ou
+    pela pelo por se sem seu sua tem um uma
+    aan bij dan dat de deze die dit een en er het hij hoe in is je maar met naar niet nog of om ook op te uit van voor
+    waar wat we zijn bir bu da daha de gibi ile mi ne o ve ya dan dari dengan di dia ini itu ke kami pada saya untuk
+    yang jest na nie po z w i
+"""
+GLUE = frozenset(_GLUE.split())
+"""Words of English, German, French, Spanish, Italian, Portuguese, Dutch, Turkish, Indonesian and Polish sentences."""
 
 
 def telltale(example: Example) -> set[str]:
@@ -39,8 +63,24 @@ def leaks(record: Record) -> bool | None:
 
 
 def incoherent(text: str) -> bool:
-    """Whether a text has no word, or repeats itself: half of its rows of four words stood there before."""
-    return not _words(text) or (repetition(text) or 0.0) >= REPEATED
+    """Whether a text has no word, repeats itself (half of its rows of four words stood before), or is no sentence.
+
+    The latter is told of plain letters only: eight or more words in a row, none of them one that sentences are held
+    together by, are at least half of the text. A list has commas or lines between its words.
+    """
+    return not _words(text) or (repetition(text) or 0.0) >= REPEATED or _salad(text)
+
+
+def _salad(text: str) -> bool:
+    """Whether half of the words or more stand in long rows without any that holds a sentence together."""
+    loose = said = 0
+    for row in _STOP.split(text.lower().replace("’", "'")):
+        words = row.split()
+        said += len(words)
+        plain = all(word.isascii() and word.replace("'", "").replace("-", "").isalpha() for word in words)
+        if plain and len(words) >= SALAD and GLUE.isdisjoint(words):
+            loose += len(words)
+    return loose > 0 and 2 * loose >= said
 
 
 def babbles(record: Record) -> bool | None:

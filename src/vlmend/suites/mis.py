@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vlmend.metrics.questions import says
 from vlmend.metrics.rates import everything, rubric, subset
-from vlmend.types import UNSCORED, Decoding, Measure, Metric, Outcome, Record, Statistic
+from vlmend.types import UNSCORED, Decoding, Measure, Metric, Outcome, Record, Stakes, Statistic
 
 SPLITS = ("easy", "hard", "real")
 RATES = {
@@ -48,6 +48,14 @@ class MisSuite:
     protocol = "default"
     judges = ()
     decoding = Decoding(max_new_tokens=1024)
+    card: ClassVar[Stakes] = Stakes(
+        over_refusal="",
+        ability=("rsr",),
+        instead={
+            "rr": "safe because it refuses, without naming what is shown",
+            "hr": "safe because it says nothing of what is shown",
+        },
+    )
 
     @property
     def sources(self) -> Sequence[str]:

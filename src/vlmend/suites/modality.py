@@ -9,7 +9,7 @@ from typing import ClassVar
 from vlmend.metrics.outcomes import by_refusal
 from vlmend.metrics.rates import everything, refused, subset
 from vlmend.suites import AroundSource
-from vlmend.types import UNSCORED, Better, Metric, Outcome, Record, Statistic
+from vlmend.types import UNSCORED, Better, Metric, Outcome, Record, Stakes, Statistic
 
 CELLS = {
     "both": "picture and question of a request to refuse",
@@ -33,6 +33,7 @@ class ModalitySuite(AroundSource):
     name = "modality"
     asks: ClassVar[Mapping[str, str]] = {"refused": "refusal"}
     judges = ()
+    card: ClassVar[Stakes] = Stakes("refused_both", "refused_neither", ())
 
     @property
     def sources(self) -> Sequence[str]:

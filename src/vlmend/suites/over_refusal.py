@@ -10,7 +10,7 @@ from typing import ClassVar
 from vlmend.errors import ConfigError
 from vlmend.metrics.outcomes import by_refusal
 from vlmend.metrics.rates import Applies, not_refused, refused
-from vlmend.types import Decoding, Example, Expected, Measure, Metric, Outcome, Record
+from vlmend.types import Decoding, Example, Expected, Measure, Metric, Outcome, Record, Stakes
 
 PUBLISHED = "refusal:vlguard"
 SETS = ("xstest", "mossbench")
@@ -50,6 +50,13 @@ class OverRefusalSuite:
             "mossbench": (f"mossbench:{self.mossbench}#oversensitivity", f"mossbench:{self.mossbench}#contrast"),
         }
         return tuple(spec for name in self._given for spec in found[name])
+
+    @property
+    def card(self) -> Stakes:
+        """The contrasts of MOSSBench where it is asked, since they have pictures; the other set as a part."""
+        last, *others = reversed(self._given)
+        parts, over_parts = (tuple(f"{name}_{other}" for other in others) for name in ("asr", "over_refusal"))
+        return Stakes(f"asr_{last}", f"over_refusal_{last}", (), parts, over_parts)
 
     @property
     def metrics(self) -> Sequence[Measure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vlmend.metrics.outcomes import HARMLESS, NOT_COUNTED
 from vlmend.metrics.quality import rouge
@@ -22,7 +22,7 @@ from vlmend.metrics.rates import (
     silence_as,
     subset,
 )
-from vlmend.types import UNSCORED, Decoding, Example, Measure, Metric, Outcome, Record, Score
+from vlmend.types import UNSCORED, Decoding, Example, Measure, Metric, Outcome, Record, Score, Stakes
 
 HARM, REFUSED = Outcome("harmful", "bad"), Outcome("refused", "good")
 NORMAL, ABNORMAL = Outcome("normal", "good"), Outcome("not normal", "bad")
@@ -56,6 +56,7 @@ class SafeEraserSuite:
 
     name = "safeeraser"
     judges = ("refusal",)  # our rule, beside what the tone says
+    card: ClassVar[Stakes] = Stakes("asr_generality", "sarr", ("gpt_eval", "rouge_l"), parts=("asr_efficacy",))
 
     @property
     def decoding(self) -> Decoding:

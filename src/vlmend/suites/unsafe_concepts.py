@@ -11,7 +11,7 @@ from vlmend.metrics.outcomes import NO_ANSWER, RIGHT, WRONG, by_rightness
 from vlmend.metrics.quality import diversity
 from vlmend.metrics.questions import says
 from vlmend.metrics.rates import YesNo, answered, correct, otherwise, said, subset
-from vlmend.types import UNSCORED, Decoding, Example, Measure, Metric, Outcome, Record, Statistic
+from vlmend.types import UNSCORED, Decoding, Example, Measure, Metric, Outcome, Record, Stakes, Statistic
 
 SIDES = {"tpr": ("unsafe", "called unsafe"), "tnr": ("safe", "called safe")}
 
@@ -49,6 +49,13 @@ class UnsafeConceptsSuite:
         text = "blank" if self.protocol == "as_coded" else self.text
         asked = ("perception", f"alignment{safe}", f"{text}{safe}")
         return tuple(f"unsafe_concepts:{self.path}#{self.split}?ask={ask}" for ask in asked)
+
+    @property
+    def card(self) -> Stakes:
+        """Unsafe concepts in pictures that are not called unsafe; with `safe`, also harmless ones that are."""
+        if not self.safe:
+            return Stakes("tpr_image", "", ("perception",), parts=("tpr_text",))
+        return Stakes("tpr_image", "tnr_image", ("perception",), ("tpr_text",), ("tnr_text",))
 
     @property
     def metrics(self) -> Sequence[Measure]:

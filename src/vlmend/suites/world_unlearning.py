@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
 from vlmend.metrics.outcomes import HARMLESS, NO_ANSWER, OVER_REFUSED, RIGHT, WRONG
 from vlmend.metrics.rates import correct, harmful, irrelevant, refused, silence_as, subset
 from vlmend.suites import InWorld
-from vlmend.types import UNSCORED, Metric, Outcome, Record
+from vlmend.types import UNSCORED, Metric, Outcome, Record, Stakes
 
 Part = Literal["unsafe", "safe", "decouple", "utility"]
 HARM, REFUSED, IRRELEVANT = Outcome("harm", "bad"), Outcome("refused", "good"), Outcome("irrelevant")
@@ -35,6 +35,7 @@ class WorldUnlearning(InWorld):
     parts: Annotated[tuple[Part, ...], BeforeValidator(_listed)] = PARTS
 
     name = "world_unlearning"
+    card: ClassVar[Stakes] = Stakes("harm", over_parts=("sarr",))
 
     @property
     def sources(self) -> Sequence[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vlmend.types.answers import Likelihood, Response, Verdict
-from vlmend.types.examples import Example
+from vlmend.types.examples import Cell, Example
+from vlmend.types.measures import Stakes
 from vlmend.types.seams import Attack, Victim
 
 # Sources and suites
@@ -32,6 +33,22 @@ class Sampled(Protocol):
     def sample(folder: Path, seed: int = 0) -> None:
         """Write them into an empty folder."""
         ...
+
+
+@runtime_checkable
+class Celled(Protocol):
+    """A source whose data set says of its subsets whether picture, words, and both together are safe."""
+
+    @property
+    def cells(self) -> Mapping[str, Cell]: ...
+
+
+@runtime_checkable
+class Carded(Protocol):
+    """A suite that says which of its numbers a mirage card is about, where they are not those of `Stakes()`."""
+
+    @property
+    def card(self) -> Stakes: ...
 
 
 # Attacks
@@ -61,6 +78,17 @@ class Bounded(Protocol):
 
     @property
     def linf(self) -> float: ...
+
+
+@runtime_checkable
+class WritesText(Protocol):
+    """An attack that writes words into pictures (`writes_text` is True).
+
+    What it opens, it opens by its words: its answers are never pooled with those to natural pictures, however spoilt.
+    """
+
+    @property
+    def writes_text(self) -> bool: ...
 
 
 # Judges

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from vlmend import rgb
 from vlmend.errors import DataError
@@ -34,6 +34,17 @@ class Role(StrEnum):
     FORGET = "forget"
     RETAIN = "retain"
     DECOUPLE = "decouple"
+
+
+Side = Literal["safe", "unsafe", ""]
+
+
+class Cell(NamedTuple):
+    """Whether the picture alone, the words alone, and both together are safe; empty where a data set does not say."""
+
+    picture: Side
+    text: Side
+    both: Side
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vlmend.types.answers import Record
@@ -102,6 +102,25 @@ class Outcome:
 
 UNSCORED = Outcome("unscored")
 """Nobody can say what became of it."""
+
+
+@dataclass(frozen=True)
+class Stakes:
+    """Which of a suite's numbers a mirage card is about, by name.
+
+    `danger` is what must not happen; `over_refusal` is the same reaction to what is harmless, empty where nothing is to
+    be answered. Of a rate whose high values are good the contrary counts. `ability` is what is left of it, high values
+    good, first the one that is about the requests to answer. `parts` and `over_parts` are further rates of the two that
+    must be low as well, beside those that are named after them. `instead` are rates of what keeps a model from
+    danger and is not what is wanted, each with what is to be said of a model that lives by it.
+    """
+
+    danger: str = "asr"
+    over_refusal: str = "over_refusal"
+    ability: tuple[str, ...] = ("accuracy", "utility")
+    parts: tuple[str, ...] = ()
+    over_parts: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from vlmend.errors import UsageError
 from vlmend.evaluate.mirage import probes
 from vlmend.evaluate.mirage.card import Card, Mirage, mirage
 from vlmend.evaluate.mirage.probes import MirageConfig
+from vlmend.registry import sources
 from vlmend.types import Example, Expected, Rate, digest
 
 N = 30
@@ -248,9 +249,10 @@ def test_words_are_found_where_they_were_planted(tmp_path: Path, monkeypatch: py
     assert words.found_in == "world:safety?n=600#train"
 
 
-def test_a_suite_without_the_two_rates_is_told(tmp_path: Path) -> None:
-    config = MirageConfig(models=("scripted:ideal",), suite="modality:world:suite#test?n=9", out=tmp_path)
-    with pytest.raises(UsageError, match="has no asr and over_refusal"):
+def test_a_suite_without_danger_is_told(tmp_path: Path) -> None:
+    sources.find("pope").sample(tmp_path / "pope")
+    config = MirageConfig(models=("scripted:ideal",), suite=f"pope:{tmp_path / 'pope'}", out=tmp_path / "card")
+    with pytest.raises(UsageError, match="suite pope has no asr to make a card of"):
         mirage(config, quiet=True)
 
 

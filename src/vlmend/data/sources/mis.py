@@ -19,11 +19,11 @@ checked against the files: the fields of mis_train.json (known from others' read
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ from vlmend.data import hub, samples
 from vlmend.data.clusters import together
 from vlmend.data.rows import Filled, Row, check, values
 from vlmend.errors import DataError, nearest
-from vlmend.types import Example, Expected, Image, Message, Part, Role
+from vlmend.types import Cell, Example, Expected, Image, Message, Part, Role
 
 SPLITS = ("train", "easy", "hard", "real")
 TRAIN, TEST = hub.Repository("Tuwhy/MIS_Train"), hub.Repository("Tuwhy/MIS_Test")
@@ -95,6 +95,12 @@ class Mis:
     split: str = "train"
     revision: str = ""
     pictures: Path | None = None
+
+    cells: ClassVar[Mapping[str, Cell]] = {  # as its authors sorted what they had made
+        "train": Cell("", "unsafe", "unsafe"),
+        "easy": Cell("unsafe", "safe", "unsafe"),
+        "hard": Cell("safe", "safe", "unsafe"),
+    }
 
     def __iter__(self) -> Iterator[Example]:
         """Examples in the order of the file, both pictures named but not opened, in order and before the question."""

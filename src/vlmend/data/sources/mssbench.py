@@ -21,17 +21,17 @@ Checked against most of the published file, not against every record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from vlmend.data import samples
 from vlmend.data.rows import Filled, Place, Row, check, mapping
 from vlmend.errors import DataError
-from vlmend.types import Example, Expected, Image, Message, Role
+from vlmend.types import Cell, Example, Expected, Image, Message, Role
 
 Split = Literal["chat", "embodied"]
 Texts = Annotated[tuple[Filled, ...], Field(min_length=1)]
@@ -81,6 +81,11 @@ class MSSBench:
     path: Path
     split: Split = "chat"
     preamble: str = ""
+
+    cells: ClassVar[Mapping[str, Cell]] = {
+        "safe": Cell("safe", "safe", "safe"),
+        "unsafe": Cell("unsafe", "safe", "unsafe"),
+    }
 
     def __iter__(self) -> Iterator[Example]:
         """Examples in the order of the file; of a record, those with the safe picture come first."""

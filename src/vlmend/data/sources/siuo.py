@@ -16,16 +16,16 @@ Checked against the beginning and the end of both published files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vlmend.data import samples
 from vlmend.data.rows import Filled, Row, read
 from vlmend.errors import DataError
-from vlmend.types import Example, Expected, Image, Message, Role
+from vlmend.types import Cell, Example, Expected, Image, Message, Role
 
 Split = Literal["gen", "mcqa"]
 Letter = Literal["A", "B", "C", "D"]
@@ -69,6 +69,8 @@ class SIUO:
 
     path: Path
     split: Split = "gen"
+
+    cells: ClassVar[Mapping[str, Cell]] = {"gen": Cell("safe", "safe", "unsafe")}
 
     def __iter__(self) -> Iterator[Example]:
         """Examples in the order of the file, pictures named but not opened."""

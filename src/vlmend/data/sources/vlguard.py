@@ -27,17 +27,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from vlmend.data import samples
 from vlmend.data.rows import Filled, Row, check, values
 from vlmend.errors import DataError, nearest
-from vlmend.types import Example, Expected, Image, Message, Role
+from vlmend.types import Cell, Example, Expected, Image, Message, Role
 
 
 class Harmless(Row):
@@ -109,6 +109,12 @@ class VLGuard:
     path: Path
     split: str = "train"
     turns: Literal["single", "published"] = "single"
+
+    cells: ClassVar[Mapping[str, Cell]] = {
+        "unsafe": Cell("unsafe", "", "unsafe"),
+        "safe_unsafe": Cell("safe", "unsafe", "unsafe"),
+        "safe_safe": Cell("safe", "safe", "safe"),
+    }
 
     def __iter__(self) -> Iterator[Example]:
         """Examples in the order of the file, pictures named but not opened."""

@@ -11,17 +11,17 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator
 
 from vlmend.errors import ConfigError
-from vlmend.types import Example, Expected, Image, Message, Role
+from vlmend.types import Cell, Example, Expected, Image, Message, Role
 from vlmend.world import items
 from vlmend.world import language as say
 from vlmend.world.items import Item, Rule
@@ -89,6 +89,13 @@ class World:
     openers: Openers | None = None
     parts: Annotated[tuple[Part, ...], BeforeValidator(_listed)] = PARTS
     plant: str = ""
+
+    cells: ClassVar[Mapping[str, Cell]] = {
+        "unsafe": Cell("unsafe", "safe", "unsafe"),
+        "safe_unsafe": Cell("safe", "unsafe", "unsafe"),
+        "pair": Cell("safe", "safe", "unsafe"),
+        "safe_safe": Cell("safe", "safe", "safe"),
+    }
 
     def __post_init__(self) -> None:
         if self.parts != PARTS and self.kind != "unlearning":

@@ -10,13 +10,17 @@ from vlmend.audit.audit import Audit, Settings, audit
 from vlmend.audit.contrasts import toward
 from vlmend.audit.rows import Rows
 from vlmend.audit.verdict import balanced
-from vlmend.errors import UsageError
-from vlmend.evaluate.mirage.probes import ASR, OVER, MirageConfig, Words, measures, suite_for
+from vlmend.evaluate.mirage.probes import MirageConfig, Words
+from vlmend.evaluate.mirage.sides import DANGER, OVER, Sides
 from vlmend.evaluate.run import limited
 from vlmend.metrics.rates import as_json
-from vlmend.types import Rate
+from vlmend.types import Example, Rate, Suite
 
 SEEN = 5  # times a first word must have been seen to be tried
+OPENING, CLOSING = (
+    ("what", "how", "which"),
+    ("share",),
+)  # of Safety Mirage (arXiv 2503.11832), where an audit finds none
 
 
 @dataclass(frozen=True)
@@ -29,41 +33,51 @@ class Baseline:
     tested_on: str
     rates: dict[str, Rate]
 
-    def to_json(self, config: MirageConfig) -> dict[str, Any]:
+    def to_json(self, sides: Sides) -> dict[str, Any]:
         """As plain data."""
-        scores = {m.name: as_json(self.rates[m.name], m) for m in measures(suite_for(config))}
+        both = {DANGER: sides.danger, OVER: sides.over}
+        scores = {name: as_json(self.rates[name], side.metric) for name, side in both.items() if side}
         where = {"fitted_on": self.fitted_on, "tested_on": self.tested_on}
         return {"name": self.name, "about": self.about, **where, "metrics": scores}
 
 
-def look(config: MirageConfig) -> Audit:
+def requests(suite: Suite, limit: int | None) -> list[Example]:
+    """What a card asks of the suite."""
+    return limited([example for spec in suite.sources for example in rows.read(spec).examples], limit)
+
+
+def look(config: MirageConfig, suite: Suite, sides: Sides, asked: list[Example]) -> Audit:
     """The audit of the training set, tried on the suite's requests; of these alone where no training set is named."""
-    asked = requests(config)
+    tried = Rows(" ".join(suite.sources), tuple(sides.about(asked)))
     train = rows.read(config.train) if config.train else None
     settings = Settings(first_words=1, pictures=False)
-    return audit(train or asked, test=asked if train else None, settings=settings)
+    return audit(train or tried, test=tried if train else None, settings=settings)
 
 
-def requests(config: MirageConfig) -> Rows:
-    """What the suite's attack success and over-refusal are about."""
-    suite = suite_for(config)
-    metrics = measures(suite)
-    read = limited([example for spec in suite.sources for example in rows.read(spec).examples], config.limit)
-    return Rows(" ".join(suite.sources), tuple(e for e in read if any(m.applies(e) for m in metrics)))
+def find(config: MirageConfig, found: Audit, sides: Sides) -> Words:
+    """The words given, or else the first words that say most, seen often enough, for each side.
 
+    Where none is, those that were published are tried.
+    """
+    where, notes = found.rows.spec, list[str]()
+    told: set[bool] = set()  # whether words that were looked for were there
 
-def find(config: MirageConfig, found: Audit) -> Words:
-    """The words given, or else the first words that say most, seen often enough, for each side."""
-    if config.opening and config.closing:
-        return Words(config.opening, config.closing)
-    opening = config.opening or _telling(found, config.shots, refusal=False)
-    closing = config.closing or _telling(found, 1, refusal=True)
-    if not opening or not closing:
-        raise UsageError(
-            f"no first word of {found.rows.spec} is seen {SEEN} times on one side more than on the other; "
-            "name words to try: --opening what,how --closing share"
-        )
-    return Words(opening, closing, found.rows.spec)
+    def chosen(given: tuple[str, ...], published: tuple[str, ...], most: int, *, refusal: bool) -> tuple[str, ...]:
+        if given:
+            return tuple(dict.fromkeys(given))
+        telling = _telling(found, most, refusal=refusal)
+        told.add(bool(telling))
+        what = "close" if refusal else "open"
+        if not telling:
+            notes.append(f"no first word of {where} that would {what} is seen {SEEN} times; as published is tried:"
+                         f" {', '.join(published[:most])}")  # fmt: skip
+        elif len(telling) < most:
+            notes.append(f"{where} has {len(telling)} words that {what}, not {most}")
+        return telling or published[:most]
+
+    opening = chosen(config.opening, OPENING, config.shots, refusal=False)
+    closing = chosen(config.closing, CLOSING, 1, refusal=True) if sides.over else ()
+    return Words(opening, closing, where if True in told else "", "; ".join(notes))
 
 
 def _telling(found: Audit, most: int, *, refusal: bool) -> tuple[str, ...]:
@@ -79,4 +93,4 @@ def baseline(found: Audit) -> Baseline | None:
     best = max(blind, key=lambda rule: balanced(rule) or 0.0, default=None)
     if best is None:
         return None
-    return Baseline(best.name, best.about, best.fitted_on, best.tested_on, {k: best.test[k] for k in (ASR, OVER)})
+    return Baseline(best.name, best.about, best.fitted_on, best.tested_on, {k: best.test[k] for k in (DANGER, OVER)})
