@@ -23,7 +23,7 @@ from vlmend.evaluate.generate import Generated, generate
 from vlmend.evaluate.judging import JudgeSettings, Plan, Planned
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
-from vlmend.judge.binding import bind, named
+from vlmend.judge.binding import bind, named, refuse_rewards
 from vlmend.judge.models import Models
 from vlmend.judge.sifting import scored
 from vlmend.judge.verdicts import Judged, from_specs
@@ -101,6 +101,7 @@ def evaluate(
     with Stages(quiet) as stages:
         suite: Suite = suites.from_spec(config.suite)
         models = models or config.judging.models()
+        refuse_rewards(config.judges, models.testing(config.model))
         judging.check(bind(suite, config.judges), models, config.model)
         backend = backend or _backend(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
@@ -160,10 +161,11 @@ def judge_only(folder: Path, specs: Sequence[str], models: Models | None = None,
     """The second stage alone: the given judges, `QUESTION=SPEC` or `SPEC`, or else all of the run, on a stored run."""
     run = Run.open(folder)
     suite = suite_of(run)
+    models = models or JudgeSettings().models()
+    refuse_rewards(specs, models.testing(str(run.settings().get("model", ""))))
     binding = bind(suite, specs, _asked_before(run, suite), keep=True)
     if specs:
         binding = binding.only(from_specs(spec for _, spec in map(named, specs))[0])
-    models = models or JudgeSettings().models()
     with Stages(quiet) as stages:
         judged = judging.judge(run, suite, binding, models, stages)
     if judged.new and not models.purse.dry:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vlmend.errors import UsageError
+from vlmend.judge.models import Models
 from vlmend.judge.verdicts import from_specs
 from vlmend.metrics.questions import QUESTIONS, find
 from vlmend.metrics.views import UNASKED
@@ -35,6 +36,13 @@ def named(text: str) -> tuple[str, str]:
     """`QUESTION=SPEC` or `SPEC`: the question, empty where none is named, and the spec. Raises UnknownName."""
     found = _FOR.fullmatch(text)
     return (find(found[1]).name, found[2]) if found else ("", text)
+
+
+def refuse_rewards(given: Sequence[str], models: Models) -> None:
+    """Raise UsageError for a judge that was the reward of the model under test, before one is loaded that may be."""
+    judges, allowed = from_specs(spec for _, spec in map(named, given))
+    for judge in judges:
+        replace(models, allowed=allowed).for_judge(judge.name)
 
 
 def bind(
