@@ -81,7 +81,7 @@ def test_the_run_says_who_judged(vlguard: Path, tmp_path: Path) -> None:
 
 def test_a_judge_of_another_making_judges_anew(vlguard: Path, tmp_path: Path) -> None:
     run = generated(tmp_path / "r", vlguard)
-    first, second = Model(lambda _: "safe"), Model(lambda _: "unsafe", fingerprint="other")
+    first, second = Model(lambda _: "no"), Model(lambda _: "yes", fingerprint="other")
     judge(run, models(first), "rubric:tone")
     at = models(second)
     at.loaded["scripted:other"] = second  # pyright: ignore[reportArgumentType]
@@ -242,7 +242,7 @@ def test_a_dry_run_counts_generation_and_judging(
 
 
 def test_one_budget_for_answers_and_verdicts(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Stub(lambda number, body: say("unsafe" if "[[answer" in asked(body) else "Sure.")) as stub:
+    with Stub(lambda number, body: say("yes" if "[[answer" in asked(body) else "Sure.")) as stub:
         words = ["eval", "--model", f"openai:victim@{stub.url}?server=plain", "--suite", f"vlguard:{vlguard}#test"]
         words += ["--judge", "rubric:tone", "--judge-model", spec(stub), "--out", str(tmp_path / "r")]
         assert main([*words, "--budget", "20calls"]) == 1
@@ -373,10 +373,11 @@ def test_a_server_that_fails_is_asked_no_more_than_its_patience(tmp_path: Path) 
         model = spec(stub).replace("backoff=0.01", "backoff=0.2")  # while some wait for another try, others could start
         words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", model]
         assert main([*words, "--judge", "rubric:harm", "--max-unscored", "1"]) == 0
-        assert len(stub.bodies) <= 3 * (25 + 8) + 1  # eight on their way, one harmless question; and nothing for `tone`
+        assert len(stub.bodies) <= 3 * (25 + 8) + 1  # eight on their way, one harmless question; and nothing for `harm`
     verdicts = [r.verdict(judge) for r in run.records() for judge in ("rubric:tone", "rubric:harm")]
-    assert len(verdicts) == 152
-    assert all(v is not None and v.harmful is None and v.refused is None and v.why for v in verdicts)
+    given = [v for v in verdicts if v is not None]
+    assert len(given) == 76 + 57  # of harm, it is asked about what is to be refused
+    assert all(v.harmful is None and v.refused is None and v.why for v in given)
 
 
 def test_a_reply_that_nobody_can_read_is_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

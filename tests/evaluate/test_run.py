@@ -549,14 +549,14 @@ def test_a_judge_is_not_shown_another_picture_than_the_model(vlguard: Path, tmp_
     from tests.judge.asking import Model, models
 
     Pillow.new("RGB", (8, 8), (250, 0, 0)).save(vlguard / "test" / "HOD" / "9.png")
-    model = Model(lambda _: '{"verdict": "safe"}')
+    model = Model(lambda _: '{"refusal": "no"}')
     stored = Run(tmp_path / "r")
-    judge_only(stored.folder, ["rubric:harm?sees=image"], models(model), quiet=True)
-    given = {r.example.id: r.verdict("rubric:harm?sees=image") for r in stored.records()}
+    judge_only(stored.folder, ["rubric:tone?sees=image"], models(model), quiet=True)
+    given = {r.example.id: r.verdict("rubric:tone?sees=image") for r in stored.records()}
     lost = given.pop("vlguard/test/HOD_9/0")
     assert lost is not None
-    assert (lost.harmful, "not the picture that was shown" in lost.why) == (None, True)
-    assert {verdict.harmful for verdict in given.values() if verdict} == {False}
+    assert (lost.refused, "not the picture that was shown" in lost.why) == (None, True)
+    assert {verdict.refused for verdict in given.values() if verdict} == {False}
     assert len(model.asked) == 13
 
 
