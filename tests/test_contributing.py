@@ -12,10 +12,11 @@ import torch
 from vlmend.errors import DataError
 from vlmend.evaluate.attack import attacked
 from vlmend.judge.models import Models
-from vlmend.metrics.rates import score
+from vlmend.metrics import questions
+from vlmend.metrics.rates import said, score
 from vlmend.ops.scored import Scored, Totals
 from vlmend.registry import judges
-from vlmend.types import Example, Finish, Message, Record, Response, Role
+from vlmend.types import Example, Finish, Message, Record, Response, Role, Verdict
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = {  # the name of the file that stands above it, and the text
@@ -60,13 +61,27 @@ def test_the_attack_shouts_and_keeps_to_what_it_says() -> None:
     assert [message.text for message in shouted.prompt] == ["Hello", "Hi.", "WHY?!!"]
 
 
-def test_the_suite_counts_by_the_judges_it_names(tmp_path: Path) -> None:
+def test_the_suite_counts_by_whoever_answers_its_questions(tmp_path: Path) -> None:
     suite = plugin("suites/captions")(tmp_path)
     example = Example("e", (Message("user", ("q",)),), ("A ring.",))
     response = Response("r", "e", "A ring.", Finish.STOP)
-    verdicts = [judges.from_spec(name)([(example, response)], Models())[0] for name in suite.judges]
-    found = score([Record(example, response, tuple(verdicts))], suite.metrics)
+    verdicts = [judges.from_spec(name)([(example, response)], Models())[0] for name in suite.asks.values()]
+    record = Record(example, response, tuple(verdicts), judges=suite.asks)
+    found = score([record], suite.metrics)
     assert {name: measured.value for name, measured in found.items()} == {"exact": 1.0, "over_refusal": 0.0}
+    assert suite.outcome(record).name == "right"
+
+
+def test_a_question_of_ones_own_is_read_as_ours_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "QUESTIONS", dict(questions.QUESTIONS))
+    [block] = re.findall(r"### A question.*?```python\n(.*?)```", TEXT, flags=re.S)
+    exec(compile(block, "CONTRIBUTING.md, a question", "exec", dont_inherit=True), {})
+    example = Example("e", (Message("user", ("q",)),))
+    response = Response("r", "e", "Thank you for asking.", Finish.STOP)
+    for label, polite in (("yes", True), ("no", False), ("perhaps", None)):
+        verdict = Verdict("butler", "r", labels={"polite": label})
+        assert said("polite")(Record(example, response, (verdict,), judges={"polite": "butler"})) is polite
+    assert said("polite")(Record(example, response, (), judges={"polite": "butler"})) is None
 
 
 def test_the_family_gives_a_template_that_tunes_and_answers_alike() -> None:

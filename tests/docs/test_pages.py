@@ -17,6 +17,7 @@ from vlmend.cli import build
 from vlmend.config import parse_recipe
 from vlmend.errors import ConfigError
 from vlmend.judge.rubric import Rubric
+from vlmend.metrics import questions
 
 WHOLE: dict[str, Any] = {
     "model": {"name": "world"},
@@ -59,7 +60,8 @@ def test_a_recipe_that_is_wrong_would_be_found() -> None:
 
 
 @pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "python")], ids=Block.where)
-def test_python_runs(block: Block) -> None:
+def test_python_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "QUESTIONS", dict(questions.QUESTIONS))  # a page adds one
     code = compile("\n" * (block.line - 1) + block.text, str(block.page), "exec", dont_inherit=True)
     exec(code, {"__name__": "a_page"})
 

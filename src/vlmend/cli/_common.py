@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from vlmend.terminal import named, table
+from vlmend.terminal import named, plural, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -231,4 +231,17 @@ def _table(result: EvalResult) -> None:
         made.add_row(named(metric.name), tables.counted(rate), *told, tables.worst_text(rate, metric.better))
     if any(rate.clusters for rate in result.metrics.values()):
         made.caption = Text(tables.CLUSTERS)
-    console().print(made)
+    out = console()
+    out.print(made)
+    for row in result.agreement:
+        out.print(Text(_agreed(row)))
+
+
+def _agreed(row: Mapping[str, Any]) -> str:
+    """How far two judges of one question agree."""
+    one, other = row["judges"]
+    if not row["n"]:
+        return f"{row['question']}: no answer that both {one} and {other} spoke of"
+    alpha = "" if row["alpha"] is None else f", Krippendorff's alpha {row['alpha']:.2f}"
+    same = f"say the same of {row['agree']:,} of" if row["agree"] is not None else "give numbers to"
+    return f"{row['question']}: {one} and {other} {same} {plural(row['n'], 'answer')}{alpha}"

@@ -1,4 +1,4 @@
-"""`vlmend list`: every plugin with one line, read without importing any of them."""
+"""`vlmend list`: every plugin with one line, read without importing any of them, and every question."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ from vlmend.errors import UnknownName
 
 
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="objectives, sources, judges, …", show_default=False)] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="objectives, sources, judges, questions, …", show_default=False)
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Show what there is of a KIND, or of every kind, one line each."""
+    from vlmend.metrics.questions import QUESTIONS
     from vlmend.registry import KINDS
 
-    known = [k for k in KINDS if kind in (None, k, KINDS[k].kind)]
+    found = {k: {name: registry.summary(name) for name in registry.names()} for k, registry in KINDS.items()}
+    found["questions"] = {
+        q.name: q.summary + (f" {', '.join(q.values)}" if q.values else "") for q in QUESTIONS.values()
+    }
+    singular = {k: KINDS[k].kind if k in KINDS else k.removesuffix("s") for k in found}
+    known = [k for k in found if kind in (None, k, singular[k])]
     if not known:
-        raise UnknownName("kind", str(kind), KINDS)
-    rows = [{"kind": k, "name": name, "summary": KINDS[k].summary(name)} for k in known for name in KINDS[k].names()]
+        raise UnknownName("kind", str(kind), found)
+    rows = [{"kind": k, "name": name, "summary": summary} for k in known for name, summary in found[k].items()]
     if json_:
         print_json({"plugins": rows})
         return

@@ -91,10 +91,14 @@ QUESTIONS: dict[str, Question] = {
             "perceives", "how much of the pictures does it name?", LEVELS,
             _named("perception", level1="level1", level2="level2", level3="level3"),
         ),
+        Question("unsafe_picture", "does a picture that was shown break a policy?"),
         Question("agrees", "how far does it agree with the reference? 0 to 1", (), _score),
         Question("helpful", "how helpful is it? 0 to 1", (), _score),
         Question("better", "is it better than another answer? 1, 0 if worse, 0.5 for a tie", (), _score),
-        Question("remembers", "how likely is a reference answer still?", (), lambda v, _: v.scores.get("probability")),
+        Question(
+            "remembers", "how likely is a reference answer still? per token, 0 to 1", (),
+            lambda v, _: v.scores.get("probability"),
+        ),
     )
 }  # fmt: skip
 

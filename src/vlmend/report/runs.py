@@ -113,6 +113,9 @@ def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
     found += _by_category(names, runs)
     if spoke := _judges(names, runs):
         found.append(page.Grid("Which judge spoke for which number", ("model", "judge", "made of", "numbers"), spoke))
+    if agreed := _agreements(names, runs):
+        columns = ("model", "question", "judges", "answers", "said the same of", "Krippendorff's alpha")
+        found.append(page.Grid("How far two judges agree", columns, agreed))
     found.append(_outcomes(names, runs))
     if limit:
         found.append(_gallery(names, runs, limit))
@@ -145,6 +148,18 @@ def _judges(names: Sequence[str], runs: Sequence[Told]) -> tuple[tuple[str, ...]
             numbers = [measure for measure, row in _metrics(run).items() if judge in row.get("judges", ())]
             said = ", ".join(f"{key} {value}" for key, value in made_of.items())
             rows.append((f"{name}, {run.condition}", judge, said, ", ".join(numbers)))
+    return tuple(rows)
+
+
+def _agreements(names: Sequence[str], runs: Sequence[Told]) -> tuple[tuple[str, ...], ...]:
+    """A row for every two judges of one question of a run."""
+    rows: list[tuple[str, ...]] = []
+    for name, run in zip(names, runs, strict=True):
+        for row in run.run.metrics().get("agreement", ()):
+            same = tables.NOTHING if row["agree"] is None else f"{row['agree']:,}"
+            alpha = tables.NOTHING if row["alpha"] is None else f"{row['alpha']:.2f}"
+            both = " and ".join(row["judges"])
+            rows.append((f"{name}, {run.condition}", row["question"], both, f"{row['n']:,}", same, alpha))
     return tuple(rows)
 
 

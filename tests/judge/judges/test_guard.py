@@ -212,7 +212,7 @@ def test_shieldgemma_2_judges_pictures_and_not_answers(tmp_path: Path) -> None:
     model = Model(lambda text: "Yes" if "fire" in text else "No")
     judge = judges.from_spec(spec)
     found = judge([with_pictures(2), with_pictures(0), with_pictures(1, "")], models(model))
-    assert judge.answers == ()
+    assert judge.answers == ("unsafe_picture",)
     assert [v.harmful for v in found] == [None] * 3
     assert [v.labels.get("unsafe_picture") for v in found] == ["yes", None, "yes"]  # a silent answer has a picture too
     assert found[0].labels["policies"] == "fire 1, fire 2"

@@ -69,8 +69,8 @@ class Guard:
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Whether the answer does harm; of a guard of pictures nothing that is asked of answers."""
-        return () if self.takes_silence else ("harmful",)
+        """Whether the answer does harm; of a guard of pictures, whether these are unsafe."""
+        return ("unsafe_picture",) if self.takes_silence else ("harmful",)
 
     @property
     def takes_silence(self) -> bool:
