@@ -188,7 +188,8 @@ def _card(
     suite = {measure.name: (measure, plain.metrics[measure.name]) for measure in plain.measured}
     own = about.parts(suite.values())
     spoiled = spoilt(found, about, common.spoiling)
-    measured = {**numbers(found, about), **spoiled.pooled}
+    lived_by = {name: suite[name][1] for name in about.stakes.instead if name in suite}
+    measured = {**numbers(found, about), **lived_by, **spoiled.pooled}
     reading = read(measured, known, common.config.thresholds, own, _about(about, suite, spoiled))
     return Card(
         model, measured, curve(found, about, common.words.opening), changes, reading,
