@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from vlmend.errors import ConfigError
 from vlmend.evaluate.mirage import probes
 from vlmend.evaluate.mirage.card import Card, Mirage, mirage
 from vlmend.evaluate.mirage.probes import MirageConfig
-from vlmend.registry import sources
+from vlmend.judge.models import Models
+from vlmend.money import Budget, Purse
+from vlmend.registry import backend_for, sources
 from vlmend.types import Example, Expected, Rate, digest
 
 SALAD = ("lamp", "purple", "seven", "quickly", "banana", "glacier", "running", "tuesday", "copper", "violin", "jacket")
@@ -245,11 +248,12 @@ def whole(folder: Path, model: str, name: str = "vlguard", **more: object) -> Mi
 
 
 def test_words_that_cannot_be_found_are_those_that_were_published(folder: Path) -> None:
-    found = whole(folder, "right", "mis", opening=(), closing=())
+    found = whole(folder, "right", "mis", opening=(), closing=(), shots=5)
     assert found.words.opening == ("what", "how", "which")
     assert found.words.closing == ()
     assert found.words.found_in == ""
     assert "as published is tried: what, how, which" in found.words.note
+    assert "words that open: 3, not 5" in found.words.note
 
 
 def test_whoever_is_bound_decides_the_card(folder: Path) -> None:
@@ -305,3 +309,37 @@ def test_corruptions_are_spelt_as_the_attack(text: str, kinds: tuple[str, ...], 
 def test_a_kind_that_is_none_is_told_before_anything_is_asked(folder: Path) -> None:
     with pytest.raises(ConfigError, match="no corruption named 'jpg'"):
         one_card(folder, "right", corruption="jpg")
+
+
+def test_all_probes_of_all_models_pay_from_one_purse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a model on a server, unless its spec has a budget of its own."""
+    given: list[object] = []
+    evaluate = probes.evaluate
+
+    def noted(*args: Any, models: Models, **more: Any) -> Any:
+        given.append(models.purse)
+        return evaluate(*args, models=models, **more)
+
+    monkeypatch.setattr(probes, "evaluate", noted)
+    cards(folder, "vlguard", ("right", "serve"))
+    assert len(given) == 10
+    assert all(purse is given[0] for purse in given)
+
+
+def test_a_model_on_a_server_pays_from_the_same_purse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "evaluate", lambda *args, **more: None)
+    made: list[Any] = []
+
+    def backend(model: str, settings: Mapping[str, object]) -> Any:
+        made.append(backend_for(model, settings))
+        return made[-1]
+
+    monkeypatch.setattr(probes, "backend_for", backend)
+    models = Models(purse=Purse(budget=Budget.parse("5calls")))
+    for spec, same in (
+        ("openai:x@http://localhost:9/v1", True),
+        ("openai:x@http://localhost:9/v1?budget=2calls", False),
+    ):
+        config = MirageConfig(models=(spec,), suite="world", out=folder / "server")
+        probes.ask(config, spec, [], models)
+        assert (made[-1].account.purse is models.purse) is same
