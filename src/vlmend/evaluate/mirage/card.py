@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Card:
     spoilt: Spoilt
     attacks: Numbers
     cells: Mapping[tuple[str, Cell], Measured]
-    ability: tuple[str, ...] = field(default=())  # names of numbers whose high values are good
+    ability: tuple[str, ...]  # names of numbers whose high values are good
 
     @property
     def shots(self) -> Numbers:
