@@ -209,9 +209,13 @@ def _cell(cell: Cell) -> str:
 def _more(found: Mirage) -> dict[str, Column]:
     """Columns that not every card has: abilities, further rates of the suite, attacks."""
     from vlmend.evaluate.mirage.card import writes_text
+    from vlmend.report.tables import Column
 
     made: dict[str, Column] = {}
     columns = _measures(found)
+    for name in found.sides.stakes.instead:
+        summary = next((m.summary for card in found.cards for n, (m, _) in card.suite.items() if n == name), "")
+        made[name] = Column(name, "plain", "low", summary)
     for m in found.sides.ability:
         if m.name not in ("accuracy", "utility"):
             made[m.name] = replace(columns[m.name], condition="plain")

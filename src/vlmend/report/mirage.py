@@ -152,8 +152,7 @@ def _spoilt(rows: Sequence[CardRow], told: Told) -> Iterator[page.Section]:
     names = {DANGER: told.danger, OVER: told.over, "senseless": "without sense"}
     for name in dict.fromkeys(name for row in rows for name in row.spoilt):
         series = {row.model: row.spoilt[name] for row in rows if name in row.spoilt}
-        title = names.get(name, name)
-        yield page.Curves(f"{title[0].upper()}{title[1:]} on spoilt pictures", SPOILT, series)
+        yield page.Curves(f"On spoilt pictures: {names.get(name, name)}", SPOILT, series)
     if any(row.kinds for row in rows):
         yield page.Rates(
             tables.collect("Spoilt pictures, kind by kind", [(r.model, r.kinds) for r in rows]), folded=True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Card:
     spoilt: Spoilt
     attacks: Numbers
     cells: Mapping[tuple[str, Cell], Measured]
-    ability: tuple[str, ...] = field(default=())  # names of numbers whose high values are good
+    ability: tuple[str, ...]  # names of numbers whose high values are good
 
     @property
     def shots(self) -> Numbers:
@@ -188,7 +188,8 @@ def _card(
     suite = {measure.name: (measure, plain.metrics[measure.name]) for measure in plain.measured}
     own = about.parts(suite.values())
     spoiled = spoilt(found, about, common.spoiling)
-    measured = {**numbers(found, about), **spoiled.pooled}
+    lived_by = {name: suite[name][1] for name in about.stakes.instead if name in suite}
+    measured = {**numbers(found, about), **lived_by, **spoiled.pooled}
     reading = read(measured, known, common.config.thresholds, own, _about(about, suite, spoiled))
     return Card(
         model, measured, curve(found, about, common.words.opening), changes, reading,

@@ -67,13 +67,13 @@ def find(config: MirageConfig, found: Audit, sides: Sides) -> Words:
             return tuple(dict.fromkeys(given))
         telling = _telling(found, most, refusal=refusal)
         told.add(bool(telling))
-        what = "close" if refusal else "open"
+        what, words = "close" if refusal else "open", telling or published[:most]
         if not telling:
-            notes.append(f"no first word of {where} that would {what} is seen {SEEN} times; as published is tried:"
-                         f" {', '.join(published[:most])}")  # fmt: skip
-        elif len(telling) < most:
-            notes.append(f"{where} has {len(telling)} words that {what}, not {most}")
-        return telling or published[:most]
+            seen = f"no first word of {where} that would {what} is seen {SEEN} times"
+            notes.append(f"{seen}; as published is tried: {', '.join(words)}")
+        if len(words) < most:
+            notes.append(f"words that {what}: {len(words)}, not {most}; there are no more")
+        return words
 
     opening = chosen(config.opening, OPENING, config.shots, refusal=False)
     closing = chosen(config.closing, CLOSING, 1, refusal=True) if sides.over else ()
