@@ -28,11 +28,11 @@ from vlmend.judge.models import Models
 from vlmend.judge.sifting import scored
 from vlmend.judge.verdicts import Judged, from_specs
 from vlmend.manifest import environment
-from vlmend.metrics.views import Asks, missing, read_verdicts, views
+from vlmend.metrics.views import Asks, first, missing, read_verdicts, spoken, views
 from vlmend.registry import attacks, backend_for, suites
 from vlmend.rgb import MAX_PIXELS
 from vlmend.store import Asked, Row, Run
-from vlmend.store.run import RESPONSES
+from vlmend.store.run import RESPONSES, VERDICTS
 from vlmend.suites import asked_of, suite_of
 from vlmend.terminal import plural
 from vlmend.types import (
@@ -117,9 +117,10 @@ def evaluate(
 
 def _asked_before(run: Run, suite: Suite) -> Asks:
     """Who answers which question in a run; nobody yet where nothing was judged, not even the suite's own judges."""
-    records = run.records()
-    judged = "asks" in run.manifest() or any(record.verdicts for record in records)
-    return asked_of(run, suite, records) if judged else {}
+    if "asks" in run.manifest():
+        return asked_of(run, suite, [])
+    records = run.records() if (run.folder / VERDICTS).exists() else []
+    return asked_of(run, suite, records) if any(record.verdicts for record in records) else {}
 
 
 def evaluate_all(
@@ -208,7 +209,8 @@ def score_only(folder: Path, *, quiet: bool = True) -> EvalResult:
     records = run.records()
     asks = asked_of(run, suite, records)
     decisive = [view for view in views(suite, asks, records) if not view.judge]
-    if absent := missing(read_verdicts(decisive, records), records):
+    silent = {*first(asks).values(), *suite.judges} - spoken(records)
+    if silent and (absent := missing(read_verdicts(decisive, records), records)):
         raise StoreError(f"{folder} has no verdicts of {', '.join(absent)}; run vlmend judge first")
     before = run.stored_metrics()
     result = score(

@@ -280,7 +280,12 @@ def agreements(asks: Asks, records: Sequence[Record]) -> list[dict[str, Any]]:
     return rows
 
 
+def spoken(records: Iterable[Record]) -> set[str]:
+    """The judges that gave verdicts."""
+    return {verdict.judge for record in records for verdict in record.verdicts}
+
+
 def missing(keys: Iterable[Key], records: Sequence[Record]) -> list[str]:
     """Judges whose verdicts are read, and that gave none."""
-    given = {verdict.judge for record in records for verdict in record.verdicts}
+    given = spoken(records)
     return [judge for judge in dict.fromkeys(judge for judge, _, _ in keys) if judge not in given]
