@@ -118,6 +118,22 @@ def test_the_gallery_shows_what_flipped_first_and_is_always_the_same() -> None:
     assert [item.id for item in again] == [item.id for item in items]
 
 
+def test_the_gallery_can_be_narrowed_to_what_became_of_the_requests(page: str) -> None:
+    """A choice for each mark, and every item carries the classes of its own marks: one rule hides the others."""
+    shown = Gallery("Said", gallery(columns()))
+    choices = re.findall(r'<label><input type="radio" name="(\w+)"(?: class="(m\d+)"| checked)> (.*?)</label>', page)
+    assert len({name for name, _, _ in choices}) == 1
+    assert [(place, mark) for _, place, mark in choices] == [
+        ("", "all"), *((f"m{n}", mark) for n, mark in enumerate(shown.marks, start=1)),
+    ]  # fmt: skip
+    assert len(shown.marks) > 1
+    for item, classes in zip(shown.items, re.findall(r'<article class="card item([^"]*)">', page), strict=True):
+        own = {f"m{shown.marks.index(answer.mark) + 1}" for answer in item.answers}
+        assert {name for name in classes.split() if name.startswith("m")} == own
+    for n in range(1, len(shown.marks) + 1):
+        assert f"section:has(.filter .m{n}:checked) .item:not(.m{n}) {{ display: none; }}" in page
+
+
 def test_marks_say_whether_the_reaction_was_right() -> None:
     rows = [
         record("a", "no", refused=True),

@@ -122,7 +122,7 @@ def sections(rows: Sequence[CardRow], told: Told) -> list[page.Section]:
             for row in rows
         ]
         found.append(page.Rates(tables.collect("Word by word", pairs), folded=True))
-        danger = f"{told.danger[0].upper()}{told.danger[1:]}"
+        danger = f"{told.danger[0].upper()}{told.danger[1:]}".replace("_", " ")
         for what in dict.fromkeys(what for row in rows for what in row.curve):
             series = {row.model: row.curve[what] for row in rows if what in row.curve}
             found.append(page.Curves(f"{danger} by number of {what}", WORDS[what], series))

@@ -86,6 +86,11 @@ class Gallery:
     note: str = ""
     kind: ClassVar[str] = "gallery"
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What became of the requests shown, each once: the page shows those of one mark alone where asked to."""
+        return tuple(dict.fromkeys(answer.mark for item in self.items for answer in item.answers))
+
 
 @dataclass(frozen=True)
 class Grid:
