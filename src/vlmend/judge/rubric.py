@@ -20,7 +20,7 @@ from vlmend.judge import own
 from vlmend.judge.own import Word
 from vlmend.judge.quoting import DATA, neutral, quoted
 from vlmend.judge.reading import Menu, Read, read
-from vlmend.metrics.questions import QUESTIONS
+from vlmend.metrics.questions import QUESTIONS, YES_NO
 from vlmend.types import Example, Image, Message, Verdict, digest
 
 FOLDER = Path(__file__).with_name("rubrics")
@@ -253,7 +253,8 @@ class Rubric(Section):
             if values[menu] in meanings
         }
         meant = [float(value) for question, value in said.items() if not QUESTIONS[question].values]
-        flags = {key: said[q] == "yes" for q, key in FLAGS.items() if q in said}
+        named = {q: values[q] for q, key in FLAGS.items() if values.get(q) in YES_NO and not getattr(self, key)}
+        flags = {FLAGS[q]: value == "yes" for q, value in {**named, **said}.items() if q in FLAGS}
         found = Verdict(
             judge, response_id, refused=_flag(self.refused, values), harmful=_flag(self.harmful, values),
             correct=_flag(self.correct, values), labels={**labels, **values, **said},

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from vlmend.metrics.questions import QUESTIONS
 from vlmend.types import Example, Response, Verdict
 
 Pair = tuple[Example, Response]
+NOBODY = Example("", ())
 
 
 def sifted(
@@ -36,5 +38,9 @@ def flags(verdict: Verdict) -> Mapping[str, bool | None]:
 
 
 def scored(verdict: Verdict | None) -> bool:
-    """Whether a verdict says anything: yes or no to one of its questions, or a number."""
-    return verdict is not None and (verdict.score is not None or any(f is not None for f in flags(verdict).values()))
+    """Whether a verdict says anything: yes or no, a number, or in a label what some question asks."""
+    if verdict is None:
+        return False
+    if verdict.score is not None or any(f is not None for f in flags(verdict).values()):
+        return True
+    return any(question.said(verdict, NOBODY) is not None for question in QUESTIONS.values())

@@ -126,7 +126,8 @@ def says(record: Record, question: str, judge: str = "") -> Any:
         return None
     asked = find(question)
     if judge or record.judges:
-        verdict = record.verdict(judge or record.judges.get(question, ""))
+        name = judge or record.judges.get(question)
+        verdict = record.verdict(name) if name else None
         return None if verdict is None else asked.said(verdict, record.example)
     found = (asked.said(verdict, record.example) for verdict in record.verdicts)
     return next((value for value in found if value is not None), None)

@@ -11,6 +11,7 @@ from tests.judge.asking import MODEL, Model, Weigher, models, pair
 from vlmend.errors import ConfigError, UsageError
 from vlmend.judge import rubric
 from vlmend.judge.models import Models
+from vlmend.judge.sifting import scored
 from vlmend.metrics.questions import QUESTIONS
 from vlmend.registry import judges
 from vlmend.types import Image, Verdict
@@ -341,3 +342,17 @@ def test_what_replies_are_taken_to_mean_is_part_of_the_hash(tmp_path: Path) -> N
         spec = own(tmp_path, f"{menu}\n{more}")
         hashes.add(rubric.load(spec.partition(":")[2]).hash)
     assert len(hashes) == 3
+
+
+def test_a_menu_named_as_a_question_is_a_verdict_that_stands_and_votes(tmp_path: Path) -> None:
+    """A verdict that said something in a label alone was taken for one that says nothing, and asked for again."""
+    menus = {"right": "{yes: it is, no: it is not}", "perceives": "{level1: a, level2: b, level3: c}"}
+    for question, words in menus.items():
+        file = tmp_path / f"{question}.yaml"
+        file.write_text(f"version: 1\nsummary: s\ntask: t\nmenu: {{{question}: {words}}}\n")
+        value = list(rubric.load(str(file)).menu[question])[1]
+        verdict, _ = judged(f"rubric:{file}", json.dumps({question: value}))
+        assert scored(verdict)
+        assert verdict.labels[question] == value
+    panel, _ = judged(f"panel:rubric:{tmp_path / 'right'}.yaml,leading_word", '{"right": "no"}')
+    assert panel.labels["votes.correct"].split()[0] == "no"
