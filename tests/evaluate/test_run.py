@@ -395,6 +395,11 @@ def test_a_second_judge_counts_the_same_examples_as_the_first(tmp_path: Path) ->
         assert found[f"{name}.refusal:vlguard"].n == found[name].n == 6
 
 
+def test_a_number_that_names_its_judge_is_not_given_again_by_another(vlguard: Path, tmp_path: Path) -> None:
+    found = run(vlguard, tmp_path / "r", judges=("refusal:vlguard",)).metrics
+    assert [name for name in found if name.startswith("asr.")] == ["asr.published", "asr.refusal:vlguard"]
+
+
 def test_compare(vlguard: Path, tmp_path: Path) -> None:
     run(vlguard, tmp_path / "a", "scripted:comply")
     run(vlguard, tmp_path / "b", "scripted:refuse", attack=("one_word:share",))

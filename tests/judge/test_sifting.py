@@ -21,5 +21,6 @@ def test_other_labels_say_nothing(labels: dict[str, str]) -> None:
 
 
 def test_flags_and_numbers_say_something_and_no_verdict_does_not() -> None:
-    assert scored(Verdict("j", "r", refused=False)) and scored(Verdict("j", "r", score=0.0))
+    assert scored(Verdict("j", "r", refused=False))
+    assert scored(Verdict("j", "r", score=0.0))
     assert not scored(None)

@@ -60,7 +60,7 @@ def refuse_rewards(given: Sequence[str], models: Models) -> None:
 def bind(
     suite: Suite, given: Sequence[str] = (), before: Mapping[str, Sequence[str]] | None = None, *, keep: bool = False
 ) -> Binding:
-    """Bind judges to the questions of a suite. None is loaded but a classifier whose labels have to say what it answers.
+    """Bind judges to the questions of a suite; only a classifier is loaded, whose labels say what it answers.
 
     `QUESTION=SPEC` puts a judge in the place of the suite's own; a second one for the same question is heard beside it.
     `SPEC` alone is heard beside the others on all that it answers. `before` are those that a stored run has by now:

@@ -89,10 +89,12 @@ def views(suite: Suite, asks: Asks, records: Sequence[Record]) -> list[View]:
     found = [View(decisive, own)]
     for judge, questions in _others(asks).items():
         theirs = {**decisive, **dict.fromkeys((q for q in questions if q in suite.asks), judge)}
-        seen = View(theirs, own, judge).records(records)
-        measures = [_named(m, judge) for m in own if judge in judges_of(m, seen, at_most=True)]
-        if measures:
-            found.append(View(theirs, tuple(measures), judge))
+        as_bound, as_theirs = found[0].records(records), View(theirs, own).records(records)
+        reads = [m for m in own if judge in judges_of(m, as_theirs, at_most=True)]
+        # a number that names the judge itself, as that of a published list, is the same by all
+        bears_on = [m for m in reads if judge not in judges_of(m, as_bound, at_most=True)]
+        if bears_on:
+            found.append(View(theirs, tuple(_named(m, judge) for m in bears_on), judge))
     taken = {m.name for view in found for m in view.measures}
     for question, judges in asks.items():
         if question not in suite.asks:
