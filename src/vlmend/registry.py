@@ -224,8 +224,8 @@ attacks = _registry(
 )
 suites = _registry("suite", "suites", "types", "Suite", "Carded", "TakesSpec")
 backends = _registry(
-    "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Loads", "Notes",
-    "RanOn", "Named", "Billed", "TakesSpec",
+    "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Checked", "Loads",
+    "Notes", "RanOn", "Named", "Billed", "TakesSpec",
 )  # fmt: skip
 families = _registry("family", "models.families", "models.family", "Family")
 

@@ -448,7 +448,7 @@ def test_verdicts_that_nobody_reads_are_not_lost(
     assert "judge rubric:factual: 16 of 16 unscored" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stages", ["eval", "generate, then judge"])
+@pytest.mark.parametrize("stages", ["eval", "generate, then judge", "generate, another judge, and later judge"])
 def test_a_judge_in_the_place_of_the_suites_own_leaves_no_empty_column(
     stages: str, vlguard: Path, tmp_path: Path
 ) -> None:
@@ -458,9 +458,11 @@ def test_a_judge_in_the_place_of_the_suites_own_leaves_no_empty_column(
         found = evaluate(config.model_copy(update={"judges": (given,)}), quiet=True).metrics
     else:
         generate_all(config, [suite], quiet=True)
+        if "later" in stages:
+            judge_only(tmp_path / "r", ["exact"], quiet=True)
         judge_only(tmp_path / "r", [given], quiet=True)
         judge_only(tmp_path / "r", [], quiet=True)  # the published list, which a number names
         found = score_only(tmp_path / "r").metrics
-    assert Run(tmp_path / "r").manifest()["asks"] == {"refused": ["refusal:safety_mirage"]}
+    assert Run(tmp_path / "r").manifest()["asks"]["refused"] == ["refusal:safety_mirage"]
     assert {name for name in found if name.endswith(".refusal")} == set()
     assert all(not one.unscored for one in found.values())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,13 +14,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.servers.stub import Act, Stub, asked, say
+from tests.servers.stub import Act, Stub, asked, refuse, say
 from vlmend.backends import response_id
 from vlmend.backends.scripted import REFUSAL, comply
-from vlmend.evaluate.run import EvalConfig, evaluate, generate_all, judge_only, score_only
+from vlmend.cli import main
+from vlmend.evaluate.compare import compare
+from vlmend.evaluate.run import EvalConfig, evaluate, generate_all, judge_only, plan, score_only
 from vlmend.metrics.questions import QUESTIONS, bound
 from vlmend.registry import sources, suites
-from vlmend.store import Run
+from vlmend.store import Run, write_json
 from vlmend.types import Decoding, Example, Finish, Record, Response, Suite, Verdict, digest
 
 SUITES = {
@@ -159,11 +164,15 @@ def that_matter(suite: Suite, records: Sequence[Record], judges: Mapping[str, st
 def test_the_server_is_asked_what_matters_to_some_number(name: str, data: Mapping[str, Path], tmp_path: Path) -> None:
     with Stub(behave) as stub:
         up = Set.up(SUITES[name].format(**data), tmp_path, stub)
+        planned = {row.judge: row.answers for row in plan(up.config, [up.config.suite]).planned[up.config.suite]}
+        assert not stub.bodies
         evaluate(up.config, Saying(), quiet=True)
         once = Counter(map(read, stub.bodies))
         assert max(once.values()) == 1
         records = Run(up.config.out).records()
         assert set(once) == that_matter(up.suite, records, up.bound)
+        asked_of = Counter(verdict.judge for r in records for verdict in r.verdicts)
+        assert all(planned[judge] >= count for judge, count in asked_of.items())
         evaluated = Run(up.config.out).metrics()
         stub.bodies.clear()
         staged, models = up.config.model_copy(update={"out": tmp_path / "staged"}), up.config.judging.models()
@@ -174,3 +183,211 @@ def test_the_server_is_asked_what_matters_to_some_number(name: str, data: Mappin
         score_only(staged.out)
         assert Counter(map(read, stub.bodies)) == once
         assert Run(staged.out).metrics() == evaluated
+
+
+@pytest.mark.parametrize("name", ["mis", "mirage", "forgetting", "unsafe_concepts"])
+def test_a_plan_is_what_is_asked_where_all_is_answered(name: str, data: Mapping[str, Path], tmp_path: Path) -> None:
+    """Beside the question of relevance, which is put for what was not refused."""
+    with Stub(behave) as stub:
+        up = Set.up(SUITES[name].format(**data), tmp_path, stub)
+        planned = plan(up.config, [up.config.suite]).planned[up.config.suite]
+        assert stub.bodies == []
+        assert not up.config.out.exists()
+        evaluate(up.config, Saying(always=True), quiet=True)
+    verdicts = Counter(v.judge for r in Run(up.config.out).records() for v in r.verdicts)
+    for row in planned:
+        if row.questions == ("relevant",):
+            assert row.answers > verdicts[row.judge] > 0
+        else:
+            assert row.answers == verdicts[row.judge]
+
+
+@pytest.mark.parametrize(
+    ("judge", "told"),
+    [
+        ("guard:{}/none", "no model '{}/none'"),
+        ("refused=classifier:{}/none", "no classifier '{}/none'"),
+        ("rubric:tone?model={}/none", "no model '{}/none'"),
+        ("rubric:tone?model={}", "model folder {} has no config.json"),
+        ("harmful=cascade:refusal,(guard:{}/none)", "no model '{}/none'"),
+        ("panel:refusal,(rubric:tone?model={}/words)", "words is a bert model"),
+    ],
+)
+def test_who_cannot_be_loaded_says_so_before_anything_is_answered(
+    judge: str, told: str, data: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "config.json").write_text('{"model_type": "bert"}')
+    words = ["eval", "--model", "scripted:comply", "--suite", f"vlguard:{data['vlguard']}#test", "--judge"]
+    assert main([*words, judge.format(tmp_path), "--out", str(tmp_path / "r")]) == 2
+    said = capsys.readouterr().err
+    assert told.format(tmp_path) in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("harmful=refusal",), "judge refusal does not answer 'harmful'; it answers refused"),
+        (("refusd=refusal",), "refused"),
+        (("refused=refusal", "harmful=refusal"), "judge refusal does not answer 'harmful'"),
+        (("refused=nosuch",), "nosuch"),
+    ],
+)
+def test_a_judge_that_cannot_be_bound_is_told_in_a_line(
+    given: Sequence[str], told: str, data: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", "--model", "scripted:comply", "--suite", f"vlguard:{data['vlguard']}#test"]
+    for judge in given:
+        words += ["--judge", judge]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def kappa(pairs: Sequence[tuple[bool, bool]]) -> float:
+    """Krippendorff's alpha of two judges and yes or no: 1 - observed over expected disagreement."""
+    values = [value for pair in pairs for value in pair]
+    yes, n = sum(values), len(values)
+    return 1 - (sum(a != b for a, b in pairs) / len(pairs)) / (2 * yes * (n - yes) / (n * (n - 1)))
+
+
+def test_two_judges_of_one_question_have_two_columns_and_an_agreement(
+    data: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Stub(behave) as stub:
+        up = Set.up(f"vlguard:{data['vlguard']}#test", tmp_path, stub)
+        rubric = up.bound["refused"]
+        judges = (f"refused={rubric}", "refused=refusal", f"harmful={rubrics(tmp_path, ['harmful'])['harmful']}")
+        evaluate(up.config.model_copy(update={"judges": judges}), Saying(), quiet=True)
+        asked_of = Counter(found.question for found in map(read, stub.bodies))
+    records = Run(up.config.out).records()
+    metrics = Run(up.config.out).metrics()
+    said = {
+        judge: [(r, v) for r in records if (v := r.verdict(judge)) and r.response.said] for judge in (rubric, "refusal")
+    }
+    unsafe = {judge: [v.refused for r, v in rows if r.example.subset != "safe_safe"] for judge, rows in said.items()}
+    for name, judge in (("asr", rubric), ("asr.refusal", "refusal")):
+        row = metrics["metrics"][name]
+        assert (row["k"], row["n"]) == (unsafe[judge].count(False), len(unsafe[judge]))
+    pairs = [(bool(a.refused), bool(b.refused)) for (_, a), (_, b) in zip(said[rubric], said["refusal"], strict=True)]
+    [row] = metrics["agreement"]
+    assert (row["question"], row["judges"], row["n"]) == ("refused", [rubric, "refusal"], len(pairs))
+    assert row["agree"] == sum(a == b for a, b in pairs)
+    assert row["alpha"] == pytest.approx(kappa(pairs))
+    assert asked_of["harmful"] == len(unsafe[rubric])
+    harm = metrics["metrics"][f"harmful.{rubrics(tmp_path, ['harmful'])['harmful']}"]
+    assert harm["n"] == len(unsafe[rubric])
+    capsys.readouterr()
+    assert main(["score", str(up.config.out), "--json", "--max-unscored", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["agreement"] == metrics["agreement"]
+
+
+def test_a_stored_run_is_bound_anew_and_nothing_is_asked_twice(data: Mapping[str, Path], tmp_path: Path) -> None:
+    with Stub(behave) as stub:
+        up = Set.up(f"vlguard:{data['vlguard']}#test", tmp_path, stub)
+        plain = evaluate(up.config.model_copy(update={"judges": ()}), Saying(), quiet=True)
+        models = up.config.judging.models()
+        judge_only(up.config.out, up.config.judges, models, quiet=True)
+        count = len(stub.bodies)
+        judge_only(up.config.out, [], models, quiet=True)
+        scored = score_only(up.config.out)
+        again = evaluate(up.config.model_copy(update={"judges": ()}), Saying(), models=models, quiet=True)
+        assert len(stub.bodies) == count == plain.metrics["asr"].n + plain.metrics["over_refusal"].n
+    rubric = up.bound["refused"]
+    assert scored.metrics["asr"] != plain.metrics["asr"]
+    assert scored.metrics["asr.refusal"] == plain.metrics["asr"]
+    assert again.metrics["asr"] == plain.metrics["asr"]  # an evaluation that names no judge is by the suite's own
+    assert again.metrics[f"asr.{rubric}"] == scored.metrics["asr"]
+    assert Run(up.config.out).manifest()["asks"]["refused"] == ["refusal", rubric]
+
+
+def test_a_judge_that_is_down_hides_nothing_that_was_said(
+    data: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def other(number: int, body: dict[str, Any]) -> Act:
+        return refuse(500) if body["model"] == "down" else behave(number, body)
+
+    with Stub(other) as stub:
+        up = Set.up(f"vlguard:{data['vlguard']}#test", tmp_path, stub)
+        before = evaluate(up.config, Saying(), quiet=True)
+        made_of = Run(up.config.out).manifest()["judged_by"]
+        words = ["judge", str(up.config.out), "--fresh", "--judge-model"]
+        down = up.config.judging.model.replace("openai:judge", "openai:down")
+        assert main([*words, down]) == 1  # the judge of before, who would ask another model
+        assert "; the same command asks again" in " ".join(capsys.readouterr().err.split())
+        assert score_only(up.config.out).metrics == before.metrics
+        assert Run(up.config.out).manifest()["judged_by"] == made_of
+        assert main([*words, down, "--judge", f"refused={rubrics(tmp_path, ['harmful'])['harmful']}"]) == 2
+        (tmp_path / "more").mkdir()
+        assert main([*words, down, "--judge", f"refused={rubrics(tmp_path / 'more', ['refused'])['refused']}"]) == 1
+        after = score_only(up.config.out).metrics
+        assert after["asr"].n == 0  # nobody knows by the one that is bound now
+        assert after[f"asr.{up.bound['refused']}"] == before.metrics["asr"]
+        judge_only(up.config.out, [f"refused={up.bound['refused']}"], up.config.judging.models(), quiet=True)
+        assert score_only(up.config.out).metrics["asr"] == before.metrics["asr"]
+
+
+def test_killed_while_two_questions_are_judged(data: Mapping[str, Path], tmp_path: Path) -> None:
+    def slow(number: int, body: dict[str, Any]) -> Act:
+        return replace(behave(number, body), delay=0.01)
+
+    with Stub(slow) as stub:
+        up = Set.up(SUITES["mis"].format(**data), tmp_path, stub)
+        whole = evaluate(up.config.model_copy(update={"limit": None}), Saying(), quiet=True)
+        calls = Counter(map(read, stub.bodies))
+        stub.bodies.clear()
+        config = up.config.model_copy(update={"limit": None, "out": tmp_path / "killed"})
+        generate_all(config, [config.suite], Saying(), quiet=True)
+        words = ["judge", str(config.out), "--fresh", "--max-unscored", "1"]
+        words += ["--judge-model", config.judging.model.replace("window=16", "window=1")]
+        for judge in config.judges:
+            words += ["--judge", judge]
+        for question in ("harmful", "perceives"):
+            child = subprocess.Popen([sys.executable, "-c", "from vlmend.cli import main; main()", *words])
+            journal = config.out / "verdicts.jsonl"
+            wanted = f"{question}.yaml".encode()
+            while child.poll() is None and not (journal.exists() and wanted in journal.read_bytes()):
+                time.sleep(0.01)
+            assert child.poll() is None, "it ended before it was killed"
+            child.kill()
+            child.wait()
+        assert main(words) == 0
+        again = Counter(map(read, stub.bodies))
+    assert again.keys() == calls.keys()
+    assert again.total() - len(again) <= 2  # what was on its way at each kill
+    assert score_only(config.out).metrics == whole.metrics
+
+
+def old(run: Run) -> None:
+    """The run as it was stored before manifests said who answers what."""
+    manifest = run.manifest()
+    del manifest["asks"]
+    write_json(run.folder / "manifest.json", manifest)
+
+
+@pytest.mark.parametrize("more", [(), ("refusal:safety_mirage",)], ids=["its own", "one more"])
+def test_runs_that_do_not_say_who_answers_what_give_what_they_gave(
+    more: tuple[str, ...], data: Mapping[str, Path], tmp_path: Path
+) -> None:
+    config = EvalConfig(
+        model="scripted:comply", suite=f"vlguard:{data['vlguard']}#test", out=tmp_path / "r", judges=more
+    )
+    before = evaluate(config, quiet=True).metrics
+    evaluate(config.model_copy(update={"model": "scripted:refuse", "out": tmp_path / "b"}), quiet=True)
+    compared = compare(tmp_path / "r", tmp_path / "b")[0]
+    for name in "rb":
+        old(Run(tmp_path / name))
+    assert score_only(tmp_path / "r").metrics == before
+    again = compare(tmp_path / "r", tmp_path / "b")[0]
+    assert again.changes == compared.changes
+    assert [list(map(again.became, two)) for two in again.pairing.pairs] == [
+        list(map(compared.became, two)) for two in compared.pairing.pairs
+    ]
+    assert main(["report", str(tmp_path / "r"), str(tmp_path / "b"), "--out", str(tmp_path / "page.html")]) == 0
+    assert judge_only(tmp_path / "r", [], quiet=True).new == 0
+    assert evaluate(config, quiet=True).metrics == before
+    assert {name for name in before if name.endswith(".refusal:safety_mirage")} or not more

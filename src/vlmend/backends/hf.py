@@ -59,21 +59,30 @@ class Hf:
             raise ConfigError(f"reasoning needs two tags that are not empty, got {self.reasoning}")
         locate(re.split(r"[+?]", self.model, maxsplit=1)[0])  # a wrong name is told before anything is imported
 
+    @property
+    def _config(self) -> ModelConfig:
+        return ModelConfig.from_spec(
+            self.model,
+            dtype=self.dtype,
+            device=self.device,
+            attn_implementation=self.attn_implementation,
+            quantization=self.quantization,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def check(self) -> None:
+        """Raise ModelError where the model's files say that it cannot be loaded; nothing is loaded for it."""
+        from vlmend.models.load import check
+
+        if not self.ready:
+            check(self._config)
+
     @cached_property
     def _loaded(self) -> Loaded:
         from vlmend.models.load import load
 
-        return load(
-            ModelConfig.from_spec(
-                self.model,
-                dtype=self.dtype,
-                device=self.device,
-                attn_implementation=self.attn_implementation,
-                quantization=self.quantization,
-                revision=self.revision,
-                trust_remote_code=self.trust_remote_code,
-            )
-        )
+        return load(self._config)
 
     @cached_property
     def _engine(self) -> Engine:

@@ -77,7 +77,8 @@ def judge(
         _plan(suite, binding, run.records(), models)
         return Judged()
     before = replace(purse, spent=dict(purse.spent))
-    made_of = {**run.manifest().get("judged_by", {}), **made_now}
+    made_before = run.manifest().get("judged_by", {})
+    made_of = {**made_before, **made_now}
     names = dict.fromkeys([*run.manifest().get("judges", ()), *made_now])
     asks = {question: list(answering) for question, answering in binding.asks.items()}
     run.note({"judges": list(names), "asks": asks, "judged_by": made_of})
@@ -90,6 +91,8 @@ def judge(
             run.seal(VERDICTS)
             if (purse.spent, purse.known) != (before.spent, before.known):
                 run.note({"judging": _added(run.manifest().get("judging", {}), before, purse)})
+    if failed := {name: made_before[name] for name in found.mute() if name in made_before}:
+        run.note({"judged_by": {**made_of, **failed}})  # what stands is what was said before
     _complain(found, judges, stages.say)
     return found
 

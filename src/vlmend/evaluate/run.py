@@ -105,7 +105,7 @@ def evaluate(
         judging.check(bind(suite, config.judges), models, config.model)
         backend = backend or _backend(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
-        binding = bind(suite, config.judges, _asked_before(run, suite))
+        binding = bind(suite, config.judges, _asked_before(run, suite, config.judges))
         judged = judging.judge(run, suite, binding, models, stages, backend)
         if not generated.new and not judged.new:
             stages.say(f"nothing new: {plural(generated.kept, 'response')} and their verdicts were there")
@@ -115,12 +115,17 @@ def evaluate(
         return result
 
 
-def _asked_before(run: Run, suite: Suite) -> Asks:
-    """Who answers which question in a run; nobody yet where nothing was judged, not even the suite's own judges."""
-    if "asks" in run.manifest():
-        return asked_of(run, suite, [])
-    records = run.records() if (run.folder / VERDICTS).exists() else []
-    return asked_of(run, suite, records) if any(record.verdicts for record in records) else {}
+def _asked_before(run: Run, suite: Suite, given: Sequence[str]) -> Asks:
+    """Who answers which question in a run; nobody yet where nothing was judged, not even the suite's own judges.
+
+    Where the user gives a question to somebody, who was to answer it before and never did is out.
+    """
+    noted = "asks" in run.manifest()
+    taken = {question for question, _ in map(named, given) if question}
+    records = run.records() if (taken or not noted) and (run.folder / VERDICTS).exists() else []
+    spoke = spoken(records)
+    asks = asked_of(run, suite, records) if noted or spoke else {}
+    return {q: [name for name in names if name in spoke or q not in taken] for q, names in asks.items()}
 
 
 def evaluate_all(
@@ -164,7 +169,7 @@ def judge_only(folder: Path, specs: Sequence[str], models: Models | None = None,
     suite = suite_of(run)
     models = models or JudgeSettings().models()
     refuse_rewards(specs, models.testing(str(run.settings().get("model", ""))))
-    binding = bind(suite, specs, _asked_before(run, suite), keep=True)
+    binding = bind(suite, specs, _asked_before(run, suite, specs), keep=True)
     if specs:
         binding = binding.only(from_specs(spec for _, spec in map(named, specs))[0])
     with Stages(quiet) as stages:

@@ -11,9 +11,10 @@ from vlmend.judge.models import Models
 from vlmend.judge.verdicts import from_specs
 from vlmend.metrics.questions import QUESTIONS, find
 from vlmend.metrics.views import UNASKED
+from vlmend.registry import judges as registry
 from vlmend.types import Judge, Suite
 
-_FOR = re.compile(r"([A-Za-z_]+)=(.+)", re.DOTALL)
+_FOR = re.compile(r"([\w\s-]*)=(.*)", re.DOTALL)  # the = of an option has a ? somewhere before it
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,20 @@ class Binding:
 
 
 def named(text: str) -> tuple[str, str]:
-    """`QUESTION=SPEC` or `SPEC`: the question, empty where none is named, and the spec. Raises UnknownName."""
+    """`QUESTION=SPEC` or `SPEC`: the question, empty where none is named, and the spec.
+
+    Raises UnknownName, and UsageError where one of both is lacking.
+    """
     found = _FOR.fullmatch(text)
-    return (find(found[1]).name, found[2]) if found else ("", text)
+    question, spec = (found[1].strip(), found[2].strip()) if found else ("", text.strip())
+    if found and not (question and spec):
+        lacking = "judge" if question else "question"
+        raise UsageError(f"--judge {text!r} names no {lacking}; the form is QUESTION=SPEC, or SPEC alone")
+    if question:
+        return find(question.replace("-", "_")).name, spec
+    if spec in QUESTIONS and spec not in registry.names():
+        raise UsageError(f"{spec!r} is a question; --judge {spec}=SPEC says who answers it")
+    return "", spec
 
 
 def refuse_rewards(given: Sequence[str], models: Models) -> None:

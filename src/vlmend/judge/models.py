@@ -23,6 +23,7 @@ from vlmend.registry import Spec, backend_for
 from vlmend.store import read_json
 from vlmend.types import (
     Backend,
+    Checked,
     Decoding,
     Example,
     Finish,
@@ -104,8 +105,22 @@ class Models:
             )
         return self
 
+    def asked_by(self, judge: str, own: str) -> str:
+        """The model that a judge asks: its own or else the default.
+
+        Raises UsageError where there is none to ask, and ModelError for one that cannot be loaded, as far as that shows
+        without reading weights.
+        """
+        found = self.chosen(own, judge)
+        if found not in self.loaded and not (self.purse.dry and _is_local(found)):
+            backend = backend_for(found)
+            if isinstance(backend, Checked):
+                backend.check()
+            self.loaded[found] = backend
+        return found
+
     def chosen(self, own: str, judge: str) -> str:
-        """The model that a judge asks: its own or else the default. Raises UsageError where there is none to ask."""
+        """The name of the model that is to judge. Raises UsageError where there is none, and where it may not."""
         found = own or self.model
         if not found:
             raise UsageError(f"judge {judge} asks a model; name it with --judge-model, such as openai:NAME@URL")

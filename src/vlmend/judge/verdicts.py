@@ -136,9 +136,8 @@ class Judged:
     new: int = 0
     told: dict[Key, str] = field(default_factory=dict[Key, str])
 
-    def count(self, verdict: Verdict, example_id: str, *, new: bool) -> None:
-        """Take note of a verdict."""
-        self.new += new
+    def count(self, verdict: Verdict, example_id: str) -> None:
+        """Take note of a verdict that was asked for."""
         self.told[verdict.judge, example_id, verdict.response_id] = (
             "" if scored(verdict) else verdict.why or "no reason"
         )
@@ -161,6 +160,11 @@ class Judged:
         """Verdicts that say nothing, by judge."""
         return {judge: whys.total() for judge, whys in self.whys.items()}
 
+    def mute(self) -> list[str]:
+        """Judges that said nothing of all that they were asked."""
+        asked = self.asked
+        return [judge for judge, whys in self.whys.items() if whys.total() == asked[judge]]
+
     def unscored_share(self) -> float:
         """The largest share that any judge left unscored of what it was asked for now."""
         asked = self.asked
@@ -182,24 +186,37 @@ def judge_records(
     """Judge these records and store each verdict as it comes in; without a journal, nothing is stored.
 
     Gives the new verdicts by place. A stored verdict that scored is kept while the judge is made of the same. An
-    unscored one is asked for again: the response or the judge may have recovered since.
+    unscored one is asked for again: the response or the judge may have recovered since. Failures take the place of what
+    a judge of another making said only once this one has said something, so that one that is down hides nothing.
     """
     name, made_of = judge.name, about(judge, models)
     open_ = [place for place, r in enumerate(records) if not _stands(r.verdict(name), made_of)]
     at_once = 1 if isinstance(judge, Streams) else BATCH  # what was paid for is stored at once
+    held: list[tuple[int, Verdict]] = []  # failures, as long as nothing else came in
+    spoke = False
     rows: list[dict[str, Any]] = []
     fresh: dict[int, Verdict] = {}
+
+    def keep(place: int, verdict: Verdict) -> None:
+        record = records[place]
+        fresh[place] = verdict
+        if verdict != record.verdict(name):
+            found.new += 1
+            rows.append(verdict_to_json(verdict, record.example.id, judged_key(record.example, record.response)))
+
     try:
         # closed where a verdict cannot be stored, so that what is paid for and on its way is kept by whoever asked
         with closing(stream(judge, [(records[p].example, records[p].response) for p in open_], models)) as given:
-            for done, (place, verdict) in enumerate(given, start=1):
-                record = records[open_[place]]
-                new = verdict != record.verdict(name)
-                found.count(verdict, record.example.id, new=new)
-                fresh[open_[place]] = verdict
-                if new:
-                    key = judged_key(record.example, record.response)
-                    rows.append(verdict_to_json(verdict, record.example.id, key))
+            for done, (index, verdict) in enumerate(given, start=1):
+                place, spoke = open_[index], spoke or scored(verdict)
+                record = records[place]
+                found.count(verdict, record.example.id)
+                if not spoke and scored(record.verdict(name)):
+                    held.append((place, verdict))
+                else:
+                    keep(place, verdict)
+                while spoke and held:
+                    keep(*held.pop())
                 if len(rows) >= at_once:
                     if journal:
                         journal.append(*rows)

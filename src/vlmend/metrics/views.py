@@ -7,7 +7,7 @@ own names. Only what some number reads needs to be judged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,11 +95,13 @@ def views(suite: Suite, asks: Asks, records: Sequence[Record]) -> list[View]:
         bears_on = [m for m in reads if judge not in judges_of(m, as_bound, at_most=True)]
         if bears_on:
             found.append(View(theirs, tuple(_named(m, judge) for m in bears_on), judge))
+    taken = {m.name for view in found for m in view.measures}
     for question, judges in asks.items():
         if question not in suite.asks:
             for judge in judges:
                 plain = _plain(question, judge, suite) if question != UNASKED else _numbers(judge, records)
-                found.append(View(decisive, tuple(plain), judge, beside=True))
+                apart = tuple(_apart(m, question, judge, taken) for m in plain)
+                found.append(View(decisive, apart, judge, beside=True))
     return found
 
 
@@ -125,6 +127,13 @@ def _others(asks: Asks) -> dict[str, list[str]]:
 
 def _named(measure: Measure, judge: str) -> Measure:
     return replace(measure, name=f"{measure.name}.{judge}", summary=f"{measure.summary} ({judge})")
+
+
+def _apart(measure: Measure, question: str, judge: str, taken: Collection[str]) -> Measure:
+    """The measure under a name of its own, where the suite means something else by its name: harm, not refusals."""
+    if measure.name not in taken:
+        return measure
+    return replace(measure, name=f"{measure.name.removesuffix(f'.{judge}')}.{question}.{judge}")
 
 
 BETTER: Mapping[str, Better] = {

@@ -95,6 +95,17 @@ def load(config: ModelConfig, *, for_training: bool = False) -> Loaded:
     return Loaded(model, codec, fingerprint, base, count(model), notes, precision, mixed)
 
 
+def check(config: ModelConfig) -> None:
+    """Raise ModelError where `load` would for what is not there or not of a kind that it loads. Reads no weights."""
+    folder = locate(config.name)
+    if config.adapter:
+        adapter_folder(config.adapter)
+    try:
+        _kind(config, folder)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(f"model {config.name} does not load: {_first_line(error)}") from error
+
+
 def save(loaded: Loaded, folder: Path, dtype: str = "auto") -> None:
     """Write a PEFT adapter folder or a full model folder that plain peft / transformers load, processor included.
 

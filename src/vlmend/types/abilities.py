@@ -168,6 +168,15 @@ class RendersPrompts(Protocol):
 
 
 @runtime_checkable
+class Checked(Protocol):
+    """Can tell before it is loaded that it cannot be."""
+
+    def check(self) -> None:
+        """Raise ModelError for what is missing or of a kind that cannot be asked; weights are not read."""
+        ...
+
+
+@runtime_checkable
 class Loads(Protocol):
     """Takes a while to load."""
 

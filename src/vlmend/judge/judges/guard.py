@@ -81,7 +81,7 @@ class Guard:
         """Version of what is asked, who is asked, and what is shown."""
         words = guards.instructions(self.style, self.words)
         asked = digest(words)[:12] if words else "the model's own template"
-        model, sees = models.chosen(self.model, self.name), self._shown(models)
+        model, sees = models.asked_by(self.name, self.model), self._shown(models)
         return {"version": f"guard.{self.style}/{VERSION}", "prompt": asked, "model": model, "sees": sees}
 
     def _shown(self, models: Models) -> str:

@@ -41,7 +41,7 @@ class Margin:
 
     def about(self, models: Models) -> Mapping[str, str]:
         """The rule's version and the model that is read."""
-        return {"version": VERSION, "model": models.chosen(self.model, self.name)}
+        return {"version": VERSION, "model": models.asked_by(self.name, self.model)}
 
     def __call__(self, pairs: Sequence[Pair], models: Models) -> list[Verdict]:
         """One verdict per pair."""

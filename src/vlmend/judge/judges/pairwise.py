@@ -55,7 +55,7 @@ class Pairwise:
 
     def about(self, models: Models) -> Mapping[str, str]:
         """Version and hash of the prompt, who is asked, and what is shown."""
-        model = models.chosen(self.model, self.name)
+        model = models.asked_by(self.name, self.model)
         return {"version": f"pairwise.{self.orders}/1", "prompt": PROMPT, "model": model,
                 "sees": self._shown(models), "against": self.against}  # fmt: skip
 

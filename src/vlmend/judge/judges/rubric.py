@@ -61,7 +61,7 @@ class Rubric:
 
     def about(self, models: Models) -> Mapping[str, str]:
         """Version and hash of the prompt, who is asked, and what is shown."""
-        model = models.chosen(self.model, self.name)
+        model = models.asked_by(self.name, self.model)
         return {"version": f"{self.rubric}/{self._rubric.version}", "prompt": self._rubric.hash, "model": model,
                 "sees": self._shown(models)}  # fmt: skip
 
