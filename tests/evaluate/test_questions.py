@@ -211,6 +211,8 @@ def test_a_plan_is_what_is_asked_where_all_is_answered(name: str, data: Mapping[
         ("rubric:tone?model={}", "model folder {} has no config.json"),
         ("harmful=cascade:refusal,(guard:{}/none)", "no model '{}/none'"),
         ("panel:refusal,(rubric:tone?model={}/words)", "words is a bert model"),
+        ("rubric:tone?model=scripted:{}/none.yaml", "no script '{}/none.yaml'"),
+        ("better=pairwise:{}/none?model=scripted:refuse", "{}/none is not a run folder"),
     ],
 )
 def test_who_cannot_be_loaded_says_so_before_anything_is_answered(

@@ -131,6 +131,11 @@ class Scripted:
                 lines.setdefault(name, []).append(said)
         return lines
 
+    def check(self) -> None:
+        """Raise UsageError for a script that is not there, and DataError for one that cannot be read."""
+        if self.reply is None and self.script not in SCRIPTS:
+            _ = self._rules or self._lines
+
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """One response per example and sample, in order; samples are all the same but for what goes wrong on demand."""
         for example, sample in product(examples, decoding.samples):

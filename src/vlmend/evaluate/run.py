@@ -213,10 +213,10 @@ def score_only(folder: Path, *, quiet: bool = True) -> EvalResult:
     suite = suite_of(run)
     records = run.records()
     asks = asked_of(run, suite, records)
-    decisive = [view for view in views(suite, asks, records) if not view.judge]
-    silent = {*first(asks).values(), *suite.judges} - spoken(records)
-    if silent and (absent := missing(read_verdicts(decisive, records), records)):
-        raise StoreError(f"{folder} has no verdicts of {', '.join(absent)}; run vlmend judge first")
+    if {*first(asks).values(), *suite.judges} - spoken(records):
+        decisive = [view for view in views(suite, asks, records) if not view.judge]
+        if absent := missing(read_verdicts(decisive, records), records):
+            raise StoreError(f"{folder} has no verdicts of {', '.join(absent)}; run vlmend judge first")
     before = run.stored_metrics()
     result = score(
         run, records, suite, asks, Generated(0, sum(r.response.finish is not Finish.FAILED for r in records), 0)

@@ -81,10 +81,11 @@ def _telling(found: Sequence[View], records: Sequence[Record]) -> list[View]:
 
     A judge that says nothing at all is shown with all that it was asked.
     """
-    said = {
-        (view.judge, m.name): any(m.applies(r.example) and m.outcome(r) is not None for r in view.records(records))
-        for view in found if view.beside for m in view.measures
-    }  # fmt: skip
+    said: dict[tuple[str, str], bool] = {}
+    for view in found:
+        seen = view.records(records) if view.beside else []
+        for m in view.measures if view.beside else ():
+            said[view.judge, m.name] = any(m.applies(r.example) and m.outcome(r) is not None for r in seen)
     speaking = {judge for (judge, _), n in said.items() if n}
     return [
         replace(v, measures=tuple(m for m in v.measures if said[v.judge, m.name] or v.judge not in speaking))

@@ -7,7 +7,7 @@ which. A verdict answers a question with a label of the question's name, or else
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -135,4 +135,5 @@ def says(record: Record, question: str, judge: str = "") -> Any:
 
 def bound(record: Record, judges: Mapping[str, str]) -> Record:
     """The record, its questions answered by these judges, and otherwise by those that were bound before."""
-    return replace(record, judges=MappingProxyType({**record.judges, **judges}))
+    together = MappingProxyType({**record.judges, **judges})
+    return Record(record.example, record.response, record.verdicts, record.content, together)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from vlmend.metrics import rates
@@ -89,10 +90,9 @@ def views(suite: Suite, asks: Asks, records: Sequence[Record]) -> list[View]:
     found = [View(decisive, own)]
     for judge, questions in _others(asks).items():
         theirs = {**decisive, **dict.fromkeys((q for q in questions if q in suite.asks), judge)}
-        as_bound, as_theirs = found[0].records(records), View(theirs, own).records(records)
-        reads = [m for m in own if judge in judges_of(m, as_theirs, at_most=True)]
+        reads = [m for m in own if judge in judges_of(m, records, by=theirs, at_most=True)]
         # a number that names the judge itself, as that of a published list, is the same by all
-        bears_on = [m for m in reads if judge not in judges_of(m, as_bound, at_most=True)]
+        bears_on = [m for m in reads if judge not in judges_of(m, records, by=decisive, at_most=True)]
         if bears_on:
             found.append(View(theirs, tuple(_named(m, judge) for m in bears_on), judge))
     taken = {m.name for view in found for m in view.measures}
@@ -200,6 +200,7 @@ def _given(record: Record, judge: str) -> Mapping[str, float]:
 
 # Which verdicts a number reads: found out by watching it.
 
+NOBODY: Mapping[str, str] = {}
 HEARD = 256  # records that a measure is watched on
 ANYTHING = tuple(  # what a verdict that is not there yet may say
     Verdict(
@@ -232,12 +233,14 @@ def _heard(measure: Measure, record: Record, *, at_most: bool) -> dict[str, None
     return heard
 
 
-def judges_of(measure: Measure, records: Sequence[Record], *, at_most: bool = False) -> list[str]:
-    """The judges whose verdicts a measure reads, of records that are bound; or `at_most` could read."""
-    applies = [r for r in records if measure.applies(r.example) and r.response.said]
+def judges_of(
+    measure: Measure, records: Iterable[Record], *, by: Mapping[str, str] = NOBODY, at_most: bool = False
+) -> list[str]:
+    """The judges whose verdicts a measure reads, of records bound to those named; or `at_most` could read."""
+    applies = (r for r in records if measure.applies(r.example) and r.response.said)
     heard: dict[str, None] = {}
-    for record in applies[:HEARD]:
-        heard |= _heard(measure, record, at_most=at_most)
+    for record in islice(applies, HEARD):
+        heard |= _heard(measure, bound(record, by), at_most=at_most)
     return list(heard)
 
 

@@ -172,7 +172,7 @@ class Checked(Protocol):
     """Can tell before it is loaded that it cannot be."""
 
     def check(self) -> None:
-        """Raise ModelError for what is missing or of a kind that cannot be asked; weights are not read."""
+        """Raise VlmendError for what is missing or of a kind that cannot be asked; weights are not read."""
         ...
 
 

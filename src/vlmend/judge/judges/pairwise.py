@@ -54,7 +54,9 @@ class Pairwise:
         return spec("pairwise", self)
 
     def about(self, models: Models) -> Mapping[str, str]:
-        """Version and hash of the prompt, who is asked, and what is shown."""
+        """Version and hash of the prompt, who is asked, and what is shown. Raises StoreError without the other run."""
+        if self.against != "reference":
+            Run.open(Path(self.against))
         model = models.asked_by(self.name, self.model)
         return {"version": f"pairwise.{self.orders}/1", "prompt": PROMPT, "model": model,
                 "sees": self._shown(models), "against": self.against}  # fmt: skip
