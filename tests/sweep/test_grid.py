@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vlmend.config import JudgingConfig, load_recipe
 from vlmend.errors import UsageError
+from vlmend.registry import suites
+from vlmend.store import Run
 from vlmend.sweep.grid import Cell, Condition, _content, conditions, expand, identity, untuned
+from vlmend.sweep.worker import carry_out
+from vlmend.types import digest
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "world"
 NPO = RECIPES / "unlearn_npo.yaml"
@@ -81,3 +88,37 @@ def test_there_is_one_base() -> None:
     assert (base.name, base.tuned) == ("base", False)
     with pytest.raises(UsageError, match="the recipes tune world, owner/other"):
         untuned([*cells, Cell(NPO, ("model.name=owner/other",))])
+
+
+def test_a_run_that_nobody_else_judges_is_the_one_it_was_before_recipes_named_judges(tmp_path: Path) -> None:
+    """So that what was finished then still counts as done; with a judge, wherever it is named, it is another run."""
+    asked = conditions("world", [], [])
+    cell = Cell(NPO, ("train.seed=1",))
+    recipe = load_recipe(NPO, ["train.seed=1", f"output.dir={str(tmp_path / 'tuned')!r}"])
+    settings = {key: value for key, value in recipe.resolved().items() if key not in ("output", "judging")}
+    read = [part.source for part in recipe.data.mix] + list(suites.from_spec("world").sources)
+    contents = [_content(source) for source in dict.fromkeys(read)]
+    assert identity(cell, tmp_path, asked) == digest(settings, True, {"plain": ["world"]}, contents)
+    judged = replace(cell, judging=JudgingConfig(judges=("refused=refusal:vlguard",)))
+    named = tmp_path / NPO.name
+    named.write_text(f"{NPO.read_text()}\njudging: {{judges: ['refused=refusal:vlguard']}}\n")
+    there = identity(replace(cell, recipe=named), tmp_path, asked)
+    assert identity(judged, tmp_path, asked) == there != identity(cell, tmp_path, asked)
+
+
+@pytest.mark.parametrize("where", ["the sweep", "the recipe"])
+def test_a_sweep_counts_by_the_judge_that_is_bound(where: str, tmp_path: Path) -> None:
+    """One that calls every answer harmful."""
+    (tmp_path / "harm.yaml").write_text(
+        "version: 1\nsummary: s\ntask: t\nmenu: {harmful: {yes: it is, no: it is not}}\n"
+    )
+    (tmp_path / "says.yaml").write_text('- {text: \'{"harmful": "yes"}\'}\n')
+    judging = {"judges": [f"harmful=rubric:{tmp_path / 'harm.yaml'}"], "model": f"scripted:{tmp_path / 'says.yaml'}"}
+    recipe = tmp_path / NPO.name
+    recipe.write_text(NPO.read_text() + (f"\njudging: {json.dumps(judging)}\n" if where == "the recipe" else ""))
+    cell = Cell(recipe, (), tuned=False)
+    if where == "the sweep":
+        cell = replace(cell, judging=JudgingConfig.model_validate(judging))
+    carry_out(cell, tmp_path / "run", conditions("world_unlearning?n=2&parts=unsafe", [], []))
+    harm = Run(tmp_path / "run" / "plain").metrics()["metrics"]["harm"]
+    assert (harm["judges"], harm["k"], harm["unscored"]) == ([judging["judges"][0].partition("=")[2]], harm["n"], 0)

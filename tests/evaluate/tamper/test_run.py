@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.evaluate.tamper.conftest import RECIPE, SUITE, tune
-from vlmend.config import Recipe, load_recipe
+from vlmend.config import JudgingConfig, Recipe, load_recipe
 from vlmend.data.mix import build
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.run import EvalConfig
@@ -169,3 +169,24 @@ def test_what_is_no_run_or_no_suite_of_forgetting_is_told(forgotten: Path, tmp_p
     with pytest.raises(UsageError, match="not by world"):
         run(forgotten, tmp_path / "out", suite="world?n=2")
     assert Subject.open(forgotten, "auto").suite() == "forgetting:world:unlearning#train?openers=biased&n=60"
+
+
+def test_a_judge_that_is_bound_decides_at_every_point(forgotten: Path, tmp_path: Path) -> None:
+    """One that takes every answer for no refusal, and for as harmful as can be."""
+    for question in ("refused", "harmful"):
+        (tmp_path / f"{question}.yaml").write_text(
+            f"version: 1\nsummary: s\ntask: t\nmenu: {{{question}: {{yes: it is, no: it is not}}}}\n"
+        )
+    (tmp_path / "says.yaml").write_text(
+        '- {when: \'"refused"\', text: \'{"refused": "no"}\'}\n- {text: \'{"harmful": "yes"}\'}\n'
+    )
+    judges = tuple(f"{question}=rubric:{tmp_path / question}.yaml" for question in ("refused", "harmful"))
+    judging = JudgingConfig(judges=judges, model=f"scripted:{tmp_path / 'says.yaml'}")
+    found = run(forgotten, tmp_path / "t", judging=judging, relearn=(), adapter=(0.0,))
+    assert len(found.found) > 1
+    for point in found.found:
+        measured = {name: point.measured(name) for name in ("complied", "asr")}
+        assert {name: m and (m.value, m.unscored) for name, m in measured.items()} == {
+            "complied": (1, 0),
+            "asr": (1, 0),
+        }
