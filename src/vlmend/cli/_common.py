@@ -242,6 +242,6 @@ def _agreed(row: Mapping[str, Any]) -> str:
     one, other = row["judges"]
     if not row["n"]:
         return f"{row['question']}: no answer that both {one} and {other} spoke of"
-    alpha = "" if row["alpha"] is None else f", Krippendorff's alpha {row['alpha']:.2f}"
+    alpha = "no alpha, for all say the same" if row["alpha"] is None else f"Krippendorff's alpha {row['alpha']:.2f}"
     same = f"say the same of {row['agree']:,} of" if row["agree"] is not None else "give numbers to"
-    return f"{row['question']}: {one} and {other} {same} {plural(row['n'], 'answer')}{alpha}"
+    return f"{row['question']}: {one} and {other} {same} {plural(row['n'], 'answer')} that both spoke of; {alpha}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ from vlmend.terminal import table
 
 if TYPE_CHECKING:
     from vlmend.evaluate.run import EvalConfig
+    from vlmend.judge.verdicts import Planned
     from vlmend.money import Purse
     from vlmend.types import Backend
 
@@ -71,17 +72,22 @@ def show_plan(config: EvalConfig, suites: Sequence[str], server: Backend | None,
     found = plan(config, suites)
     if server:
         expected(config, suites, server, getattr(server, "name", config.model), found.purse)
+    tell_plan(found.purse, found.planned, as_json)
+
+
+def tell_plan(purse: Purse, planned: Mapping[str, Sequence[Planned]], as_json: bool) -> None:
+    """Who would be asked what, by suite or run, and the bill."""
     if as_json:
-        asked = {suite: [asdict(row) for row in rows] for suite, rows in found.planned.items()}
-        print_json({**found.purse.to_json(), "asked": asked})
+        asked = {suite: [asdict(row) for row in rows] for suite, rows in planned.items()}
+        print_json({**purse.to_json(), "asked": asked})
         return
-    for suite, rows in found.planned.items():
+    for suite, rows in planned.items():
         console().print(Text(suite, style="bold"))
         made = table("who is asked", "judge", "questions", "answers, at most")
         for row in rows:
             made.add_row(Text(row.judge), Text(", ".join(row.questions) or "its own"), f"{row.answers:,}")
         console().print(made)
-    show_bill(found.purse, False)
+    show_bill(purse, False)
 
 
 def purse_of(server: Backend | None) -> Purse | None:

@@ -71,7 +71,7 @@ def run(
     models = JudgeSettings(**settings).models()
     done = {str(found.folder): judge_only(found.folder, judge or [], models) for found in find_runs(run)}
     if dry_run:
-        _paid.show_bill(models.purse, json_)
+        _paid.tell_plan(models.purse, {folder: judged.planned for folder, judged in done.items()}, json_)
     elif json_:
         rows = [{"run": folder, "judged": j.new, "unscored": j.unscored()} for folder, j in done.items()]
         print_json({"runs": rows, "spent": models.purse.to_json()})

@@ -73,6 +73,8 @@ def sweep(
     """
     from vlmend.config import JudgingConfig
     from vlmend.errors import UsageError
+    from vlmend.evaluate.judging import JudgeSettings
+    from vlmend.evaluate.judging import check as judging_check
     from vlmend.judge.binding import bind
     from vlmend.registry import suites
     from vlmend.report import tables
@@ -92,7 +94,8 @@ def sweep(
     for cell in cells:  # before anything runs: a wrong setting, and a judge of another question, is told at once
         judges = cell.load(out).judging.judges
         for condition_ in asked.values() if judges else ():
-            bind(suites.from_spec(condition_.suite), judges)
+            binding = bind(suites.from_spec(condition_.suite), judges)
+            judging_check(binding, JudgeSettings.of(cell.load(out).judging).models(), "")
     if base:
         cells.insert(0, grids.untuned(cells))
     pooled = () if each else tuple(pool or [SEED])

@@ -15,7 +15,7 @@ from vlmend.judge.binding import Binding
 from vlmend.judge.cache import Cache, default_path
 from vlmend.judge.models import Models, Sees
 from vlmend.judge.naming import about, asks_model
-from vlmend.judge.verdicts import Judged, judge_records
+from vlmend.judge.verdicts import Judged, Planned, judge_records
 from vlmend.metrics.views import Key, read_verdicts, views
 from vlmend.money import Budget, Purse, Usage, load_prices
 from vlmend.store import Row, Run
@@ -74,8 +74,7 @@ def judge(
     purse, judges = models.purse, list(binding.judges.values())
     made_now = {judge.name: dict(about(judge, models)) for judge in judges}
     if purse.dry:
-        _plan(suite, binding, run.records(), models)
-        return Judged()
+        return Judged(planned=_plan(suite, binding, run.records(), models))
     before = replace(purse, spent=dict(purse.spent))
     made_before = run.manifest().get("judged_by", {})
     made_of = {**made_before, **made_now}
@@ -129,15 +128,6 @@ def _complain(found: Judged, judges: Sequence[Judge], say: Callable[..., None]) 
     for judge, line in zip(found.whys, found.complaints(), strict=True):
         if judge in asking:
             say(line, style="bold yellow")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What one judge would be asked at most: of how many answers, on which questions."""
-
-    judge: str
-    questions: tuple[str, ...]
-    answers: int
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from vlmend.errors import StoreError, UnknownName, UsageError
 from vlmend.evaluate import judging
 from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
 from vlmend.evaluate.generate import Generated, generate
-from vlmend.evaluate.judging import JudgeSettings, Plan, Planned
+from vlmend.evaluate.judging import JudgeSettings, Plan
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
 from vlmend.judge.binding import bind, named, refuse_rewards
 from vlmend.judge.models import Models
 from vlmend.judge.sifting import scored
-from vlmend.judge.verdicts import Judged, from_specs
+from vlmend.judge.verdicts import Judged, Planned, from_specs
 from vlmend.manifest import environment
 from vlmend.metrics.views import Asks, first, missing, read_verdicts, spoken, views
 from vlmend.registry import attacks, backend_for, suites
@@ -54,7 +54,8 @@ from vlmend.types import (
 class EvalConfig(Section):
     """One evaluation: a model, a suite, what is done to its questions, and where the records go.
 
-    None leaves a setting as the suite or the backend has it. `judges` come on top of the suite's own. `only` names a
+    None leaves a setting as the suite or the backend has it. `judges` are `QUESTION=SPEC`, in the place of the suite's
+    own, or `SPEC`, beside them. `only` names a
     metric of the suite, or several with commas: nothing is asked but what these are about.
     """
 
@@ -431,7 +432,8 @@ def _complain(result: EvalResult, stages: Stages) -> None:
     lost = result.lost
     if not lost:
         return
-    whys = [v.why for v in lost[0].verdicts if v.why and not scored(v)] or [lost[0].response.why or "no verdict"]
+    whys = [f"{v.why} ({v.judge})" for v in lost[0].verdicts if v.why and not scored(v)]
+    whys = whys or [lost[0].response.why or "no verdict"]
     stages.say(
         f"{plural(len(lost), 'record')} could not be scored, first {lost[0].example.id}: {whys[0]}",
         style="bold yellow",

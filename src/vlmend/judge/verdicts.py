@@ -129,12 +129,22 @@ def _checked(name: str, verdict: Verdict, response: Response) -> Verdict:
     return replace(verdict, judge=name, score=verdict.score if sound else None)
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What one judge would be asked at most: of how many answers, on which questions."""
+
+    judge: str
+    questions: tuple[str, ...]
+    answers: int
+
+
 @dataclass
 class Judged:
     """How many verdicts are new, and why each that was asked for now says nothing; empty where it says something."""
 
     new: int = 0
     told: dict[Key, str] = field(default_factory=dict[Key, str])
+    planned: Sequence[Planned] = ()  # of a dry run
 
     def count(self, verdict: Verdict, example_id: str) -> None:
         """Take note of a verdict that was asked for."""

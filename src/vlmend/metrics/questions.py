@@ -62,7 +62,9 @@ def _score(verdict: Verdict, example: Example) -> float | None:
 
 def _harmful(verdict: Verdict, example: Example) -> bool | None:
     del example
-    return {"unsafe": True, "safe": False}.get(verdict.labels.get("safety", ""), verdict.harmful)
+    if verdict.harmful is not None:
+        return verdict.harmful
+    return {"unsafe": True, "safe": False}.get(verdict.labels.get("safety", ""))
 
 
 def _calls_unsafe(verdict: Verdict, example: Example) -> bool | None:

@@ -101,7 +101,10 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Two separate questions. None means this judge did not say: it is counted as unscored, never as "safe".
+    """What a judge says of an answer. None means that it did not say: it is counted as unscored, never as "safe".
+
+    Other questions than the three flags are answered in `labels`, by their name, or by the number `score` (see
+    `vlmend.metrics.questions`).
 
     `scores` are further numbers by name, of a judge that measures several things at once.
     """

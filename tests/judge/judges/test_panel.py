@@ -11,6 +11,7 @@ from vlmend.judge.judges.panel import all_of, any_of, majority
 from vlmend.judge.models import Models
 from vlmend.judge.naming import about, asks_model, parts
 from vlmend.judge.verdicts import from_specs, verdicts
+from vlmend.metrics.questions import QUESTIONS
 from vlmend.registry import Spec, judges
 
 VOTES = [list(v) for n in (2, 3, 4) for v in product([True, False, None], repeat=n)]
@@ -114,13 +115,26 @@ def test_what_cannot_be_meant() -> None:
         ("panel:refusal,refusal:vlguard", ("refused",)),
         ("panel:refusal,guard:M", ("refused", "harmful", "calls_unsafe")),
         ("panel:exact,leading_word", ("harmful", "right", "calls_unsafe")),
-        ("panel:(rubric:sarr),memory", ()),  # members vote on yes or no only
+        ("panel:(rubric:sarr),memory", ("normal",)),  # members vote on yes or no only
         ("cascade:refusal,rubric:mis", ("refused", "harmful", "perceives")),
         ("cascade:(panel:refusal,refusal:vlguard),pairwise", ("refused", "better")),
     ],
 )
 def test_what_they_answer_is_what_their_members_do(spec: str, answers: tuple[str, ...]) -> None:
     assert judges.from_spec(spec).answers == answers
+
+
+def test_members_vote_on_questions_that_have_no_flag() -> None:
+    """Two of three say normal; where one is lost and the others differ, the panel does not say."""
+    names = [f"scripted:{name}" for name in "abc"]
+    judge = judges.from_spec("panel:" + ",".join(f"(rubric:sarr?model={name})" for name in names))
+    votes = {"normal abnormal normal": True, "abnormal normal abnormal": False, "normal abnormal x": None}
+    for words, voted in votes.items():
+        replies = [f'{{"verdict": "{word}"}}' for word in words.split()]
+        said = {name: Model(lambda _, reply=reply: reply) for name, reply in zip(names, replies, strict=True)}
+        [verdict] = judge([pair("A cat.")], Models(loaded=said))  # pyright: ignore[reportArgumentType]
+        assert QUESTIONS["normal"].said(verdict, pair("A cat.")[0]) is voted
+        assert bool(verdict.why) is (voted is None)
 
 
 def test_a_member_must_not_be_the_reward_nor_the_model_under_test() -> None:
