@@ -22,6 +22,7 @@ FINISHES = {
     **dict.fromkeys(("length", "max_tokens"), Finish.LENGTH),
     **dict.fromkeys(("content_filter", "safety", "recitation", "blocklist", "prohibited_content"), Finish.BLOCKED),
 }
+ENDLESS = ("\n\n\n",)  # ends an answer that is to be JSON: some models write line breaks for ever where they may
 NEUTRAL = {"num_beams": 1, "top_k": 0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_new_tokens": 0}
 
 
