@@ -265,7 +265,10 @@ SETTINGS = (  # what vLLM complains of, and the setting that helps
     (r"lora", "an adapter that vLLM loads, or `vlmend merge`"),
     (r"architecture|no vLLM implementation|not supported|KeyError", "model_impl=transformers or hf_overrides=…"),
     (r"trust_remote_code|custom code", "trust_remote_code=yes"),
-    (r"shape|size mismatch|dimension|unexpected|vision_feature", "hf_overrides=… or model_impl=transformers"),
+    (
+        r"no module or parameter|shape|size mismatch|dimension|unexpected|vision_feature",
+        "hf_overrides=… or model_impl=transformers",
+    ),
 )
 
 
