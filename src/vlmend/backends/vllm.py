@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from vlmend.backends import response_id
 from vlmend.errors import ConfigError, DataError, ModelError
+from vlmend.models.engines import EngineSettings, Impl, engine, spelled, told
 from vlmend.models.places import adapter_folder, check_base, locate, vllm_rank, weights_hash
 from vlmend.reasoning import told_apart
-from vlmend.servers.chat import FINISHES, messages
+from vlmend.servers.chat import ENDLESS, FINISHES, messages
 from vlmend.servers.pictures import Caps
-from vlmend.types import Decoding, Example, Finish, Response, conversation_key, digest
+from vlmend.types import Decoding, Example, Finish, Message, Response, conversation_key, digest
 
 WHOLE = Caps(max_bytes=2**40)
+LOG = logging.getLogger("vlmend")
+LONGEST = 300  # characters of what an engine says of an error
+HELLO = Example("control", (Message("user", ("Hello.",)),))
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Vllm:
     """`vllm:MODEL` or `vllm:MODEL+ADAPTER`, MODEL being a folder, a Hugging Face id or `world`.
 
     `images` is the most pictures a prompt may have (0: what the first questions need). `window` prompts go to the
-    engine together. Other names and meanings are those of vLLM's LLM.
+    engine together. Other names and meanings are those of vLLM's LLM; `hf_overrides`, `mm_processor_kwargs` and
+    `limit_mm_per_prompt` are JSON objects. `gpu_memory_utilization` is 0.9, or 0.3 of the memory of a processor.
     """
 
     model: str
@@ -39,13 +45,25 @@ class Vllm:
     images: int = 0
     window: int = 256
     tensor_parallel_size: int = 1
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float | None = None
     max_model_len: int | None = None
+    limit_mm_per_prompt: str = ""
+    hf_overrides: str = ""
+    mm_processor_kwargs: str = ""
+    model_impl: Impl = "auto"
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if min(self.window, self.tensor_parallel_size) < 1 or self.images < 0:
             raise ConfigError("window and tensor_parallel_size are at least 1, images at least 0")
+        _ = self._settings
+
+    @cached_property
+    def _settings(self) -> EngineSettings:
+        return EngineSettings(
+            self.max_model_len, self.gpu_memory_utilization, self.limit_mm_per_prompt, self.hf_overrides,
+            self.mm_processor_kwargs, self.model_impl,
+        )  # fmt: skip
 
     @cached_property
     def _folders(self) -> tuple[str, str]:
@@ -54,10 +72,11 @@ class Vllm:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of weights, adapter, precision and vLLM's version."""
+        """Identity of weights, adapter, precision, what is overridden, and vLLM's version; memory is no part of it."""
         adapter = self._folders[1]
         added = weights_hash(adapter, None) if adapter else ""
-        return digest("vllm", self._weights, added, self.dtype, self.max_model_len, _version())
+        decides = [self._settings.decides] if self._settings.decides else []
+        return digest("vllm", self._weights, added, self.dtype, None, engine()[1] or "not installed", *decides)
 
     @cached_property
     def _weights(self) -> str:
@@ -65,15 +84,21 @@ class Vllm:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What there is to know about the adapter. Raises ModelError for one that was tuned on other weights."""
+        """What there is to know about the adapter and about control tokens in user text.
+
+        Raises ModelError for an adapter that was tuned on other weights.
+        """
+        return tuple(filter(None, (self._adapter_note, spelled(self._folders[0], self.trust_remote_code))))
+
+    @cached_property
+    def _adapter_note(self) -> str:
         name, _, adapter = self.model.partition("+")
-        found = check_base(adapter_folder(adapter), self._weights, name) if adapter else ""
-        return (found,) if found else ()
+        return check_base(adapter_folder(adapter), self._weights, name) if adapter else ""
 
     @property
     def ran_on(self) -> str:
         """vLLM and its version."""
-        return f"vllm {_version()}"
+        return told()
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """Responses in groups of `window`. What vLLM refuses (too long, a broken picture) is a failed response."""
@@ -95,41 +120,75 @@ class Vllm:
         return engine
 
     def _start(self, limit: int) -> Any:
+        if self.tensor_parallel_size == 1:
+            # in this process: what goes wrong says so here, and a killed run leaves no other process behind
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
             import vllm  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ModelError(f"vllm is not installed: pip install 'vlmend[vllm]' ({error})") from error
         folder, adapter = self._folders
-        for note in self.notes:
-            logging.getLogger("vlmend").warning(note)
-        settings: dict[str, Any] = {"max_model_len": self.max_model_len} if self.max_model_len else {}
+        if self._adapter_note:
+            LOG.warning(self._adapter_note)
+        settings = self._settings.arguments(limit)
         if adapter:
             settings |= {"enable_lora": True, "max_lora_rank": vllm_rank(adapter_folder(adapter))}
-        return vllm.LLM(
-            folder, dtype=self.dtype, revision=self.revision, trust_remote_code=self.trust_remote_code,
-            tensor_parallel_size=self.tensor_parallel_size, gpu_memory_utilization=self.gpu_memory_utilization,
-            limit_mm_per_prompt={"image": limit}, enable_prefix_caching=True, generation_config="vllm", **settings,
-        )  # fmt: skip
-
-    def _answer(self, engine: Any, examples: Sequence[Example], decoding: Decoding) -> list[Response]:
-        """Answers to all; where that fails, each is asked alone, so that one cannot spoil the others."""
-        started = time.perf_counter()
         try:
-            chats = [messages(e.prompt, WHOLE)[0] for e in examples]
-            outputs: list[Any] = engine.chat(
-                chats, [_sampling(e, decoding) for e in examples], use_tqdm=False, lora_request=self._lora()
+            return vllm.LLM(
+                folder, dtype=self.dtype, revision=self.revision, trust_remote_code=self.trust_remote_code,
+                tensor_parallel_size=self.tensor_parallel_size, **settings,
+            )  # fmt: skip
+        except Exception as error:
+            raise ModelError(f"vllm does not start with {self.model}: {_line(error)}{_setting(error)}") from error
+
+    def _answer(self, engine: Any, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
+        """Answers to all; where that fails, to each half, down to one alone, so that none spoils the others."""
+        started = time.perf_counter()
+        chats: list[tuple[Example, Any]] = []
+        for example in examples:
+            try:
+                chats.append((example, messages(example.prompt, WHOLE)[0]))
+            except DataError as error:
+                yield from self._failed(example, decoding, str(error))
+        if not chats:
+            return
+        asked = [example for example, _ in chats]
+        try:
+            outputs = self._chat(engine, [chat for _, chat in chats], [_sampling(e, decoding) for e in asked])
+        except Exception as error:  # noqa: BLE001  # an engine's own, of many kinds and of no common base
+            if len(asked) > 1:
+                half = len(asked) // 2
+                yield from self._answer(engine, asked[:half], decoding)
+                yield from self._answer(engine, asked[half:], decoding)
+            else:
+                self._refuse_dead(engine, error)
+                yield from self._failed(asked[0], decoding, _line(error))
+            return
+        self.__dict__["_answered"] = True
+        seconds = (time.perf_counter() - started) / len(asked) / decoding.num_return_sequences
+        for example, output in zip(asked, outputs, strict=True):
+            yield from self._said(example, output, decoding, seconds)
+
+    def _chat(self, engine: Any, chats: Sequence[Any], how: Sequence[Any]) -> list[Any]:
+        return engine.chat(list(chats), list(how), use_tqdm=False, lora_request=self._lora())
+
+    def _refuse_dead(self, engine: Any, error: Exception) -> None:
+        """Raise ModelError where not only this prompt is at fault: something harmless is not answered either.
+
+        An engine that answered before and says itself what is wrong with a prompt is well.
+        """
+        if self.__dict__.get("_answered") and _of_the_prompt(error):
+            return
+        try:
+            self._chat(
+                engine, [[{"role": "user", "content": "Hello."}]], [_sampling(HELLO, Decoding(max_new_tokens=1))]
             )
-        except (DataError, ValueError, TypeError) as error:
-            if len(examples) > 1:
-                return [response for e in examples for response in self._answer(engine, [e], decoding)]
-            why = " ".join(str(error).split())
-            return [self._response(examples[0], decoding, n, Finish.FAILED, why=why) for n in decoding.samples]
-        seconds = (time.perf_counter() - started) / len(examples) / decoding.num_return_sequences
-        return [
-            response
-            for example, output in zip(examples, outputs, strict=True)
-            for response in self._said(example, output, decoding, seconds)
-        ]
+        except Exception:  # noqa: BLE001  # as above
+            raise ModelError(f"vllm answers nothing any more: {_line(error)}") from error
+
+    def _failed(self, example: Example, decoding: Decoding, why: str) -> Iterator[Response]:
+        for sample in decoding.samples:
+            yield self._response(example, decoding, sample, Finish.FAILED, why=why)
 
     def _said(self, example: Example, output: Any, decoding: Decoding, seconds: float) -> Iterator[Response]:
         given = {answer.index: answer for answer in output.outputs}
@@ -178,17 +237,46 @@ def _sampling(example: Example, decoding: Decoding) -> Any:
         }  # fmt: skip
     if decoding.schema:
         settings["structured_outputs"] = StructuredOutputsParams(json=json.loads(decoding.schema))
+        settings["stop"] = list(ENDLESS)
     return SamplingParams(
         n=decoding.num_return_sequences, max_tokens=decoding.max_new_tokens, min_tokens=decoding.min_new_tokens,
         repetition_penalty=decoding.repetition_penalty, **settings,
     )  # fmt: skip
 
 
-def _version() -> str:
-    try:
-        return version("vllm")
-    except PackageNotFoundError:
-        return "not installed"
+def _of_the_prompt(error: Exception) -> bool:
+    """Whether an error is about what was asked: bad values, or what vLLM (from 0.3x on) calls a client's error."""
+    ours = {kind.__name__ for kind in type(error).__mro__} & {"VLLMClientError", "VLLMValidationError"}
+    return isinstance(error, ValueError | TypeError) or bool(ours)
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, as one line: of those of pydantic, the complaint alone."""
+    found = re.search(r"(?:Value|Assertion) error, (.*?)(?: \[type=|\n|$)", str(error), flags=re.DOTALL)
+    text = " ".join((found[1] if found else str(error)).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+SETTINGS = (  # what vLLM complains of, and the setting that helps
+    (r"memory|KV cache|OutOfMemory|out of memory", "gpu_memory_utilization=… (a share) or max_model_len=…"),
+    (r"max_model_len|max seq|model length|max_position", "max_model_len=…"),
+    (r"limit_mm_per_prompt|multi-?modal|image", "images=… or limit_mm_per_prompt=…"),
+    (r"dtype|bfloat16|float16", "dtype=…"),
+    (r"lora", "an adapter that vLLM loads, or `vlmend merge`"),
+    (r"architecture|no vLLM implementation|not supported|KeyError", "model_impl=transformers or hf_overrides=…"),
+    (r"trust_remote_code|custom code", "trust_remote_code=yes"),
+    (
+        r"no module or parameter|shape|size mismatch|dimension|unexpected|vision_feature",
+        "hf_overrides=… or model_impl=transformers",
+    ),
+)
+
+
+def _setting(error: BaseException) -> str:
+    """The setting that is about what an error complains of."""
+    text = f"{type(error).__name__} {error}"
+    found = next((setting for mark, setting in SETTINGS if re.search(mark, text, flags=re.IGNORECASE)), "")
+    return f". The setting for that: {found}" if found else ""
 
 
 plugin = Vllm

@@ -35,7 +35,7 @@ DryRun = Annotated[
 
 def backend(config: EvalConfig, budget: str, prices: Path | None, batch: bool) -> Backend | None:
     """The server that the options are for; None where there are none, so that the model is loaded as ever."""
-    from vlmend.registry import backends
+    from vlmend.evaluate.run import backend_of
 
     options = {"budget": budget, "prices": str(prices) if prices else "", "batch": "yes" if batch else ""}
     given = [f"{name}={value}" for name, value in options.items() if value]
@@ -44,7 +44,8 @@ def backend(config: EvalConfig, budget: str, prices: Path | None, batch: bool) -
             raise UsageError(f"--{given[0].partition('=')[0]} is for models on servers (openai:NAME@URL)")
         return None
     joint = "&" if "?" in config.model else "?"
-    return backends.from_spec(config.model + (joint + "&".join(given) if given else ""))
+    spec = config.model + (joint + "&".join(given) if given else "")
+    return backend_of(config.model_copy(update={"model": spec}))
 
 
 def dry_run(
@@ -52,10 +53,10 @@ def dry_run(
 ) -> None:
     """Print the estimate."""
     from vlmend.evaluate.estimate import expected
+    from vlmend.evaluate.run import backend_of
     from vlmend.money import Purse, load_prices
-    from vlmend.registry import backend_for
 
-    chosen = server or backend_for(config.model)
+    chosen = server or backend_of(config)
     model = getattr(chosen, "name", config.model)
     purse = expected(config, suites, chosen, model, Purse(load_prices(prices), dry=True))
     if as_json:

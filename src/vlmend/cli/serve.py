@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vlmend.cli._common import Json, print_json
+from vlmend.cli._common import Dtype, Json, print_json
 from vlmend.errors import ModelError, UsageError
 
 LOCAL = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")  # where a server may listen, but nobody can call
+
+
+class ModelImpl(StrEnum):
+    """Whose code a model is run with."""
+
+    AUTO = "auto"
+    VLLM = "vllm"
+    TRANSFORMERS = "transformers"
 
 
 class Engine(StrEnum):
@@ -37,22 +46,39 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     images: Annotated[int, typer.Option(min=0, help="The most pictures of a prompt (vllm).")] = 2,
-    dtype: Annotated[str, typer.Option(help="Precision of the weights.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the weights.")] = Dtype.AUTO,
+    max_model_len: Annotated[int | None, typer.Option(min=1, help="The longest prompt and answer (vllm).")] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="Share of the device's memory (vllm; default 0.9, on a processor 0.3).")
+    ] = None,
+    limit_mm_per_prompt: Annotated[str, typer.Option(help='JSON, such as {"image": 2} (vllm).')] = "",
+    hf_overrides: Annotated[
+        str, typer.Option(help="JSON: instead of what the model's configuration says (vllm).")
+    ] = "",
+    mm_processor_kwargs: Annotated[str, typer.Option(help="JSON: for the picture processor (vllm).")] = "",
+    model_impl: Annotated[ModelImpl, typer.Option(help="Whose code the model is run with (vllm).")] = ModelImpl.AUTO,
     run: Annotated[bool, typer.Option("--run", help="Run it instead of printing it.")] = False,
     json_: Json = False,
 ) -> None:
     """Print the command that serves MODEL, and how to name the model then. With --run, run it."""
-    from vlmend.models.places import adapter_folder, check_base, locate, weights_hash
+    from vlmend.models.engines import EngineSettings
+    from vlmend.models.places import adapter_folder, locate
 
     name, _, adapter = model.partition("+")
     folder = locate(name)
     added = adapter_folder(adapter).absolute() if adapter else None
-    if added and Path(folder).is_dir() and (note := check_base(added, weights_hash(folder, None), name)):
+    settings = EngineSettings(
+        max_model_len, gpu_memory_utilization, limit_mm_per_prompt, hf_overrides, mm_processor_kwargs, model_impl.value
+    )
+    if added and (note := _fits(added, folder, name)):
         typer.echo(f"vlmend: {note}", err=True)
     if engine is Engine.VLLM:
-        command, served = vllm_command(folder, added, host, port, images, dtype, served=name)
+        command, served = vllm_command(folder, added, host, port, settings.arguments(images), dtype.value, served=name)
     else:
-        command, served = transformers_command(folder, added, host, port, dtype)
+        if settings != EngineSettings():
+            given = [field.name for field in fields(settings) if getattr(settings, field.name) != field.default]
+            raise UsageError(f"transformers serve has no {', '.join(given)}; leave it out, or use --with vllm")
+        command, served = transformers_command(folder, added, host, port, dtype.value)
     spec = f"openai:{served}@http://{LOCAL if host in EVERYWHERE else host}:{port}/v1?server={engine.value}"
     if run:
         _run(command, spec)
@@ -65,20 +91,34 @@ def serve(
     )
 
 
+def _fits(adapter: Path, folder: str, name: str) -> str:
+    """See `check_base`; of a model that is not downloaded yet, that nobody has looked."""
+    from vlmend.models.places import check_base, weights_hash
+
+    try:
+        weights = weights_hash(folder, None)
+    except OSError:  # nothing of it is in the cache
+        return f"{name} is not downloaded yet, so whether adapter {adapter} was tuned on it is not known"
+    return check_base(adapter, weights, name)
+
+
 def vllm_command(
-    folder: str, adapter: Path | None, host: str, port: int, images: int, dtype: str, *, served: str
+    folder: str, adapter: Path | None, host: str, port: int, settings: Mapping[str, Any], dtype: str, *, served: str
 ) -> tuple[list[str], str]:
     """vLLM's command and the served model's name. The model's own sampling defaults stay out."""
+    from vlmend.models.engines import engine, words
+    from vlmend.models.places import vllm_rank
+
     name = "/".join(Path(served).parts[-2:]) if Path(served).is_absolute() else served
+    program = ["vllm", "serve", folder]
+    if engine()[0] not in ("", "vllm"):  # its `vllm` looks for a distribution of that very name, and ends
+        program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
     command = [
-        "vllm", "serve", folder, "--host", host, "--port", str(port), "--served-model-name", name, "--dtype", dtype,
-        "--generation-config", "vllm", "--enable-prefix-caching",
-        "--limit-mm-per-prompt", json.dumps({"image": images}),
+        *program, "--host", host, "--port", str(port), "--served-model-name", name, "--dtype", dtype,
+        *words(settings),
     ]  # fmt: skip
     if adapter is None:
         return command, name
-    from vlmend.models.places import vllm_rank
-
     name = f"{name}+{adapter.name}"
     rank = str(vllm_rank(adapter))
     return [*command, "--enable-lora", "--max-lora-rank", rank, "--lora-modules", f"{name}={adapter}"], name

@@ -104,7 +104,7 @@ def evaluate(
         models = models or config.judging.models()
         refuse_rewards(config.judges, models.testing(config.model))
         judging.check(bind(suite, config.judges), models, config.model)
-        backend = backend or _backend(config)
+        backend = backend or backend_of(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
         binding = bind(suite, config.judges, _asked_before(run, suite, config.judges))
         judged = judging.judge(run, suite, binding, models, stages, backend)
@@ -139,7 +139,7 @@ def evaluate_all(
 ) -> list[EvalResult]:
     """Several suites with one model, loaded once; each in a folder of its own below `out`."""
     configs = _per_suite(config, specs)
-    backend, models = backend or _backend(config), models or config.judging.models()
+    backend, models = backend or backend_of(config), models or config.judging.models()
     told: set[Path] = set()
     return [evaluate(each, backend, models=models, quiet=quiet, told=told) for each in configs]
 
@@ -149,7 +149,7 @@ def generate_all(
 ) -> list[tuple[Run, Generated]]:
     """The first stage alone, for several suites."""
     configs = _per_suite(config, specs)
-    backend = backend or _backend(config)
+    backend = backend or backend_of(config)
     with Stages(quiet) as stages:
         told: set[Path] = set()
         return [_generate(each, suites.from_spec(each.suite), backend, stages, told) for each in configs]
@@ -229,7 +229,8 @@ def score_only(folder: Path, *, quiet: bool = True) -> EvalResult:
     return result
 
 
-def _backend(config: EvalConfig) -> Backend:
+def backend_of(config: EvalConfig) -> Backend:
+    """What answers. Raises UsageError for a setting that it cannot honor."""
     settings = {name: getattr(config, name) for name in ("device", "dtype", "batch_size", "share_prefix")}
     return backend_for(config.model, {name: value for name, value in settings.items() if value is not None})
 
@@ -242,7 +243,7 @@ def _generate(
     if warning := placeholder.warning(len(stand_ins(sets) - told)):
         stages.say(warning, style="bold yellow")
     told |= stand_ins(sets)
-    backend = backend or _backend(config)
+    backend = backend or backend_of(config)
     if not getattr(backend, "ready", True):
         stages.say(f"loading {config.model} …")
     examples = attacked(_aimed(chain, backend, config), chosen)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from vlmend.errors import ConfigError
 from vlmend.servers.pictures import Caps, data_url
+from vlmend.servers.schemas import SCHEMA_WAYS
 from vlmend.types import Decoding, Finish, Image, Message
 
 Kind = Literal["openai", "vllm", "sglang", "llama.cpp", "transformers", "plain"]
@@ -22,6 +23,7 @@ FINISHES = {
     **dict.fromkeys(("length", "max_tokens"), Finish.LENGTH),
     **dict.fromkeys(("content_filter", "safety", "recitation", "blocklist", "prohibited_content"), Finish.BLOCKED),
 }
+ENDLESS = ("\n\n\n",)  # ends an answer that is to be JSON: some models write line breaks for ever where they may
 NEUTRAL = {"num_beams": 1, "top_k": 0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_new_tokens": 0}
 
 
@@ -48,8 +50,11 @@ class Reply:
     tokens: int = 0
 
 
-def sampling(decoding: Decoding, kind: Kind) -> dict[str, Any]:
-    """The part of a request that comes from the decoding. Raises ConfigError for what this kind of server cannot do."""
+def sampling(decoding: Decoding, kind: Kind, way: str = "response_format") -> dict[str, Any]:
+    """The part of a request that comes from the decoding; `way` is the name that the server has for a JSON schema.
+
+    Raises ConfigError for what this kind of server cannot do.
+    """
     words = {"transformers": ("num_beams", "top_k", "repetition_penalty", "no_repeat_ngram_size", "min_new_tokens")}
     known = words.get(kind) or tuple(k for k, _ in EXTRAS.get(kind, ()))
     for name, neutral in NEUTRAL.items():
@@ -66,8 +71,9 @@ def sampling(decoding: Decoding, kind: Kind) -> dict[str, Any]:
     if decoding.schema:
         if kind == "transformers":
             raise ConfigError("transformers serve takes no notice of a JSON schema; use another server")
-        shape = {"name": "answer", "schema": json.loads(decoding.schema), "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": shape}
+        body |= SCHEMA_WAYS[way](json.loads(decoding.schema))
+        if kind != "openai":  # whose models that reason take no stop, and which keeps schemas without free space
+            body["stop"] = list(ENDLESS)
     return {**body, "store": False}
 
 
