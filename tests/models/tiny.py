@@ -129,7 +129,7 @@ def llava(
         clip_pixels(), words, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1,
         chat_template=template,
     )  # fmt: skip
-    return _seeded(LlavaForConditionalGeneration, config, words), processor
+    return seeded(LlavaForConditionalGeneration, config, words), processor
 
 
 def llava_v15() -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
@@ -150,7 +150,7 @@ def llava_next() -> tuple[Any, Any]:
         pixels, words, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1,
         chat_template=chatml("<image>"),
     )  # fmt: skip
-    return _seeded(hf.LlavaNextForConditionalGeneration, config, words), processor
+    return seeded(hf.LlavaNextForConditionalGeneration, config, words), processor
 
 
 def llava_onevision() -> tuple[Any, Any]:
@@ -168,7 +168,7 @@ def llava_onevision() -> tuple[Any, Any]:
         pixels, words, videos, num_image_tokens=9, vision_feature_select_strategy="full",
         chat_template=chatml("<image>"),
     )  # fmt: skip
-    return _seeded(hf.LlavaOnevisionForConditionalGeneration, config, words), processor
+    return seeded(hf.LlavaOnevisionForConditionalGeneration, config, words), processor
 
 
 def _qwen(kind: Any, config: Any, processor: Any, videos: Any, rope: dict[str, Any], vision: dict[str, Any]) -> Any:
@@ -187,7 +187,7 @@ def _qwen(kind: Any, config: Any, processor: Any, videos: Any, rope: dict[str, A
     pixels = Qwen2VLImageProcessor(patch_size=4, merge_size=2, size=size)
     template = chatml("<|vision_start|><|image_pad|><|vision_end|>")
     made_processor = processor(pixels, words, videos(patch_size=4, merge_size=2), chat_template=template)
-    return _seeded(kind, made, words), made_processor
+    return seeded(kind, made, words), made_processor
 
 
 def qwen2_vl() -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]:
@@ -231,7 +231,7 @@ def internvl() -> tuple[Any, Any]:
     processor = hf.InternVLProcessor(
         pixels, words, hf.InternVLVideoProcessor(size=SEEN), image_seq_length=9, chat_template=chatml("<IMG_CONTEXT>")
     )
-    return _seeded(hf.InternVLForConditionalGeneration, config, words), processor
+    return seeded(hf.InternVLForConditionalGeneration, config, words), processor
 
 
 def _idefics(kind: Any, config: Any, pixels: Any, processor: Any, more: Sequence[Any] = ()) -> tuple[Any, Any]:
@@ -242,7 +242,7 @@ def _idefics(kind: Any, config: Any, pixels: Any, processor: Any, more: Sequence
         image_token_id=words.convert_tokens_to_ids("<image>"), pad_token_id=words.pad_token_id,
     )  # fmt: skip
     images = pixels(size={"longest_edge": 48}, max_image_size={"longest_edge": 24})
-    return _seeded(kind, made, words), processor(images, words, *more, image_seq_len=9, chat_template=UTTERANCES)
+    return seeded(kind, made, words), processor(images, words, *more, image_seq_len=9, chat_template=UTTERANCES)
 
 
 def idefics3() -> tuple[Any, Any]:
@@ -270,7 +270,7 @@ def gemma3() -> tuple[Any, Any]:
         boi_token_index=words.boi_token_id, eoi_token_index=words.eoi_token_id, image_token_index=words.image_token_id,
     )  # fmt: skip
     processor = hf.Gemma3Processor(hf.Gemma3ImageProcessor(size=SEEN), words, chat_template=TURNS, image_seq_length=9)
-    return _seeded(hf.Gemma3ForConditionalGeneration, config, words), processor
+    return seeded(hf.Gemma3ForConditionalGeneration, config, words), processor
 
 
 def shieldgemma2() -> tuple[Any, Any]:
@@ -285,7 +285,7 @@ def shieldgemma2() -> tuple[Any, Any]:
     )  # fmt: skip
     pixels = hf.Gemma3ImageProcessor(size=SEEN)
     processor = hf.ShieldGemma2Processor(pixels, words, chat_template=POLICED, image_seq_length=9)
-    return _seeded(hf.ShieldGemma2ForImageClassification, config, words), processor
+    return seeded(hf.ShieldGemma2ForImageClassification, config, words), processor
 
 
 def llama4(template: str = GUARDED) -> tuple[Any, Any]:
@@ -305,7 +305,7 @@ def llama4(template: str = GUARDED) -> tuple[Any, Any]:
     )  # fmt: skip
     pixels = hf.Llama4ImageProcessor(size=SEEN, max_patches=4)
     processor = hf.Llama4Processor(pixels, words, patch_size=6, chat_template=template)
-    return _seeded(hf.Llama4ForConditionalGeneration, config, words), processor
+    return seeded(hf.Llama4ForConditionalGeneration, config, words), processor
 
 
 def paligemma() -> tuple[Any, Any]:
@@ -319,7 +319,7 @@ def paligemma() -> tuple[Any, Any]:
         text_config=hf.GemmaConfig(**text(words, head_dim=8)).to_dict(), image_token_index=words.image_token_id,
         projection_dim=32, hidden_size=32,
     )  # fmt: skip
-    return _seeded(hf.PaliGemmaForConditionalGeneration, config, words), processor
+    return seeded(hf.PaliGemmaForConditionalGeneration, config, words), processor
 
 
 def mllama() -> tuple[Any, Any]:
@@ -335,7 +335,7 @@ def mllama() -> tuple[Any, Any]:
         image_token_index=words.convert_tokens_to_ids("<|image|>"),
     )  # fmt: skip
     pixels = hf.MllamaImageProcessor(size=SEEN, max_image_tiles=4)
-    return _seeded(hf.MllamaForConditionalGeneration, config, words), hf.MllamaProcessor(pixels, words, HEADERS)
+    return seeded(hf.MllamaForConditionalGeneration, config, words), hf.MllamaProcessor(pixels, words, HEADERS)
 
 
 FAMILIES = {
@@ -363,7 +363,8 @@ def save(name: str, folder: Path) -> Path:
     return folder
 
 
-def _seeded(kind: Any, config: Any, words: PreTrainedTokenizerFast) -> Any:
+def seeded(kind: Any, config: Any, words: PreTrainedTokenizerFast) -> Any:
+    """A model of random weights, the same each time, all of whose parts count."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = kind(config).eval()

@@ -11,6 +11,8 @@ from vlmend.errors import ConfigError, brief
 from vlmend.manifest import distribution
 
 ON_A_GPU, IN_MEMORY = 0.9, 0.3  # shares of a device that is the engine's own, and of a memory that others need too
+# JSON without free space, so that no answer is line breaks up to its limit; not every grammar engine can do that
+COMPACT = {"backend": "guidance", "disable_any_whitespace": True}
 
 Impl = Literal["auto", "vllm", "transformers"]
 
@@ -64,6 +66,7 @@ class EngineSettings:
             "limit_mm_per_prompt": {"image": images, **self.object("limit_mm_per_prompt")},
             "enable_prefix_caching": True,
             "generation_config": "vllm",
+            "structured_outputs_config": COMPACT,
         }
         optional = {
             "max_model_len": self.max_model_len,
