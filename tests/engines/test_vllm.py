@@ -105,13 +105,6 @@ def test_in_process(model: Path, rows: list[Example]) -> None:
     assert len({(r.example_id, r.sample) for r in four}) == 20
 
 
-def test_with_an_adapter(model: Path, adapter: Path, rows: list[Example]) -> None:
-    tuned = f"{model}+{adapter}"
-    found, wanted = said(in_process(tuned).generate(rows, HOW)), local(tuned, rows)
-    equal(found, wanted, "adapter")
-    assert wanted != local(str(model), rows)
-
-
 @pytest.fixture
 def served(model: Path, adapter: Path) -> Iterator[str]:
     port = "8765"
@@ -134,12 +127,16 @@ def served(model: Path, adapter: Path) -> Iterator[str]:
         process.wait(60)
 
 
-def test_served(served: str, model: Path, rows: list[Example]) -> None:
+def test_served(served: str, model: Path, adapter: Path, rows: list[Example]) -> None:
     from vlmend.backends.openai import Openai
 
     backend = Openai(served)
     equal(said(backend.generate(rows, HOW)), local(str(model), rows), "served")
     assert "stay control tokens" in backend.notes[0]
+    name, url = served.split("@")
+    tuned = Openai(f"{name}+{adapter.name}@{url}")
+    equal(said(tuned.generate(rows, HOW)), local(f"{model}+{adapter}", rows), "served, with an adapter")
+    assert local(f"{model}+{adapter}", rows) != local(str(model), rows)
     kept = list(backend.generate(rows[:4], Decoding(schema=SCHEMA, max_new_tokens=40)))
     assert all(json.loads(r.text)["label"] in ("safe", "unsafe") for r in kept)
     long = Example("long", (Message("user", ("word " * 2000,)),))
