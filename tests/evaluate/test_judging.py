@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -272,18 +273,22 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
         tried[text] += 1
         if number % 20 == 7:
             return refuse(500)
-        if hash(text) % 50 == 3:
+        if crc32(text.encode()) % 50 == 3:
             return refuse(400, "no")  # for good
         answered[text] += 1
         return say('{"refusal": "yes"}', delay=0.005)
 
     run = generated(tmp_path / "r", write(tmp_path / "V", safe=30, unsafe=40))
     journal = run.folder / "verdicts.jsonl"
+
+    def said() -> int:
+        return sum(b'"rubric:tone"' in line and b'"refused":true' in line for line in journal.open("rb"))
+
     with Stub(faulty) as stub:
         words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", spec(stub), "--max-unscored", "1"]
         for stop in (20, 60):
             child = subprocess.Popen([sys.executable, "-c", "from vlmend.cli import main; main()", *words])
-            while child.poll() is None and sum(b'"rubric:tone"' in line for line in journal.open("rb")) < stop:
+            while child.poll() is None and said() < stop:
                 time.sleep(0.01)
             assert child.poll() is None, "it ended before it was killed"
             os.kill(child.pid, signal.SIGKILL)
