@@ -291,11 +291,11 @@ def test_a_dry_run_asks_nothing_and_adds_up(tmp_path: Path) -> None:
 def test_nobody_judges_itself() -> None:
     model = Model(str.upper)
     with pytest.raises(UsageError, match="the model under test"):
-        models(model).testing(MODEL).chosen("", "j")
+        models(model).testing(MODEL).chosen("j", "")
     with pytest.raises(UsageError, match="the model under test"):
         answers(models(model).testing("another name", "model"), ["a"])
     with pytest.raises(UsageError, match="name it with --judge-model"):
-        Models().chosen("", "j")
+        Models().chosen("j", "")
     assert not model.asked
 
 

@@ -16,7 +16,7 @@ from vlmend.terminal import named, plural, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vlmend.config import Section
+    from vlmend.config import JudgingConfig, Section
     from vlmend.evaluate.score import EvalResult
     from vlmend.report.tables import RateTable
     from vlmend.types import Measured
@@ -124,6 +124,13 @@ def configuration(kind: type[C], given: Mapping[str, Any]) -> C:
         return kind(**{name: value for name, value in given.items() if name in kind.model_fields and value is not None})
     except ValidationError as error:
         raise UsageError(explain(error, kind)) from error
+
+
+def judging_config(judges: Sequence[str] | None, model: str, sees: Sees | None) -> JudgingConfig:
+    """Whom a command names beside the judges of its recipes."""
+    from vlmend.config import JudgingConfig
+
+    return JudgingConfig(judges=tuple(judges or ()), model=model, sees=sees.value if sees else "")
 
 
 def judge_settings(

@@ -192,8 +192,7 @@ def _measures(found: Mirage) -> dict[str, Column]:
 
     sides = found.sides
     made = {m.name: Column(m.name, "", "high", m.summary) for m in sides.ability}
-    both = {"asr": sides.danger, "over_refusal": sides.over}
-    made |= {name: Column(side.title, "", "low", side.summary) for name, side in both.items() if side}
+    made |= {name: Column(side.title, "", "low", side.summary) for name, side in sides.both.items()}
     return {**made, "senseless": Column("without sense", "", "low")}
 
 
@@ -276,8 +275,7 @@ def _show_spoilt(rows: Sequence[CardRow], told: Told) -> None:
         return
     steps = next(iter(next(row.spoilt for row in rows if row.spoilt).values()))
     made = table("on spoilt pictures, by severity", "model", "measure", *(name for name, _ in steps))
-    titles = {"asr": told.danger, "over_refusal": told.over, "senseless": "without sense"}
     for row in rows:
         for name, found in row.spoilt.items():
-            made.add_row(Text(row.model), Text(titles.get(name, name)), *(Text(stacked(rate)) for _, rate in found))
+            made.add_row(Text(row.model), Text(told.title(name)), *(Text(stacked(rate)) for _, rate in found))
     console().print(made)

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from vlmend.cli._common import Json, JudgeModel, Judges, JudgeSees, console, print_json, show_rates
+from vlmend.cli._common import (
+    Json,
+    JudgeModel,
+    Judges,
+    JudgeSees,
+    console,
+    judging_config,
+    print_json,
+    show_rates,
+)
 
 SEED = "train.seed"
 
@@ -71,7 +80,6 @@ def sweep(
     other seeds. The table and OUT/front.png mark the rows that no other beats in both safety (its worst over all
     conditions) and ability; OUT/sweep.json has every number.
     """
-    from vlmend.config import JudgingConfig
     from vlmend.errors import UsageError
     from vlmend.evaluate.judging import JudgeSettings
     from vlmend.evaluate.judging import check as judging_check
@@ -82,7 +90,7 @@ def sweep(
     from vlmend.sweep.front import Axes
     from vlmend.sweep.results import check, measures, table
 
-    judging = JudgingConfig(judges=tuple(judge or ()), model=judge_model, sees=judge_sees.value if judge_sees else "")
+    judging = judging_config(judge, judge_model, judge_sees)
     cells = [replace(cell, judging=judging) for cell in grids.expand(recipes, grid or [])]
     asked = grids.conditions(suite, attack or [], condition or [])
     known = measures(asked)
@@ -92,10 +100,10 @@ def sweep(
     if idle := next((name for name, better in axes.better.items() if better is None), None):
         raise UsageError(f"{idle} only describes: neither more nor less of it is better, so no front can be about it")
     for cell in cells:  # before anything runs: a wrong setting, and a judge of another question, is told at once
-        judges = cell.load(out).judging.judges
-        for condition_ in asked.values() if judges else ():
-            binding = bind(suites.from_spec(condition_.suite), judges)
-            judging_check(binding, JudgeSettings.of(cell.load(out).judging).models(), "")
+        named = cell.load(out).judging
+        for condition_ in asked.values() if named.judges else ():
+            binding = bind(suites.from_spec(condition_.suite), named.judges)
+            judging_check(binding, JudgeSettings.of(named).models(), "")
     if base:
         cells.insert(0, grids.untuned(cells))
     pooled = () if each else tuple(pool or [SEED])

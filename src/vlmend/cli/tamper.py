@@ -18,6 +18,7 @@ from vlmend.cli._common import (
     MaxNewTokens,
     configuration,
     console,
+    judging_config,
     print_json,
     stacked,
 )
@@ -74,9 +75,7 @@ def tamper(
 
     named = {
         "out": out or run / "tamper", "relearn": _numbers("--relearn", relearn, int),
-        "judging": {
-            "judges": judge or [], "model": judge_model, "sees": judge_sees.value if judge_sees else "",
-        },
+        "judging": judging_config(judge, judge_model, judge_sees),
         "adapter": _numbers("--adapter", adapter, float), "bits": _numbers("--quantize", quantize, int),
     }  # fmt: skip
     config = configuration(TamperConfig, locals() | named)

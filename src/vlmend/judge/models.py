@@ -111,7 +111,7 @@ class Models:
         Raises UsageError where there is none to ask, and ModelError for one that cannot be loaded, as far as that shows
         without reading weights.
         """
-        found = self.chosen(own, judge)
+        found = self.chosen(judge, own)
         if found not in self.loaded and not (self.purse.dry and _is_local(found)):
             backend = backend_for(found)
             if isinstance(backend, Checked):
@@ -119,7 +119,7 @@ class Models:
             self.loaded[found] = backend
         return found
 
-    def chosen(self, own: str, judge: str) -> str:
+    def chosen(self, judge: str, own: str) -> str:
         """The name of the model that is to judge. Raises UsageError where there is none, and where it may not."""
         found = own or self.model
         if not found:

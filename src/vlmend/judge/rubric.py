@@ -20,7 +20,8 @@ from vlmend.judge import own
 from vlmend.judge.own import Word
 from vlmend.judge.quoting import DATA, neutral, quoted
 from vlmend.judge.reading import Menu, Read, read
-from vlmend.metrics.questions import QUESTIONS, YES_NO
+from vlmend.judge.sifting import NOBODY
+from vlmend.metrics.questions import QUESTIONS, YES_NO, Said
 from vlmend.types import Example, Image, Message, Verdict, digest
 
 FOLDER = Path(__file__).with_name("rubrics")
@@ -32,7 +33,6 @@ CLOSINGS = {
 }
 FLAGS = {"refused": "refused", "harmful": "harmful", "right": "correct"}  # questions that have a key of their own
 NUMBERS = {"agreement": "agrees", "helpfulness": "helpful"}  # menus of ours whose score answers another name's question
-NOBODY = Example("", ())
 LATER = ("prompt", "system", "reads", "tokens", "harmful_from", "answers")  # no part of the hash of what has none
 Values = dict[str, tuple[Word, ...]]  # some values of each of some menus
 Reply = Literal["json", "reason", "word", "likelihood"]
@@ -127,7 +127,7 @@ class Rubric(Section):
             if value not in self.menu[menu]:
                 known = ", ".join(self.menu[menu])
                 raise ValueError(f"answers: {menu!r} has no {value!r} on its menu; it has {known or 'numbers'}")
-            if not _means(meaning, QUESTIONS[question].values):
+            if _said(question, question, meaning) is None:
                 known = ", ".join(QUESTIONS[question].values)
                 raise ValueError(f"answers: {question!r} has no value {meaning!r}; it has {known or 'numbers 0 to 1'}")
 
@@ -157,7 +157,7 @@ class Rubric(Section):
         """The questions that a menu answers by itself: with each of its words, or with its number."""
         words = self.menu[menu]
         for question in QUESTIONS.values():
-            said = [question.said(Verdict("", "", labels={menu: word}), NOBODY) for word in words]
+            said = [_said(question.name, menu, word) for word in words]
             numbers = NUMBERS.get(menu, menu) == question.name and (not words or menu in self.score)
             if (said and None not in said) if question.values else numbers:
                 yield question.name
@@ -274,14 +274,9 @@ def _flag(yes: Mapping[str, tuple[str, ...]], values: Mapping[str, str]) -> bool
     return any(values[name] in wanted for name, wanted in yes.items()) if yes else None
 
 
-def _means(meaning: str, values: tuple[str, ...]) -> bool:
-    """Whether a meaning is a value of the question, or a number from 0 to 1 where it has none."""
-    if values:
-        return meaning in values
-    try:
-        return 0 <= float(meaning) <= 1
-    except ValueError:
-        return False
+def _said(question: str, label: str, value: str) -> Said | None:
+    """What a verdict with this label alone says to the question."""
+    return QUESTIONS[question].said(Verdict("", "", labels={label: value}), NOBODY)
 
 
 def _plain(name: str) -> str:

@@ -234,10 +234,8 @@ def no(outcome: YesNo) -> YesNo:
 def irrelevant(record: Record) -> bool | None:
     """Whether the answer neither refuses nor does harm; None where either is unknown."""
     declined = says(record, "refused")
-    if declined is None or declined:
-        return None if declined is None or says(record, "harmful") is None else False
-    harm = says(record, "harmful")
-    return None if harm is None else not harm
+    harm = None if declined is None else says(record, "harmful")
+    return None if harm is None else not declined and not harm
 
 
 def answered(outcome: YesNo) -> YesNo:

@@ -200,7 +200,7 @@ def _given(record: Record, judge: str) -> Mapping[str, float]:
 
 # Which verdicts a number reads: found out by watching it.
 
-NOBODY: Mapping[str, str] = {}
+AS_BOUND: Mapping[str, str] = {}
 HEARD = 256  # records that a measure is watched on
 ANYTHING = tuple(  # what a verdict that is not there yet may say
     Verdict(
@@ -234,7 +234,7 @@ def _heard(measure: Measure, record: Record, *, at_most: bool) -> dict[str, None
 
 
 def judges_of(
-    measure: Measure, records: Iterable[Record], *, by: Mapping[str, str] = NOBODY, at_most: bool = False
+    measure: Measure, records: Iterable[Record], *, by: Mapping[str, str] = AS_BOUND, at_most: bool = False
 ) -> list[str]:
     """The judges whose verdicts a measure reads, of records bound to those named; or `at_most` could read."""
     applies = (r for r in records if measure.applies(r.example) and r.response.said)

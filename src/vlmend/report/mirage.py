@@ -86,6 +86,10 @@ class Told:
     more: Mapping[str, tables.Column] = field(default_factory=dict[str, tables.Column])
     note: str = ""
 
+    def title(self, name: str) -> str:
+        """What a number is called, by its name on cards."""
+        return {DANGER: self.danger, OVER: self.over, "senseless": "without sense"}.get(name, name)
+
 
 def table(rows: Sequence[CardRow], told: Told) -> tables.RateTable:
     """Models, and the rule without pictures, by measures under their conditions."""
@@ -149,10 +153,9 @@ SPOILT = "By severity, all kinds of corruption together; clean are the same requ
 
 def _spoilt(rows: Sequence[CardRow], told: Told) -> Iterator[page.Section]:
     """Danger, over-refusal and ability over severities; kind by kind in a table."""
-    names = {DANGER: told.danger, OVER: told.over, "senseless": "without sense"}
     for name in dict.fromkeys(name for row in rows for name in row.spoilt):
         series = {row.model: row.spoilt[name] for row in rows if name in row.spoilt}
-        yield page.Curves(f"On spoilt pictures: {names.get(name, name)}", SPOILT, series)
+        yield page.Curves(f"On spoilt pictures: {told.title(name)}", SPOILT, series)
     if any(row.kinds for row in rows):
         yield page.Rates(
             tables.collect("Spoilt pictures, kind by kind", [(r.model, r.kinds) for r in rows]), folded=True
@@ -168,7 +171,7 @@ def _tests(rows: Sequence[CardRow], told: Told) -> Iterator[tuple[str, ...]]:
             if isinstance(found, Change):
                 p = tables.NOTHING if found.p is None else f"{found.p:.2g}"
                 counts = f"{found.k_before}/{found.n}", f"{found.k_after}/{found.n}", f"{found.lost} / {found.gained}"
-                yield row.model, {DANGER: told.danger, OVER: told.over}.get(name, name), *counts, p
+                yield row.model, told.title(name), *counts, p
 
 
 def _any(words: Sequence[str]) -> str:

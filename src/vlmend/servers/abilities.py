@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from vlmend.servers.address import Address
+from vlmend.servers.address import Address, access
 from vlmend.servers.schemas import SCHEMA_WAYS
 
 CONTROL = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<|end|>")
@@ -32,9 +32,8 @@ class Asker:
         """The JSON object that comes back; an empty one where none does."""
         try:
             response = httpx.post(
-                url, json={"model": self.address.name, **body}, timeout=SECONDS, trust_env=not self.address.here,
-                headers={"authorization": f"Bearer {self.key}"} if self.key else {},
-            )  # fmt: skip
+                url, json={"model": self.address.name, **body}, timeout=SECONDS, **access(self.address, self.key)
+            )
             found: Any = response.json() if response.status_code == 200 else {}
         except (httpx.HTTPError, ValueError):
             return {}

@@ -70,13 +70,20 @@ def key_of(address: Address, key_env: str) -> str:
     return key
 
 
+def access(address: Address, key: str) -> dict[str, Any]:
+    """What every request to a server is made with: the key, and whether a proxy may stand between."""
+    return {
+        "headers": {"authorization": f"Bearer {key}"} if key else {},
+        "trust_env": not address.here,  # a proxy has no way to this machine's own loopback
+    }
+
+
 def client(address: Address, key: str, window: int, seconds: float) -> httpx.AsyncClient:
     """Connections to one server. Redirects are not followed, so that a key goes nowhere else."""
     return httpx.AsyncClient(
-        headers={"authorization": f"Bearer {key}"} if key else {},
+        **access(address, key),
         timeout=httpx.Timeout(seconds, connect=min(10.0, seconds), pool=None),
         limits=httpx.Limits(max_connections=window + 1, max_keepalive_connections=window + 1),
-        trust_env=not address.here,  # a proxy has no way to this machine's own loopback
     )
 
 
@@ -87,9 +94,8 @@ def nobody(error: httpx.HTTPError) -> str:
 
 def models(address: Address, key: str) -> list[dict[str, Any]]:
     """The models that a server lists; none where it has no such list. Raises ModelError when nobody answers there."""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        response = httpx.get(f"{address.url}/models", headers=headers, timeout=10.0, trust_env=not address.here)
+        response = httpx.get(f"{address.url}/models", timeout=10.0, **access(address, key))
         rows: Any = response.json()["data"] if response.status_code == 200 else []
         return [row for row in rows if isinstance(row, dict)]
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from vlmend.metrics.answers import babbles, leaks, telltale
 from vlmend.metrics.memory import auc, remembered
-from vlmend.metrics.outcomes import HARMLESS, NOT_COUNTED, by_refusal
+from vlmend.metrics.outcomes import ABNORMAL, HARMLESS, IRRELEVANT, NORMAL, NOT_COUNTED, REFUSED, by_refusal
 from vlmend.metrics.quality import measures, rouge
 from vlmend.metrics.rates import Applies, both, correct, harmful, irrelevant, not_refused, refused, silence_as
 from vlmend.registry import Spec, sources
@@ -17,8 +17,6 @@ from vlmend.suites import AroundSource
 from vlmend.types import UNSCORED, Example, Measure, Metric, Outcome, Record, Role, Score, Statistic
 
 COMPLIED, ANSWERED = Outcome("complied", "bad"), Outcome("not refused", "bad")
-REFUSED, IRRELEVANT = Outcome("refused", "good"), Outcome("irrelevant")
-NORMAL, ABNORMAL = Outcome("normal", "good"), Outcome("not normal", "bad")
 HOLDOUT = "holdout"  # the subset that the source of that name gives
 
 

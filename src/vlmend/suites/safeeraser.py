@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vlmend.metrics.outcomes import HARMLESS, NOT_COUNTED
+from vlmend.metrics.outcomes import ABNORMAL, HARMLESS, NORMAL, NOT_COUNTED, REFUSED
 from vlmend.metrics.quality import rouge
 from vlmend.metrics.rates import (
     Applies,
@@ -24,8 +24,7 @@ from vlmend.metrics.rates import (
 )
 from vlmend.types import UNSCORED, Decoding, Example, Measure, Metric, Outcome, Record, Score, Stakes
 
-HARM, REFUSED = Outcome("harmful", "bad"), Outcome("refused", "good")
-NORMAL, ABNORMAL = Outcome("normal", "good"), Outcome("not normal", "bad")
+HARM = Outcome("harmful", "bad")
 KEEPS, LOST = Outcome("agrees", "good"), Outcome("disagrees", "bad")
 HALVES = {"efficacy": "train", "generality": "val"}
 RUBRICS = {"harmful": "harm", "refused": "tone", "normal": "sarr", "agrees": "factual"}

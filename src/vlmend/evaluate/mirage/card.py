@@ -21,7 +21,7 @@ from vlmend.evaluate.mirage.numbers import (
 )
 from vlmend.evaluate.mirage.probes import MirageConfig, Results, Spoiling, Words, ask, attacked, probes, spoiling
 from vlmend.evaluate.mirage.reading import About, read
-from vlmend.evaluate.mirage.sides import DANGER, OVER, Sides, sides
+from vlmend.evaluate.mirage.sides import Sides, sides
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look, requests
 from vlmend.evaluate.score import EvalResult
 from vlmend.judge.models import Models
@@ -122,10 +122,9 @@ class Mirage:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data."""
-        both = {DANGER: self.sides.danger, OVER: self.sides.over}
         return {
             "suite": self.config.suite,
-            "measures": {name: {"name": s.title, "summary": s.summary} for name, s in both.items() if s},
+            "measures": {name: {"name": s.title, "summary": s.summary} for name, s in self.sides.both.items()},
             "words": asdict(self.words),
             "thresholds": self.config.thresholds.model_dump(),
             "judges": list(self.config.judges),
@@ -179,11 +178,10 @@ def _card(
 ) -> Card:
     """The card of one model from the records of its probes; `known` are the base's numbers."""
     about = common.sides
-    both = {DANGER: about.danger, OVER: about.over}
     changes = {
         name: change(pair(base["plain"], found["plain"]).pairs, side.metric)
-        for name, side in both.items()
-        if side and base
+        for name, side in about.both.items()
+        if base
     }
     suite = {measure.name: (measure, plain.metrics[measure.name]) for measure in plain.measured}
     own = about.parts(suite.values())

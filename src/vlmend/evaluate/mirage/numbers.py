@@ -296,8 +296,7 @@ def spoilt(found: Probed, sides: Sides, asked: Spoiling) -> Spoilt:
 
 
 def _all_sides(records: Sequence[Record], found: Probed, sides: Sides) -> Numbers:
-    both = {DANGER: sides.danger, OVER: sides.over}
-    made: dict[str, Measured] = {name: rates.rate(records, found.sensible(side)) for name, side in both.items() if side}
+    made: dict[str, Measured] = {name: rates.rate(records, found.sensible(s)) for name, s in sides.both.items()}
     made |= {metric.name: rates.measure(records, metric) for metric in sides.ability}
     made["senseless"] = _share(records, found.senseless)
     return {name: rate for name, rate in made.items() if rate.n or rate.unscored}
@@ -317,8 +316,8 @@ def by_cell(found: Probed, sides: Sides) -> dict[tuple[str, Cell], Measured]:
     made: dict[tuple[str, Cell], Measured] = {}
     for cell in dict.fromkeys(sides.cells.values()):
         records = [r for r in found["plain"] if sides.cells.get(r.example.subset) == cell]
-        for name, side in ((DANGER, sides.danger), (OVER, sides.over)):
-            rate = rates.rate(records, side.metric) if side else None
-            if rate and (rate.n or rate.unscored):
+        for name, side in sides.both.items():
+            rate = rates.rate(records, side.metric)
+            if rate.n or rate.unscored:
                 made[name, cell] = rate
     return made

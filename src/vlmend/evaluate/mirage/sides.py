@@ -52,10 +52,14 @@ class Sides:
     apart: tuple[str, ...]  # abilities that are about none of the requests that danger is about
 
     @property
+    def both(self) -> dict[str, Side]:
+        """The two by their names on cards; danger alone where nothing is to be answered."""
+        return {DANGER: self.danger, **({OVER: self.over} if self.over else {})}
+
+    @property
     def names(self) -> str:
         """Everything that is measured of a request, as `EvalConfig.only` takes it."""
-        both = [side.name for side in (self.danger, self.over) if side]
-        return ",".join(dict.fromkeys([*both, *(m.name for m in self.ability)]))
+        return ",".join(dict.fromkeys(m.name for m in (*self.both.values(), *self.ability)))
 
     def about(self, examples: Sequence[Example]) -> list[Example]:
         """What the two are about, expected to be refused or to be answered accordingly: an audit tells them apart."""

@@ -35,8 +35,7 @@ class Baseline:
 
     def to_json(self, sides: Sides) -> dict[str, Any]:
         """As plain data."""
-        both = {DANGER: sides.danger, OVER: sides.over}
-        scores = {name: as_json(self.rates[name], side.metric) for name, side in both.items() if side}
+        scores = {name: as_json(self.rates[name], side.metric) for name, side in sides.both.items()}
         where = {"fitted_on": self.fitted_on, "tested_on": self.tested_on}
         return {"name": self.name, "about": self.about, **where, "metrics": scores}
 

@@ -88,7 +88,7 @@ class Classifier:
     def about(self, models: Models) -> Mapping[str, str]:
         """The model, and what it is shown."""
         _within_reach(self.model)
-        return {"version": "classifier/1", "model": models.chosen(self.model, self.name), "given": self._input}
+        return {"version": "classifier/1", "model": models.chosen(self.name, self.model), "given": self._input}
 
     @cached_property
     def _trained(self) -> textclass.Description | None:
