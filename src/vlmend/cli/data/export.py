@@ -17,9 +17,13 @@ class Format(StrEnum):
     """Whose rows are written."""
 
     TRL = "trl"
+    TRL_MESSAGES = "trl_messages"
+    LLAMAFACTORY = "llamafactory"
+    SWIFT = "swift"
+    ALPACA = "alpaca"
+    OPENAI = "openai"
     LLAVA = "llava"
     SHAREGPT = "sharegpt"
-    OPENAI = "openai"
     PARQUET = "parquet"
     VLGUARD_AS_CODED = "vlguard_as_coded"
 
@@ -29,6 +33,8 @@ def export(
     format_: Annotated[Format, typer.Option("--format", help="Whose rows are written.")],
     out: Annotated[Path, typer.Option(help="A .json, .jsonl or .parquet file, or a folder for data.….")],
     embed: Annotated[bool, typer.Option("--embed", help="Put pictures into the file, not their names.")] = False,
+    absolute: Annotated[bool, typer.Option("--absolute", help="Name pictures by absolute paths.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="Leave out ids, labels and other keys of our own.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Write the first N examples only.")] = None,
     map_: Map = None,
     json_: Json = False,
@@ -40,19 +46,27 @@ def export(
     from vlmend.errors import UsageError
 
     if format_ is Format.VLGUARD_AS_CODED:
-        if embed or limit or map_:
-            raise UsageError(f"--format {format_} writes the authors' file as it is: no --embed, --limit or --map")
+        if embed or absolute or bare or limit or map_:
+            raise UsageError(
+                f"--format {format_} writes the authors' file as it is: "
+                "no --embed, --absolute, --bare, --limit or --map"
+            )
         written = export.as_coded(source, out)
     else:
         items = watched(islice(read_any(mapped(source, map_)), limit), "examples written:")
-        written = export.write(items, format_.value, out, embed=embed)
+        written = export.write(items, format_.value, out, embed=embed, absolute=absolute, bare=bare)
     if json_:
         print_json(
             {"format": format_.value, "file": str(written.file), "spec": written.spec}
-            | {"examples": written.examples, "pairs": written.pairs}
+            | {"examples": written.examples, "pairs": written.pairs, "notes": list(written.notes)}
+            | {"taken": written.taken}
         )
         return
     what = f"{written.pairs:,} pairs" if written.pairs else f"{written.examples:,} examples"
     typer.echo(f"{what} written to {written.file}")
+    for note in written.notes:
+        typer.echo(note)
+    if written.taken:
+        typer.echo(written.taken)
     if written.outside:
         typer.echo(f"its pictures lie outside of its folder; read it as '{written.spec}' (or write them in: --embed)")
