@@ -31,7 +31,7 @@ class InOrder(TyperGroup):
 ORDER = (
     *("demo", "list", "data", "audit", "build", "tune", "merge", "sweep"),
     *("eval", "generate", "judge", "score", "compare", "mirage", "tamper"),
-    *("report", "serve", "power", "bench"),
+    *("report", "export", "serve", "power", "bench"),
 )
 
 
@@ -61,6 +61,7 @@ def build() -> typer.Typer:
         data,
         demo,
         eval,
+        export,
         judge,
         list,
         merge,
@@ -94,6 +95,7 @@ def build() -> typer.Typer:
     app.command("mirage", short_help="Say what a model's safety hangs on.")(mirage.mirage)
     app.command("tamper", short_help="Say how fast the forgotten returns.")(tamper.tamper)
     app.command("report", short_help="Write one page about runs.")(report.report)
+    app.add_typer(export.app, short_help="Write runs in the formats of other tools.")
     app.command("serve", short_help="Serve a model with vLLM or transformers.")(serve.serve)
     return app
 
