@@ -30,7 +30,7 @@ class InOrder(TyperGroup):
 
 ORDER = (
     *("demo", "list", "data", "audit", "build", "tune", "merge", "sweep"),
-    *("eval", "generate", "judge", "score", "compare", "mirage", "tamper"),
+    *("eval", "generate", "judge", "score", "compare", "utility", "mirage", "tamper"),
     *("report", "export", "serve", "power", "bench"),
 )
 
@@ -72,6 +72,7 @@ def build() -> typer.Typer:
         sweep,
         tamper,
         tune,
+        utility,
     )
 
     app = typer.Typer(
@@ -95,6 +96,7 @@ def build() -> typer.Typer:
     app.command("mirage", short_help="Say what a model's safety hangs on.")(mirage.mirage)
     app.command("tamper", short_help="Say how fast the forgotten returns.")(tamper.tamper)
     app.command("report", short_help="Write one page about runs.")(report.report)
+    app.add_typer(utility.app, short_help="General ability, as measured by other evaluators.")
     app.add_typer(export.app, short_help="Write runs in the formats of other tools.")
     app.command("serve", short_help="Serve a model with vLLM or transformers.")(serve.serve)
     return app

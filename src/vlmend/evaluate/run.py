@@ -329,6 +329,10 @@ def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Datas
 
     Only pictures of what is asked need to be there. A bad one costs the examples that show it, and is found when asked.
     """
+    if not suite.sources:
+        raise UsageError(
+            f"suite {config.suite} has nothing to ask: it reads what `vlmend utility import` took from another evaluator"
+        )
     whole = [(source, data.read(source)) for source in suite.sources]
     examples = [e for _, found in whole for e in found]
     refuse_duplicates(examples, f"suite {config.suite}")
