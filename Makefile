@@ -50,7 +50,7 @@ test-engines: venv
 # What each needs is in tests/peers/NAME.txt, and its tests are tests/peers/test_NAME.py, but where TESTS_NAME has others.
 # Oldest and newest are our own tests on the versions of transformers and peft that are allowed.
 #   make test-peers PEERS='trl oldest'
-PEERS := trl llamafactory ms_swift oldest newest
+PEERS := trl llamafactory ms_swift lmms_eval inspect oldest newest
 OURS  := tests/models tests/train tests/backends
 TESTS_oldest := $(OURS)
 TESTS_newest := $(OURS)

@@ -89,4 +89,5 @@ def test_without_a_word_nothing_is_safe(told: Told) -> None:
 
 
 def test_every_suite_is_told() -> None:
-    assert {told.spec.partition(":")[0].partition("?")[0] for told in TOLD} == set(suites.names())
+    named = {told.spec.partition(":")[0].partition("?")[0] for told in TOLD}
+    assert named == set(suites.names()) - {"imported"}  # whose numbers no judge of ours makes: tests/evaluate/imported
