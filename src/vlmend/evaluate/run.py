@@ -331,7 +331,7 @@ def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Datas
     """
     if not suite.sources:
         raise UsageError(
-            f"suite {config.suite} has nothing to ask: it reads what `vlmend utility import` took from another evaluator"
+            f"suite {config.suite} has nothing to ask: it is for what `vlmend utility import` reads of other evaluators"
         )
     whole = [(source, data.read(source)) for source in suite.sources]
     examples = [e for _, found in whole for e in found]
