@@ -27,6 +27,10 @@ class Output:
     pooler_output: Any
     deepstack_features: Any = None
 
+    def to_tuple(self) -> tuple[Any, ...]:
+        """What is there, in order: how models write an output of theirs into the one around it."""
+        return tuple(value for value in (self.pooler_output, self.deepstack_features) if value is not None)
+
 
 class Features:
     """Vision features by content hash of a prompt's pictures.

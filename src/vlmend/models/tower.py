@@ -59,6 +59,8 @@ class Tower:
 
     def _entry(self, output: Any) -> Entry:
         last: Tensor = output.last_hidden_state
+        if self._last and output.hidden_states is None:  # some families ask for no other state where they read this one
+            return {LAST: last}
         found = {f"{LAYER}{layer}": output.hidden_states[layer] for layer in self._layers}
         return {LAST: last, **{n: kept for n, kept in found.items() if kept is not last}} if self._last else found
 
