@@ -16,12 +16,13 @@ from transformers import AutoModelForImageTextToText
 from tests.models import tiny
 from tests.models.templates import AFTER_QUESTION, SYSTEMLESS
 from tests.train.conftest import MakeRecipe, log_of, ready, tune
-from vlmend.config import Recipe
+from vlmend.config import ModelConfig, Recipe
 from vlmend.errors import ModelError, StoreError
 from vlmend.models import load as models
 from vlmend.models.wording import REASONING
 from vlmend.train.identity import comparable
 from vlmend.train.loop import Hooks, encode, optimize, take_step
+from vlmend.types import Example, Message
 
 
 def test_a_finished_folder_has_everything_and_is_left_alone(make_recipe: MakeRecipe) -> None:
@@ -78,6 +79,27 @@ def test_the_card_opens_with_the_front_matter_of_hubs(make_recipe: MakeRecipe) -
     assert (about["library_name"], about["pipeline_tag"]) == ("peft", "image-text-to-text")
     assert about["datasets"] == ["jsonl"]
     assert "PeftModel.from_pretrained" in text
+
+
+@pytest.mark.parametrize("kind", [{"tune": "lora"}, {"tune": "full"}], ids=["lora", "full"])
+def test_the_card_loads_what_gives_the_answers_that_are_measured(
+    make_recipe: MakeRecipe, kind: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(model=kind, train={"max_steps": 2})
+    tune(recipe)
+    snippet = (recipe.output.dir / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert 'dtype="float32"' in snippet
+    monkeypatch.chdir(recipe.output.dir.parent)
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    folder = str(recipe.output.dir)
+    whole = ModelConfig(name=folder) if kind["tune"] == "full" else ModelConfig(name=recipe.model.name, adapter=folder)
+    ours = models.load(whole)
+    batch = ours.codec.encode_prompts([Example("x", (Message("user", ("Hi?",)),))])
+    inputs = {name: value for name, value in batch.inputs.items() if name in ("input_ids", "attention_mask")}
+    found = names["model"].eval().generate(**inputs, max_new_tokens=12, do_sample=False)
+    wanted = ours.model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    assert found.tolist() == wanted.tolist()
 
 
 def test_another_run_is_refused_by_what_differs(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ ADAPTER = """\
 {extra}from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-base = AutoModelForImageTextToText.from_pretrained({base})
+base = AutoModelForImageTextToText.from_pretrained({base}, dtype="{dtype}")
 model = PeftModel.from_pretrained(base, "{folder}")
 processor = AutoProcessor.from_pretrained("{folder}")"""
 
 FULL = """\
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-model = AutoModelForImageTextToText.from_pretrained("{folder}")
+model = AutoModelForImageTextToText.from_pretrained("{folder}", dtype="{dtype}")
 processor = AutoProcessor.from_pretrained("{folder}")"""
 
 
@@ -38,11 +38,12 @@ def model_card(recipe: Recipe, about: Mapping[str, Any]) -> str:
         "tags": ["vlmend", "safety", recipe.method.name, *(["lora"] if lora else [])],
         "datasets": sources,
     }
-    embedded = recipe.model.name == EMBEDDED
+    embedded, dtype = recipe.model.name == EMBEDDED, about["precision"]["answers"]
     how = (ADAPTER if lora else FULL).format(
         base="WEIGHTS" if embedded else f'"{recipe.model.name}"',
         extra="from vlmend.world import WEIGHTS\n" if embedded else "",
         folder=recipe.output.dir.name,
+        dtype=dtype,
     )
     text = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
@@ -50,6 +51,8 @@ def model_card(recipe: Recipe, about: Mapping[str, Any]) -> str:
         f"{_what(recipe)}\n",
         *(f"> **Warning.** {warning}\n" for warning in _warnings(recipe, about)),
         f"## Use\n\n```python\n{how}\n```\n",
+        f"`vlmend eval` reads it in {dtype} on a device like the one it was tuned on, if it is not told another "
+        "`--dtype`. In another precision some answers are others.\n",
         f"## Training\n\n{_table(_facts(recipe, about))}\n",
         "`recipe.yaml` is the whole recipe; `manifest.json` has versions, hashes, row ids and token counts.\n",
         "## Limits\n\nTuning for safety on a data set shows nothing about requests unlike it. Measure refusals, "

@@ -476,10 +476,20 @@ def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> 
             "trained_weights": "float32",
             "saved": "float32" if recipe.output.dtype == "auto" else recipe.output.dtype,
             "loss_scale": run.progress.scale,
+            "answers": _answers_in(prepared),
         },
         "warnings": [warning] if warning else [],
         "resumed_from": resumed_from,
     }
+
+
+def _answers_in(prepared: Prepared) -> str:
+    """The precision that `eval` reads what was tuned in on such a device, where it is not told another."""
+    recipe = prepared.recipe
+    if recipe.model.tune == "lora":
+        return _name(prepared.loaded.precision)
+    on_cpu = prepared.loaded.model.device.type == "cpu"
+    return "float32" if on_cpu or recipe.output.dtype == "auto" else recipe.output.dtype
 
 
 def _name(dtype: torch.dtype) -> str:
