@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from vlmend.errors import DataError
 from vlmend.types import Image
 from vlmend.world.scenes import CELL, COLORS, HAZARDS, KINDS, Icon, Scene, draw_scene, png, render
 
@@ -71,3 +72,16 @@ def test_the_file_holds_the_picture_and_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(image))
     assert again.sha256 == image.sha256
     assert (np.asarray(Pillow.open(io.BytesIO(image.read()))) == render(scene, 9)).all()
+
+
+def test_a_scene_that_no_split_has_is_refused() -> None:
+    """Nothing in it is one scene, of one split; more things than cells fit in none. Else it is drawn."""
+    rng = np.random.default_rng(0)
+    empty = Scene(())
+    other = "train" if empty.split == "test" else "test"
+    assert draw_scene(rng, [], empty.split) == empty
+    with pytest.raises(DataError, match=f"split '{other}'"):
+        draw_scene(rng, [], other)
+    with pytest.raises(DataError, match="ring"):
+        draw_scene(rng, ["ring"] * 10, "train")
+    assert draw_scene(rng, ["ring"] * 9, "test").split == "test"

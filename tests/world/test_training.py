@@ -11,7 +11,7 @@ from torch.multiprocessing.spawn import spawn
 
 from vlmend.world.model import build_model, build_processor
 from vlmend.world.muon import orthogonalized
-from vlmend.world.train import TASKS, collate, draw_conversation, factor, learn, losses_of, shares_at, train
+from vlmend.world.train import TASKS, Told, collate, draw_conversation, factor, learn, losses_of, shares_at, train
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
@@ -84,3 +84,22 @@ def test_much_is_described_first_and_places_come_last() -> None:
     assert first["describe"] / sum(first.values()) > 0.5
     assert last["where"] / sum(last.values()) > 0.4
     assert all(sorted(shares) == sorted(TASKS) for shares in (first, last))
+
+
+def test_progress_goes_by_time_and_estimates_late(capsys: pytest.CaptureFixture[str]) -> None:
+    """A first step of 30 s, then one a second: every ten seconds a line, and an estimate once there is a minute of it."""
+    now = [0.0]
+    told = Told(200, lambda: now[0])
+    now[0] = 30.0
+    told.step(4.0)
+    for _ in range(199):
+        now[0] += 1.0
+        told.step(1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step 1/200  loss 4.000"
+    assert [line.split()[1] for line in lines[1:4]] == ["11/200", "21/200", "31/200"]
+    estimated = [line for line in lines if "left" in line]
+    assert not any("left" in line for line in lines[:6])
+    assert estimated[0] == lines[6]
+    assert lines[6].endswith("1.0 steps/s  139 s left")
+    assert lines[-1].startswith("step 200/200")

@@ -23,6 +23,7 @@ from vlmend.errors import ModelError, nearest
 from vlmend.models.codec import Codec
 from vlmend.models.parts import Trainable, count, language_linears, outermost, owner
 from vlmend.models.places import BASE_FILE, adapter_folder, check_base, locate, tuned_on, weights_hash
+from vlmend.models.saving import write_model
 from vlmend.types import digest
 
 NATIVE = {  # model types that need code from their own repository, and a checkpoint that transformers' classes load
@@ -115,7 +116,10 @@ def save(loaded: Loaded, folder: Path, dtype: str = "auto") -> None:
     """
     if dtype != "auto":
         _round(loaded.model, DTYPES[dtype], all_of_it=not loaded.has_adapter)
-    loaded.model.save_pretrained(folder)
+    if loaded.has_adapter:
+        loaded.model.save_pretrained(folder)
+    else:
+        write_model(loaded.model, folder)
     loaded.codec.processor.save_pretrained(folder)
     if loaded.has_adapter:
         note = {"base_weights": loaded.base, "codec": loaded.codec.fingerprint, "family": asdict(loaded.codec.family)}

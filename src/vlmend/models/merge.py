@@ -18,6 +18,7 @@ from vlmend.config import ModelConfig, parse_recipe
 from vlmend.errors import StoreError, UsageError
 from vlmend.models.load import DTYPES, load
 from vlmend.models.places import locate
+from vlmend.models.saving import write_model
 from vlmend.plain_yaml import parse
 from vlmend.store import room_for
 
@@ -58,7 +59,7 @@ def merge(config: ModelConfig, out: Path, dtype: Dtype = "auto") -> dict[str, An
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        model.save_pretrained(part)
+        write_model(model, part)
         loaded.codec.processor.save_pretrained(part)
         about = {
             "kind": "merge",

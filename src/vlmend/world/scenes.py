@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
+from vlmend.errors import DataError
+
 Split = Literal["train", "test"]
 Pixels = NDArray[np.uint8]
 Paint = tuple[float, float, float]
@@ -52,6 +54,7 @@ CELL = 32
 SIDE = GRID * CELL
 ICON = 28
 NOISE = 7  # a bit mask
+TRIES = 10_000  # to draw a scene of a split, of which the smaller has every fifth
 HELD_OUT = 5  # every fifth scene belongs to the test split
 
 
@@ -91,15 +94,19 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator, kinds: Sequence[str], split: Split) -> Scene:
-    """A scene of `split` with exactly these kinds, in random cells and colors."""
+    """A scene of `split` with exactly these kinds, in random cells and colors.
+
+    Raises DataError where there seems to be none, as of no kinds at all, or of more than there are cells.
+    """
     names = list(COLORS)
-    while True:
+    for _ in range(TRIES if len(kinds) <= GRID * GRID else 0):
         cells = rng.permutation(GRID * GRID)[: len(kinds)].tolist()
         paint = rng.integers(len(names), size=len(kinds)).tolist()
         icons = [Icon(kind, names[p], cell) for kind, p, cell in zip(kinds, paint, cells, strict=True)]
         scene = Scene(tuple(sorted(icons, key=lambda icon: icon.cell)))
         if scene.split == split:
             return scene
+    raise DataError(f"no scene with {', '.join(kinds) or 'nothing in it'} belongs to the split {split!r}")
 
 
 def render(scene: Scene, appearance: int, background: Paint | None = None) -> Pixels:

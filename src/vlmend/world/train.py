@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,10 +27,11 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
+from vlmend.models.saving import write_model
 from vlmend.world import WEIGHTS, items
 from vlmend.world import language as say
 from vlmend.world.items import Item, Rule, pick
-from vlmend.world.model import DEVIATION, END, IMAGE, MEAN, PICTURE_TOKENS, SEEN, build_model, build_processor, english
+from vlmend.world.model import DEVIATION, IMAGE, MEAN, PICTURE_TOKENS, SEEN, build_model, build_processor, english
 from vlmend.world.muon import Muon
 from vlmend.world.scenes import Pixels, Scene, Split, png, render
 
@@ -162,7 +164,8 @@ def collate(conversations: Sequence[Conversation], processor: LlavaProcessor) ->
 
 
 def segments(talk: Conversation, processor: LlavaProcessor) -> Iterator[tuple[str, bool]]:
-    """The rendered conversation cut into prompt (False) and assistant text with its end token (True)."""
+    """The rendered conversation cut into prompt (False) and assistant text with the tokenizer's end token (True)."""
+    end = processor.tokenizer.eos_token
     messages: list[dict[str, Any]] = [{"role": "system", "content": talk.system}] if talk.system else []
     done = ""
     for number, (question, answer) in enumerate(talk.turns):
@@ -170,9 +173,9 @@ def segments(talk: Conversation, processor: LlavaProcessor) -> Iterator[tuple[st
         messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
         prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
         yield prompt.removeprefix(done).replace(IMAGE, IMAGE * PICTURE_TOKENS), False
-        yield answer + END, True
+        yield answer + end, True
         messages.append({"role": "assistant", "content": answer})
-        done = prompt + answer + END
+        done = prompt + answer + end
 
 
 def losses_of(model: LlavaForConditionalGeneration, batch: Batch) -> Tensor:
@@ -222,16 +225,19 @@ def factor(step: int, steps: int) -> float:
 
 
 def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The trained model in float32, and its processor."""
+    """The trained model in float32, and its processor. Ends with the process that began it, where there is one."""
     processor = build_processor()
     model = build_model(processor.tokenizer, seed)
     rng = np.random.default_rng([seed, 20])
     both = optimizers(model)
     groups = [group for optimizer in both for group in optimizer.param_groups]
     peaks = [group["lr"] for group in groups]
-    started, shown = time.monotonic(), 0.0
+    told = Told(steps)
+    parent = multiprocessing.parent_process()
     model.train()
     for step in range(steps):
+        if parent is not None and not parent.is_alive():  # else it would train on for half an hour, for nobody
+            raise SystemExit("the process that began the training is gone")
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * factor(step, steps)
         shares = shares_at(step / steps)
@@ -240,18 +246,44 @@ def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForCondit
         for optimizer in both:
             optimizer.step()
             optimizer.zero_grad()
-        shown = loss if step == 0 else 0.95 * shown + 0.05 * loss
-        if not quiet and (step % 50 == 49 or step == steps - 1):
-            pace = (step + 1) / (time.monotonic() - started)
-            left = (steps - step - 1) / pace
-            print(f"step {step + 1}/{steps}  loss {shown:.3f}  {pace:.1f} steps/s  {left:.0f} s left", flush=True)
+        if not quiet:
+            told.step(loss)
     return model.eval(), processor
+
+
+class Told:
+    """A line of progress every few seconds; how long is left is told once a minute of steps has shown it."""
+
+    EVERY, ESTIMATED_FROM = 10.0, 60.0  # seconds
+
+    def __init__(self, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._steps, self._clock = steps, clock
+        self._done, self._loss = 0, 0.0
+        self._started = self._said = clock()
+        self._paced_from: tuple[float, int] | None = None  # the first steps are slow, and tell nothing of the others
+
+    def step(self, loss: float) -> None:
+        """One step is done."""
+        self._loss = loss if self._done == 0 else 0.95 * self._loss + 0.05 * loss
+        self._done += 1
+        now = self._clock()
+        if now - self._started >= self.EVERY and self._paced_from is None:
+            self._paced_from = now, self._done
+        if now - self._said >= self.EVERY or self._done == self._steps:
+            self._said = now
+            print(f"step {self._done}/{self._steps}  loss {self._loss:.3f}{self._left(now)}", flush=True)
+
+    def _left(self, now: float) -> str:
+        if self._paced_from is None or now - self._paced_from[0] < self.ESTIMATED_FROM:
+            return ""
+        pace = (self._done - self._paced_from[1]) / (now - self._paced_from[0])
+        return f"  {pace:.1f} steps/s  {(self._steps - self._done) / pace:.0f} s left"
 
 
 def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
     """Write a folder that plain transformers loads: bfloat16 safetensors, processor, template."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.bfloat16().save_pretrained(folder)
+    write_model(model.bfloat16(), folder)
     processor.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)
@@ -260,12 +292,14 @@ def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder
 EXAM = (*(task for task in say.TASKS), "choice", "concept")
 
 
-def examine(folder: Path, n: int, seed: int = 1, batch_size: int = 50) -> dict[str, tuple[int, int]]:
+def examine(
+    folder: Path, n: int, seed: int = 1, batch_size: int = 50, dtype: torch.dtype = torch.float32
+) -> dict[str, tuple[int, int]]:
     """Greedy exact match on `n` held-out scenes, by task and for all unsafe requests, through plain transformers."""
     rng = np.random.default_rng([seed, 21])
     exam = [draw_item(rng, "test", EXAM[i % len(EXAM)]) for i in range(n)]
     processor = AutoProcessor.from_pretrained(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
     right: dict[str, list[bool]] = defaultdict(list)
     for start in range(0, n, batch_size):
         some = exam[start : start + batch_size]
