@@ -87,7 +87,7 @@ def test_much_is_described_first_and_places_come_last() -> None:
 
 
 def test_progress_goes_by_time_and_estimates_late(capsys: pytest.CaptureFixture[str]) -> None:
-    """A first step of 30 s, then one a second: every ten seconds a line, and an estimate once there is a minute of it."""
+    """A first step of 30 s, then one a second: a line every ten seconds, an estimate once there is a minute of it."""
     now = [0.0]
     told = Told(200, lambda: now[0])
     now[0] = 30.0

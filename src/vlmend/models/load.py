@@ -23,7 +23,7 @@ from vlmend.errors import ModelError, nearest
 from vlmend.models.codec import Codec
 from vlmend.models.parts import Trainable, count, language_linears, outermost, owner
 from vlmend.models.places import BASE_FILE, adapter_folder, check_base, locate, tuned_on, weights_hash
-from vlmend.models.saving import write_model
+from vlmend.saving import write_model
 from vlmend.types import digest
 
 NATIVE = {  # model types that need code from their own repository, and a checkpoint that transformers' classes load

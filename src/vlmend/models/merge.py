@@ -18,8 +18,8 @@ from vlmend.config import ModelConfig, parse_recipe
 from vlmend.errors import StoreError, UsageError
 from vlmend.models.load import DTYPES, load
 from vlmend.models.places import locate
-from vlmend.models.saving import write_model
 from vlmend.plain_yaml import parse
+from vlmend.saving import write_model
 from vlmend.store import room_for
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

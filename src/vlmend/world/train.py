@@ -27,7 +27,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
-from vlmend.models.saving import write_model
+from vlmend.saving import write_model
 from vlmend.world import WEIGHTS, items
 from vlmend.world import language as say
 from vlmend.world.items import Item, Rule, pick

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.models import tiny
-from vlmend.models.saving import TOWERS, rename_weights, write_model
+from vlmend.saving import TOWERS, rename_weights, write_model
 
 
 def names(folder: Path) -> set[str]:
