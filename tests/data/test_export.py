@@ -379,6 +379,18 @@ def test_pictures_open_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
         export.write(given, "trl", Path("x.json"), embed=True, absolute=True)
 
 
+def test_its_program_is_told_what_kind_of_training_it_is(tmp_path: Path) -> None:
+    for kind, swift, stage in (
+        ("single turn", "swift sft", "sft"),
+        ("pair", "swift rlhf --rlhf_type dpo", "dpo"),
+        ("to avoid", "swift rlhf --rlhf_type kto", "kto"),
+    ):
+        folder = tmp_path / stage
+        told = export.write([KINDS[kind]], "swift", folder).taken
+        assert told == f"ROOT_IMAGE_DIR={folder} {swift} --dataset {folder / 'data.json'}"
+        assert f"stage: {stage}, " in export.write([KINDS[kind]], "alpaca", folder / "a").taken
+
+
 def test_bare_rows_have_only_what_programs_read(tmp_path: Path) -> None:
     given = [replace(KINDS["single turn"], subset="s", answers=("A.", "B."), meta={"k": "v"})]
     for form, keys in {

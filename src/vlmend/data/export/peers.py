@@ -162,7 +162,8 @@ def taken(file: Path, form: str, tally: Tally, album: Album, name: str) -> str:
         return f"in LLaMA-Factory's YAML: stage: {stage}, dataset_dir: {file.parent}, dataset: {name}"
     if form == "swift":
         root = f"ROOT_IMAGE_DIR={file.parent.resolve()} " if shown and album.naming == "relative" else ""
-        return f"{root}swift {'rlhf' if tally.counts[Pair] or tally.keys['label'] else 'sft'} --dataset {file}"
+        kind = "dpo" if tally.counts[Pair] else "kto" if tally.keys["label"] else ""
+        return f"{root}swift {f'rlhf --rlhf_type {kind}' if kind else 'sft'} --dataset {file}"
     if form in ("trl", "trl_messages", "parquet") and shown and album.naming == "relative":
         return (
             f"pictures are named from {file.parent}: train there, or write them with --absolute, or --embed in .parquet"
