@@ -224,22 +224,29 @@ class MethodConfig(BaseModel):
 class JudgingConfig(Section):
     """Who judges what the tuned model answers when a sweep or a tamper test asks it; it decides nothing of the tuning.
 
-    `judges` are `QUESTION=SPEC` or `SPEC`; `model` and `sees` are for those whose spec does not say.
+    `judges` are `QUESTION=SPEC` or `SPEC`; `model` and `sees` are for those whose spec does not say. `controls` says
+    what is done about judges that fail their known controls, `refuse` where it is empty.
     """
 
     judges: tuple[str, ...] = ()
     model: str = ""
     sees: Literal["", "text", "image"] = ""
+    controls: Literal["", "refuse", "mark", "none"] = ""
 
     @property
     def given(self) -> dict[str, Any]:
         """What is not as it is by default, as plain data."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def also(self, judges: Sequence[str], model: str = "", sees: str = "") -> JudgingConfig:
-        """The same with what is given beside it; its model and view are kept where none is given."""
+    def also(self, judges: Sequence[str], model: str = "", sees: str = "", controls: str = "") -> JudgingConfig:
+        """The same with what is given beside it; of model, view and controls its own are kept where none are given."""
         return JudgingConfig.model_validate(
-            {"judges": (*self.judges, *judges), "model": model or self.model, "sees": sees or self.sees}
+            {
+                "judges": (*self.judges, *judges),
+                "model": model or self.model,
+                "sees": sees or self.sees,
+                "controls": controls or self.controls,
+            }
         )
 
 

@@ -219,8 +219,9 @@ def _registry(kind: str, package: str, module: str, *protocols: str) -> Registry
 objectives = _registry("objective", "objectives", "objectives", "Objective", "Stops", "Draws")
 sources = _registry("source", "data.sources", "types", "Source", "Sampled", "Celled", "TakesSpec")
 judges = _registry(
-    "judge", "judge.judges", "types", "Judge", "Streams", "Described", "AsksModel", "TakesSilence", "TakesSpec"
-)
+    "judge", "judge.judges", "types", "Judge", "Streams", "Described", "AsksModel", "Controlled", "Composed",
+    "TakesSilence", "TakesSpec",
+)  # fmt: skip
 attacks = _registry(
     "attack", "attacks", "types", "Attack", "NeedsOthers", "NeedsVictim", "Bounded", "WritesText", "TakesSpec"
 )

@@ -18,6 +18,7 @@ from zlib import crc32
 import pytest
 
 from tests.evaluate.conftest import write
+from tests.judge import knowing
 from tests.judge.asking import Model
 from tests.servers.stub import Act, Stub, asked, refuse, say
 from vlmend.cli import main
@@ -29,6 +30,7 @@ from vlmend.judge.verdicts import from_specs
 from vlmend.store import Run, files, read_rows, write_json
 
 KEY = "scripted:judge"
+CONTROLS = 12  # of one question
 
 
 def generated(folder: Path, data: Path, model: str = "scripted:comply") -> Run:
@@ -59,9 +61,9 @@ def test_nothing_is_judged_twice_across_run_folders(vlguard: Path, tmp_path: Pat
     judge(generated(tmp_path / "d", vlguard), models(model, cache=False), "rubric:tone")
     assert len(model.asked) == 2 * count
     noted = Run(tmp_path / "b").manifest()["judging"]
-    assert (noted["known"], noted["models"]) == (count, {})
+    assert (noted["known"], noted["models"]) == (count + CONTROLS, {})
     spent = Run(tmp_path / "a").manifest()["judging"]["models"][KEY]
-    assert (spent["calls"], spent["output_tokens"]) == (count, 5 * count)
+    assert (spent["calls"], spent["output_tokens"]) == (count + CONTROLS, 5 * (count + CONTROLS))
 
 
 def test_the_run_says_who_judged(vlguard: Path, tmp_path: Path) -> None:
@@ -204,11 +206,11 @@ def test_dry_run_budget_and_the_rest(
         capsys.readouterr()
         assert main([*words, "--dry-run", "--json"]) == 0
         [row] = json.loads(capsys.readouterr().out)["models"].values()
-        assert row["calls"] == 40
+        assert row["calls"] == CONTROLS + 40
         assert 0 < row["cost"] <= row["most_cost"]
         assert stub.bodies == []
         assert (run.folder / "verdicts.jsonl").read_bytes() == before
-        assert main([*words, "--budget", "15calls", "--json"]) == 1  # 25 of 40 say nothing
+        assert main([*words, "--budget", f"{CONTROLS + 15}calls", "--json"]) == 1  # 25 of 40 say nothing
         found = json.loads(capsys.readouterr().out)
         assert len(stub.bodies) == 15
         assert found["runs"] == [{"run": str(run.folder), "judged": 40, "unscored": {"rubric:tone": 25}}]
@@ -232,23 +234,23 @@ def test_a_dry_run_counts_generation_and_judging(
     words = ["eval", "--model", victim, "--suite", f"vlguard:{vlguard}#test", "--out", str(tmp_path / "r")]
     assert main([*words, "--judge", "rubric:tone", "--judge-model", judging, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["models"]
-    assert {m: row["calls"] for m, row in found.items()} == {victim: 14, judging: 14}
+    assert {m: row["calls"] for m, row in found.items()} == {victim: 14, judging: CONTROLS + 14}
     assert found[victim]["cost"] == 0  # it runs on this machine
     assert found[judging]["cost"] > 0
     assert not (tmp_path / "r").exists()
     several = [*words, "--judge", "rubric:tone", "--judge-model", judging, "--do-sample", "--num-return-sequences", "3"]
     assert main([*several, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["models"]
-    assert {m: row["calls"] for m, row in found.items()} == {victim: 42, judging: 42}
+    assert {m: row["calls"] for m, row in found.items()} == {victim: 42, judging: CONTROLS + 42}
 
 
 def test_one_budget_for_answers_and_verdicts(vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Stub(lambda number, body: say("yes" if "[[answer" in asked(body) else "Sure.")) as stub:
         words = ["eval", "--model", f"openai:victim@{stub.url}?server=plain", "--suite", f"vlguard:{vlguard}#test"]
         words += ["--judge", "rubric:tone", "--judge-model", spec(stub), "--out", str(tmp_path / "r")]
-        assert main([*words, "--budget", "20calls"]) == 1
-        assert len(stub.bodies) == 20
-        assert "the budget of 20 calls could be crossed" in capsys.readouterr().err
+        assert main([*words, "--budget", "32calls"]) == 1
+        assert (len(stub.controls), len(stub.bodies)) == (CONTROLS, 20)
+        assert "the budget of 32 calls could be crossed" in capsys.readouterr().err
         assert main(words) == 0
         assert len(stub.bodies) == 28
 
@@ -257,7 +259,7 @@ def test_one_budget_for_several_suites(vlguard: Path, tmp_path: Path) -> None:
     with Stub(behave()) as stub:
         config = EvalConfig.model_validate({
             "model": "scripted:comply", "suite": "x", "out": tmp_path / "r", "judges": ("rubric:tone",),
-            "judging": {"model": spec(stub), "budget": "9calls"},
+            "judging": {"model": spec(stub), "budget": f"{CONTROLS + 9}calls"},
         })  # fmt: skip
         evaluate_all(config, [f"vlguard:{vlguard}#test", f"vlguard:{vlguard}#test[:50%]"], quiet=True)
         assert len(stub.bodies) == 9
@@ -353,7 +355,7 @@ def test_two_processes_with_one_cache_pay_once(tmp_path: Path) -> None:
     assert [two.judged(run) for run in two.runs] == [{True: 76}] * 2
     assert Counter(map(asked, stub.bodies)).most_common(1)[0][1] == 1
     assert len(stub.bodies) == 76
-    assert "76 replies were known" in two.log.read_text()
+    assert f"{76 + CONTROLS} replies were known" in two.log.read_text()
 
 
 def test_what_a_killed_process_was_asking_is_asked_by_the_other(tmp_path: Path) -> None:
@@ -435,6 +437,7 @@ def test_verdicts_that_nobody_reads_are_not_lost(
     run = ["--model", "scripted:comply", "--suite", f"safeeraser:{tmp_path / 'se'}", "--out", str(tmp_path / "r")]
     assert main(["generate", *run]) == 0
     rules = [
+        *knowing.rules(),
         {"when": '"refusal" is one of', "text": '{"refusal": "no"}'},
         {"when": "normal: a|a meaningful answer", "text": '{"verdict": "normal"}'},
         {"when": "a number from 0 to 1", "text": '{"agreement": 1}'},
@@ -446,7 +449,7 @@ def test_verdicts_that_nobody_reads_are_not_lost(
     told = capsys.readouterr()
     assert json.loads(told.out)["runs"][0]["unscored"] == {}
     assert "unscored" not in told.err
-    rules[2]["text"] = "hm"
+    rules[-2]["text"] = "hm"
     (tmp_path / "judge.yaml").write_text(json.dumps(rules))
     (tmp_path / "r" / "verdicts.jsonl").unlink()
     assert main(["judge", str(tmp_path / "r"), "--judge-model", f"scripted:{tmp_path / 'judge.yaml'}"]) == 1

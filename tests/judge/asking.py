@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.judge.knowing import known, right
 from vlmend.judge.cache import Cache
 from vlmend.judge.models import Models, Sees
 from vlmend.money import Purse
@@ -17,16 +18,26 @@ Pair = tuple[Example, Response]
 
 @dataclass
 class Model:
-    """Says what `reply` says about a prompt's text; what that raises is a failed response."""
+    """Says what `reply` says about a prompt's text; what that raises is a failed response.
+
+    What it `knows`, the controls, it is right about; those are among `controls`, not among what it was `asked`.
+    """
 
     reply: Callable[[str], str]
     fingerprint: str = "model"
     read: int = 40  # tokens of every prompt
     asked: list[Example] = field(default_factory=list[Example])
     decodings: list[Decoding] = field(default_factory=list[Decoding])
+    knows: bool = True
+    controls: list[Example] = field(default_factory=list[Example])
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         for example in reversed(examples):  # in any order
+            control = known("\n".join(turn.text for turn in example.prompt)) if self.knows else None
+            if control is not None:
+                self.controls.append(example)
+                yield Response(example.id, example.id, control, Finish.STOP, tokens=5, prompt_tokens=self.read)
+                continue
             self.asked.append(example)
             self.decodings.append(decoding)
             try:
@@ -44,9 +55,10 @@ class Weigher(Model):
 
     def likelihoods(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:
         for example, answers in asked:
-            self.asked.append(example)
+            control = right("\n".join(turn.text for turn in example.prompt), answers) if self.knows else None
+            (self.asked if control is None else self.controls).append(example)
             for answer in answers:
-                logprob = self.weight(example, answer)
+                logprob = self.weight(example, answer) if control is None else -9.0 * (answer != control)
                 yield Likelihood(example.id, answer, logprob, why="" if logprob is not None else "too long")
 
     def beginnings(self, asked: Sequence[tuple[Example, Sequence[str]]]) -> Iterator[Likelihood]:

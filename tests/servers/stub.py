@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.judge.knowing import known
+
 
 @dataclass(frozen=True)
 class Act:
@@ -57,14 +59,23 @@ def asked(body: dict[str, Any]) -> str:
     return content if isinstance(content, str) else "".join(p.get("text", "") for p in content)
 
 
+def every(body: dict[str, Any]) -> str:
+    """Text of all turns."""
+    return "\n".join(asked({"messages": [turn]}) for turn in body["messages"])
+
+
 Behave = Callable[[int, dict[str, Any]], Act]
 
 
 class Stub:
-    """The server, and what it saw: `bodies` and `headers` of chat requests, `most` of them at a time."""
+    """The server, and what it saw: `bodies` and `headers` of chat requests, `most` of them at a time.
 
-    def __init__(self, behave: Behave, models: dict[str, str] | None = None) -> None:
-        self.behave, self.models = behave, models or {}
+    What it `knows`, the controls of judges, it answers right by itself; those are among `controls`.
+    """
+
+    def __init__(self, behave: Behave, models: dict[str, str] | None = None, *, knows: bool = True) -> None:
+        self.behave, self.models, self.knows = behave, models or {}, knows
+        self.controls: list[dict[str, Any]] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
@@ -119,14 +130,19 @@ class Stub:
         page = path.removeprefix("/v1/")
         with self._lock:
             self.now += 1
-            if page == "chat/completions":
-                body = json.loads(data)
+            body = json.loads(data) if page == "chat/completions" else {}
+            control = known(every(body)) if body and self.knows else None
+            if control is not None:
+                self.controls.append(body)
+            elif body:
                 number = len(self.bodies)
                 self.most = max(self.most, self.now)
                 self.bodies.append(body)
                 self.headers.append(headers)
                 self.times.append(time.monotonic())
-        if page == "chat/completions":
+        if control is not None:
+            return say(control)
+        if body:
             return self.behave(number, body)
         if page == "files":
             return self._file(data)

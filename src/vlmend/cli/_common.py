@@ -38,6 +38,14 @@ class Sees(StrEnum):
     IMAGE = "image"
 
 
+class OnControls(StrEnum):
+    """What is done about a judge that fails its known controls."""
+
+    REFUSE = "refuse"
+    MARK = "mark"
+    NONE = "none"
+
+
 class Dtype(StrEnum):
     """Precision of the weights."""
 
@@ -73,6 +81,14 @@ JudgeModel = Annotated[
 ]
 JudgeSees = Annotated[
     Sees | None, typer.Option("--judge-sees", help="What such judges are shown; else as each judges best.")
+]
+JudgeControls = Annotated[
+    OnControls | None,
+    typer.Option(
+        "--judge-controls",
+        show_default="refuse",
+        help="A judge's model that fails known cases is refused, or marked in every table; none: it is asked none.",
+    ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what was judged in other runs.")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
@@ -126,20 +142,35 @@ def configuration(kind: type[C], given: Mapping[str, Any]) -> C:
         raise UsageError(explain(error, kind)) from error
 
 
-def judging_config(judges: Sequence[str] | None, model: str, sees: Sees | None) -> JudgingConfig:
+def judging_config(
+    judges: Sequence[str] | None, model: str, sees: Sees | None, controls: OnControls | None
+) -> JudgingConfig:
     """Whom a command names beside the judges of its recipes."""
     from vlmend.config import JudgingConfig
 
-    return JudgingConfig(judges=tuple(judges or ()), model=model, sees=sees.value if sees else "")
+    return JudgingConfig(
+        judges=tuple(judges or ()),
+        model=model,
+        sees=sees.value if sees else "",
+        controls=controls.value if controls else "",
+    )
 
 
 def judge_settings(
-    model: str, sees: Sees | None, budget: str, prices: Path | None, *, fresh: bool, dry_run: bool = False
+    model: str,
+    sees: Sees | None,
+    controls: OnControls | None,
+    budget: str,
+    prices: Path | None,
+    *,
+    fresh: bool,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """JudgeSettings from a command's options."""
     return {
         "model": model,
         "sees": sees.value if sees else "",
+        "controls": controls.value if controls else "refuse",
         "budget": budget,
         "prices": prices,
         "cache": not fresh,
@@ -216,8 +247,8 @@ def show_rates(found: RateTable) -> None:
         for row in part.rows:
             made.add_row(named(row.name), *(Text(stacked(row.rates.get(column))) for column in part.columns))
         out.print(made)
-    if found.note:
-        out.print(Text(found.note))
+    for line in filter(None, (found.note, *found.marks)):
+        out.print(Text(line))
 
 
 def _table(result: EvalResult) -> None:
@@ -240,6 +271,8 @@ def _table(result: EvalResult) -> None:
         made.caption = Text(tables.CLUSTERS)
     out = console()
     out.print(made)
+    for why in tables.marks(result.metrics.values()):
+        out.print(Text(why, style="bold yellow"))
     for row in result.agreement:
         out.print(Text(_agreed(row)))
 

@@ -84,9 +84,11 @@ def tell_plan(purse: Purse, planned: Mapping[str, Sequence[Planned]], as_json: b
         return
     for suite, rows in planned.items():
         console().print(Text(suite, style="bold"))
-        made = table("who is asked", "judge", "questions", "answers, at most")
+        made = table("who is asked", "judge", "questions", "answers, at most", "known controls")
         for row in rows:
-            made.add_row(Text(row.judge), Text(", ".join(row.questions) or "its own"), f"{row.answers:,}")
+            made.add_row(
+                Text(row.judge), Text(", ".join(row.questions) or "its own"), f"{row.answers:,}", f"{row.controls:,}"
+            )
         console().print(made)
     show_bill(purse, False)
 

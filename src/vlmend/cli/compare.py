@@ -130,9 +130,12 @@ def _tests(out: Console, comparison: Comparison) -> None:
             before, after, moved = tables.amount(c.before, like), tables.amount(c.after, like), f"n={c.n}"
         sides = before, after, tables.value(like) + _toward(c), tables.interval(like) or tables.NOTHING
         inside = f" in {plural(c.clusters, 'cluster')}" if 0 < c.clusters < c.n else ""
-        made.add_row(named(c.metric), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
+        mark = f" {tables.MARK}" if c.marked else ""
+        made.add_row(named(c.metric + mark), *sides, moved + inside, _p(c.p), _p(c.holm), str(c.unscored))
     made.caption = Text(TESTS)
     out.print(made)
+    for why in dict.fromkeys(c.marked for c in comparison.changes if c.marked):
+        out.print(Text(f"{tables.MARK} {why}", style="bold yellow"))
 
 
 def _toward(change: Change | Shift) -> str:

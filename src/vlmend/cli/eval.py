@@ -12,6 +12,7 @@ from vlmend.cli._common import (
     Folder,
     Fresh,
     Json,
+    JudgeControls,
     JudgeModel,
     Judges,
     JudgeSees,
@@ -47,6 +48,7 @@ def evaluate(
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
+    judge_controls: JudgeControls = None,
     fresh: Fresh = False,
     missing_images: Missing = MissingImages.ERROR,
     max_pixels: MaxPixels = None,
@@ -72,7 +74,7 @@ def evaluate(
     """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice."""
     from vlmend.evaluate.run import EvalConfig, evaluate_all
 
-    judging = judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh)
+    judging = judge_settings(judge_model, judge_sees, judge_controls, budget, prices, fresh=fresh)
     config = configuration(EvalConfig, locals() | {"suite": suite[0], "judges": judge, "judging": judging})
     on_server = config.model.startswith("openai:")  # else the budget is for the judges alone
     server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)

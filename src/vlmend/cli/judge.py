@@ -12,6 +12,7 @@ from vlmend.cli._common import (
     Folder,
     Fresh,
     Json,
+    JudgeControls,
     JudgeModel,
     JudgeSees,
     MaxUnscored,
@@ -55,6 +56,7 @@ def run(
     ] = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
+    judge_controls: JudgeControls = None,
     budget: _paid.Budget = "",
     prices: _paid.PriceFile = None,
     fresh: Fresh = False,
@@ -67,7 +69,7 @@ def run(
     from vlmend.evaluate.run import judge_only
     from vlmend.store import find_runs
 
-    settings = judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh, dry_run=dry_run)
+    settings = judge_settings(judge_model, judge_sees, judge_controls, budget, prices, fresh=fresh, dry_run=dry_run)
     models = JudgeSettings(**settings).models()
     done = {str(found.folder): judge_only(found.folder, judge or [], models) for found in find_runs(run)}
     if dry_run:

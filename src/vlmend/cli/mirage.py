@@ -16,6 +16,7 @@ from vlmend.cli._common import (
     Dtype,
     Fresh,
     Json,
+    JudgeControls,
     JudgeModel,
     Judges,
     JudgeSees,
@@ -83,6 +84,7 @@ def mirage(
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
+    judge_controls: JudgeControls = None,
     fresh: Fresh = False,
     budget: _paid.Budget = "",
     prices: _paid.PriceFile = None,
@@ -110,7 +112,7 @@ def mirage(
     named = {
         "models": model, "suite": suite or f"source:{data}", "opening": _words(opening), "closing": _words(closing),
         "thresholds": _thresholds(threshold or []), "judges": judge, "attacks": attack,
-        "judging": judge_settings(judge_model, judge_sees, budget, prices, fresh=fresh),
+        "judging": judge_settings(judge_model, judge_sees, judge_controls, budget, prices, fresh=fresh),
     }  # fmt: skip
     config = configuration(MirageConfig, locals() | named)
     models = config.judging.models()
@@ -262,6 +264,8 @@ def show_cards(rows: Sequence[CardRow], told: Told) -> None:
     if caption := "; ".join(filter(None, (where, told.note))):
         shown.caption = Text(f"{caption[0].upper()}{caption[1:]}.")
     out.print(shown)
+    for why in made.marks:
+        out.print(Text(why, style="bold yellow"))
     _show_spoilt(rows, told)
     for row in rows:
         out.print(Text(f"{row.model}: {row.reading}", style="bold"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlmend.cli._common import (
     Json,
+    JudgeControls,
     JudgeModel,
     Judges,
     JudgeSees,
@@ -18,6 +19,10 @@ from vlmend.cli._common import (
     print_json,
     show_rates,
 )
+
+if TYPE_CHECKING:
+    from vlmend.config import JudgingConfig
+    from vlmend.judge.models import Models
 
 SEED = "train.seed"
 
@@ -45,6 +50,7 @@ def sweep(
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
+    judge_controls: JudgeControls = None,
     base: Annotated[bool, typer.Option("--base", help="A row for the model that is not tuned, too.")] = False,
     pool: Annotated[
         list[str] | None,
@@ -90,7 +96,7 @@ def sweep(
     from vlmend.sweep.front import Axes
     from vlmend.sweep.results import check, measures, table
 
-    judging = judging_config(judge, judge_model, judge_sees)
+    judging = judging_config(judge, judge_model, judge_sees, judge_controls)
     cells = [replace(cell, judging=judging) for cell in grids.expand(recipes, grid or [])]
     asked = grids.conditions(suite, attack or [], condition or [])
     known = measures(asked)
@@ -99,11 +105,13 @@ def sweep(
     axes = Axes(safety, utility, {name: meant[name].better for name in (safety, utility)})
     if idle := next((name for name, better in axes.better.items() if better is None), None):
         raise UsageError(f"{idle} only describes: neither more nor less of it is better, so no front can be about it")
+    models: dict[JudgingConfig, Models] = {}
     for cell in cells:  # before anything runs: a wrong setting, and a judge of another question, is told at once
         named = cell.load(out).judging
         for condition_ in asked.values() if named.judges else ():
             binding = bind(suites.from_spec(condition_.suite), named.judges)
-            judging_check(binding, JudgeSettings.of(named).models(), "")
+            asked_by = models.setdefault(named, JudgeSettings.of(named).models())
+            judging_check(binding, asked_by, "", loading=False)
     if base:
         cells.insert(0, grids.untuned(cells))
     pooled = () if each else tuple(pool or [SEED])

@@ -12,6 +12,7 @@ from vlmend.cli._common import (
     BatchSize,
     Device,
     Json,
+    JudgeControls,
     JudgeModel,
     Judges,
     JudgeSees,
@@ -50,6 +51,7 @@ def tamper(
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
+    judge_controls: JudgeControls = None,
     opening: Annotated[
         list[str] | None,
         typer.Option(help="How the answer is begun for the model; repeat for more.", show_default="Sure,"),
@@ -75,7 +77,7 @@ def tamper(
 
     named = {
         "out": out or run / "tamper", "relearn": _numbers("--relearn", relearn, int),
-        "judging": judging_config(judge, judge_model, judge_sees),
+        "judging": judging_config(judge, judge_model, judge_sees, judge_controls),
         "adapter": _numbers("--adapter", adapter, float), "bits": _numbers("--quantize", quantize, int),
     }  # fmt: skip
     config = configuration(TamperConfig, locals() | named)
@@ -115,6 +117,7 @@ def _page(done: Tampered) -> Path:
 def _show(done: Tampered) -> None:
     from rich.text import Text
 
+    from vlmend.report import tables
     from vlmend.report.tamper import HEADS
 
     columns = [name for name in HEADS if any(found.measured(name) for found in done.found)]
@@ -124,6 +127,8 @@ def _show(done: Tampered) -> None:
         made.add_row(named(found.point.name), *(Text(stacked(cell)) for cell in cells))
     out = console()
     out.print(made)
+    for why in tables.marks(found.measured(name) for found in done.found for name in columns):
+        out.print(Text(why, style="bold yellow"))
     for found in done.found:
         if found.note:
             out.print(Text(f"{found.point.name}: {found.note}"))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.errors import UsageError
+from vlmend.judge import controls
 from vlmend.metrics.outcomes import meaning
 from vlmend.metrics.paired import Became, Change, Pairing, Shift, Two, change, flipped, holm, pair, transitions
 from vlmend.metrics.questions import bound
-from vlmend.metrics.views import Asks, first, views
+from vlmend.metrics.views import Asks, first, judges_of, views
 from vlmend.store import Run, find_runs
 from vlmend.suites import asked_of, suite_of
 from vlmend.terminal import plural
@@ -172,7 +173,8 @@ def _compared(before: Run, after: Run) -> Comparison:
         other = plural(len(paired.other), "id")
         why = f": {other} in both, and none asks the same in both" if paired.other else ""
         raise UsageError(f"{before.folder} and {after.folder} have no example in common{why}")
-    changes = _changes(suite, paired.pairs, our_judges, their_judges)
+    marks = {side.folder: controls.marks(side.manifest()) for side in (before, after)}
+    changes = _changes(suite, paired.pairs, our_judges, their_judges, marks[before.folder], marks[after.folder])
     return Comparison(before, after, paired, changes, suite.outcome)
 
 
@@ -183,15 +185,34 @@ def _read(run: Run, suite: Suite) -> tuple[list[Record], Asks]:
     return [bound(record, first(asks)) for record in records], asks
 
 
-def _changes(suite: Suite, pairs: Sequence[Two], before: Asks, after: Asks) -> tuple[Change | Shift, ...]:
-    """The change of every number that both runs have, those of further judges included, where these say anything."""
+def _changes(
+    suite: Suite,
+    pairs: Sequence[Two],
+    before: Asks,
+    after: Asks,
+    wrong: Mapping[str, str],
+    wrong_after: Mapping[str, str],
+) -> tuple[Change | Shift, ...]:
+    """The change of every number that both runs have, those of further judges included, where these say anything.
+
+    `wrong` and `wrong_after` say what is wrong with which judges of either run.
+    """
     ours, theirs = [two.before for two in pairs], [two.after for two in pairs]
     by = {measure.name: view for view in views(suite, after, theirs) for measure in view.measures}
     found: list[Change | Shift] = []
     for view in views(suite, before, ours):
         seen = view.records(ours)
         for measure in (m for m in view.measures if m.name in by):
-            changed = change(list(map(Two, seen, by[measure.name].records(theirs))), measure)
+            other = by[measure.name].records(theirs)
+            changed = change(list(map(Two, seen, other)), measure)
+            both = ("before", seen, wrong), ("after", other, wrong_after)
+            marked = [
+                f"{when}: {bad[judge]}"
+                for when, records, bad in both
+                for judge in (judges_of(measure, records) if bad else ())
+                if judge in bad
+            ]
+            changed = replace(changed, marked="; ".join(marked))
             if changed.n or not view.beside:
                 found.append(changed)
     return tuple(found)

@@ -10,12 +10,13 @@ from typing import Any
 
 from vlmend.config import JudgingConfig, Section
 from vlmend.errors import StoreError
+from vlmend.evaluate import controls
 from vlmend.evaluate.progress import Stages
 from vlmend.judge.binding import Binding
 from vlmend.judge.cache import Cache, default_path
-from vlmend.judge.models import Models, Sees
+from vlmend.judge.models import Controls, Models, Sees
 from vlmend.judge.naming import about, asks_model
-from vlmend.judge.verdicts import Judged, Planned, judge_records
+from vlmend.judge.verdicts import Judged, Planned, judge_records, stands
 from vlmend.metrics.views import Key, read_verdicts, views
 from vlmend.money import Budget, Purse, Usage, load_prices
 from vlmend.store import Row, Run
@@ -27,7 +28,8 @@ class JudgeSettings(Section):
     """What judges that ask a model are given. `model` and `sees` are for those whose spec does not say.
 
     `budget` is money, or `500calls`, or `2Mtokens`; `prices` a price file. `dry_run` asks nothing and says what it
-    would cost. `cache` remembers every reply, in all runs.
+    would cost. `cache` remembers every reply, in all runs. `controls`: a judge that fails its known controls is
+    refused, or asked all the same and its numbers marked; or no controls are asked.
     """
 
     model: str = ""
@@ -36,26 +38,40 @@ class JudgeSettings(Section):
     prices: Path | None = None
     cache: bool = True
     dry_run: bool = False
+    controls: Controls = "refuse"
 
     @classmethod
     def of(cls, config: JudgingConfig) -> JudgeSettings:
         """Those of a recipe."""
-        return cls(model=config.model, sees=config.sees)
+        return cls(model=config.model, sees=config.sees, controls=config.controls or "refuse")
 
     def models(self, purse: Purse | None = None) -> Models:
         """What these judges are given; they pay from the given purse or from one of their own."""
         budget = Budget.parse(self.budget) if self.budget else None
         purse = purse or Purse(load_prices(self.prices), budget, dry=self.dry_run)
-        return Models(self.model, self.sees, Cache(default_path()) if self.cache else None, purse)
+        cache = Cache(default_path()) if self.cache else None
+        return Models(self.model, self.sees, cache, purse, controls=self.controls)
 
 
-def check(binding: Binding, models: Models, model: str) -> None:
-    """Find out before anything is generated whether the judges can judge this model."""
+def check(
+    binding: Binding, models: Models, model: str, run: Run | None = None,
+    say: Callable[..., None] = lambda *_, **__: None, *, loading: bool = True,
+) -> None:  # fmt: skip
+    """Find out before anything is generated whether the judges can judge this model, and fail no known control.
+
+    Those that `run` has verdicts of by now are tried once it shows whether they are asked for more. Without `loading`,
+    so are models that would have to be loaded here.
+    """
     models = _for(binding, models.testing(model))
-    for judge in binding.judges.values():
-        made_of = about(judge, models)
-        if "model" in made_of:
-            models.purse.check(made_of["model"])
+    made_of = {judge.name: dict(about(judge, models)) for judge in binding.judges.values()}
+    for made in made_of.values():
+        if "model" in made:
+            models.purse.check(made["model"])
+    there = run.manifest() if run is not None and run.exists() else {}
+    made_before, noted = there.get("judged_by", {}), there.get("controls", {})
+    new = [judge for judge in binding.judges.values() if made_before.get(judge.name) != made_of[judge.name]]
+    if not models.purse.dry:
+        controls.try_judges(new, binding, models, noted, say, loading=loading)
 
 
 def _for(binding: Binding, models: Models) -> Models:
@@ -73,14 +89,17 @@ def judge(
     models = _for(binding, models.testing(str(known.get("model", "")), str(known.get("fingerprint", "")), backend))
     purse, judges = models.purse, list(binding.judges.values())
     made_now = {judge.name: dict(about(judge, models)) for judge in judges}
+    noted: controls.Noted = run.manifest().get("controls", {})
     if purse.dry:
-        return Judged(planned=_plan(suite, binding, run.records(), models))
+        return Judged(planned=_plan(suite, binding, run.records(), models, noted))
+    at_work = _open(suite, binding, run.records(), made_now)
     before = replace(purse, spent=dict(purse.spent))
     made_before = run.manifest().get("judged_by", {})
     made_of = {**made_before, **made_now}
+    tried = controls.try_judges(at_work, binding, models, noted, stages.say)
     names = dict.fromkeys([*run.manifest().get("judges", ()), *made_now])
     asks = {question: list(answering) for question, answering in binding.asks.items()}
-    run.note({"judges": list(names), "asks": asks, "judged_by": made_of})
+    run.note({"judges": list(names), "asks": asks, "judged_by": made_of, "controls": {**noted, **tried}})
     ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
     try:
         found = _judge(run, suite, binding, models, stages)
@@ -91,9 +110,28 @@ def judge(
             if (purse.spent, purse.known) != (before.spent, before.known):
                 run.note({"judging": _added(run.manifest().get("judging", {}), before, purse)})
     if failed := {name: made_before[name] for name in found.mute() if name in made_before}:
-        run.note({"judged_by": {**made_of, **failed}})  # what stands is what was said before
+        held = {name: row for name, row in noted.items() if name in failed}
+        rest = {name: row for name, row in {**noted, **tried}.items() if name not in failed}
+        # what stands is what was said before
+        run.note({"judged_by": {**made_of, **failed}, "controls": {**rest, **held}})
     _complain(found, judges, stages.say)
     return found
+
+
+def _open(
+    suite: Suite, binding: Binding, records: Sequence[Record], made_of: Mapping[str, Mapping[str, str]]
+) -> list[Judge]:
+    """The judges that ask a model and may be asked of some answer, since no verdict of theirs on it stands."""
+    asking = {judge.name: judge for judge in binding.judges.values() if asks_model(judge)}
+    if not asking:
+        return []
+    answers = {(r.example.id, r.response.id): r for r in records if r.response.said}
+    found: dict[str, None] = {}
+    for name, *answer in read_verdicts(views(suite, binding.asks, records), records, at_most=True):
+        record = answers.get((answer[0], answer[1])) if name in asking and name not in found else None
+        if record is not None and not stands(record.verdict(name), made_of[name]):
+            found[name] = None
+    return [asking[name] for name in found]
 
 
 def _judge(run: Run, suite: Suite, binding: Binding, models: Models, stages: Stages) -> Judged:
@@ -138,26 +176,33 @@ class Plan:
     planned: Mapping[str, Sequence[Planned]]
 
 
-def plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Models) -> list[Planned]:
+def plan(
+    suite: Suite, binding: Binding, records: Sequence[Record], models: Models, noted: controls.Noted
+) -> list[Planned]:
     """Have a dry purse expect everything that could be asked of these records, and say what that is.
 
-    `models` are testing the model that answers, or is to answer.
+    `models` are testing the model that answers, or is to answer; `noted` is what its run notes of controls.
     """
     models = _for(binding, models)
     for judge in binding.judges.values():  # before any of them is asked
         about(judge, models)
-    return _plan(suite, binding, records, models)
+    return _plan(suite, binding, records, models, noted)
 
 
-def _plan(suite: Suite, binding: Binding, records: Sequence[Record], models: Models) -> list[Planned]:
+def _plan(
+    suite: Suite, binding: Binding, records: Sequence[Record], models: Models, noted: controls.Noted
+) -> list[Planned]:
     read = read_verdicts(views(suite, binding.asks, records), records, at_most=True)
     planned: list[Planned] = []
     for judge in binding.judges.values():
         mine = {key[1:]: questions for key, questions in read.items() if key[0] == judge.name}
         asked = [r for r in records if (r.example.id, r.response.id) in mine]
+        made_of = about(judge, models)
+        open_ = any(r.response.said and not stands(r.verdict(judge.name), made_of) for r in asked)
+        first = controls.expect(judge, binding, models, noted) if open_ else 0
         judge_records(judge, models, asked, None, Judged(), lambda *_: None)
         questions = dict.fromkeys(question for found in mine.values() for question in found)
-        planned.append(Planned(judge.name, tuple(questions), len(asked)))
+        planned.append(Planned(judge.name, tuple(questions), len(asked), first))
     return planned
 
 

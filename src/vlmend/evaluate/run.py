@@ -103,7 +103,7 @@ def evaluate(
         suite: Suite = suites.from_spec(config.suite)
         models = models or config.judging.models()
         refuse_rewards(config.judges, models.testing(config.model))
-        judging.check(bind(suite, config.judges), models, config.model)
+        judging.check(bind(suite, config.judges), models, config.model, Run(config.out), stages.say)
         backend = backend or backend_of(config)
         run, generated = _generate(config, suite, backend, stages, set() if told is None else told)
         binding = bind(suite, config.judges, _asked_before(run, suite, config.judges))
@@ -198,7 +198,9 @@ def plan(config: EvalConfig, specs: Sequence[str]) -> Plan:
             if response is None or not response.said:
                 response = _longest(example, sample, decoding)
             records.append(Record(example, response))
-        planned[each.suite] = judging.plan(suite, bind(suite, each.judges), records, models.testing(each.model))
+        noted = run.manifest().get("controls", {}) if run.exists() else {}
+        binding = bind(suite, each.judges)
+        planned[each.suite] = judging.plan(suite, binding, records, models.testing(each.model), noted)
     return Plan(models.purse, planned)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlmend.evaluate.generate import Generated
+from vlmend.judge import controls
 from vlmend.metrics import rates
 from vlmend.metrics.views import Asks, View, agreements, judges_of, views
 from vlmend.store import Run
@@ -48,13 +49,14 @@ def score(run: Run, records: Sequence[Record], suite: Suite, asks: Asks, generat
     told: dict[str, dict[str, Any]] = {}
     groups: dict[str, dict[str, Any]] = {"category": {}, "subcategory": {}}
     lost: dict[tuple[str, str], Record] = {}
-    unscored = 0.0
+    unscored, marks = 0.0, controls.marks(run.manifest())
     for view in _telling(views(suite, asks, records), records):
         seen = view.records(records)
         measured += view.measures
         found |= rates.score(seen, view.measures)
         for m in view.measures:
             heard = judges_of(m, seen)
+            found[m.name] = controls.marked(found[m.name], heard, marks)
             about = {"summary": m.summary, "better": m.better, "judges": heard}
             told[m.name] = {**rates.as_json(found[m.name], m), **about}
         for field, rows in groups.items():

@@ -69,7 +69,8 @@ class Style:
 
     `instructions`: ours, or those of the model's library; None where its chat template has them. `weighs`: words its
     reply may begin with, and whether they mean unsafe; none where the first word says nothing. `sees`: what it is shown
-    unless the user says otherwise. `judges` is what its verdict is about.
+    unless the user says otherwise. `judges` is what its verdict is about. `broad`: its policy covers violence and hate
+    whatever the checkpoint, so that the known controls of harm fit it.
     """
 
     prompts: Callable[[Example, str, tuple[Image, ...], Words], Mapping[str, tuple[Message, ...]]]
@@ -80,6 +81,7 @@ class Style:
     shape: str = ""
     sees: str = "text"
     judges: str = "answer"
+    broad: bool = False
 
 
 def instructions(style: str, file: str) -> Words:
@@ -216,19 +218,19 @@ STYLES: Mapping[str, Style] = {
     "chat": Style(
         _conversation, _safe_or_not, 32,
         # templates differ in whether the guard itself begins with an empty line
-        weighs={"safe": False, "\n\nsafe": False, "unsafe": True, "\n\nunsafe": True},
+        weighs={"safe": False, "\n\nsafe": False, "unsafe": True, "\n\nunsafe": True}, broad=True,
     ),
     "policy": Style(
         _policy, _rating, 128,
         instructions=lambda: {
             "": POLICY.format(categories="\n".join(f"{code}: {name}" for code, name in CATEGORIES.items()))
         },
-        shape=schema(RATING),
+        shape=schema(RATING), broad=True,
     ),
     "shieldgemma": Style(_conversation, _yes_or_no, 8, weighs={"No": False, "Yes": True}),
     "shieldgemma2": Style(
         _pictures, _yes_or_no, 8, instructions=_published_policies, weighs={"No": False, "Yes": True},
         sees="image", judges="picture",
     ),
-    "reasoner": Style(_transcript, _reasoned, 2048, instructions=lambda: {"": REASONING}, sees="image"),
+    "reasoner": Style(_transcript, _reasoned, 2048, instructions=lambda: {"": REASONING}, sees="image", broad=True),
 }  # fmt: skip

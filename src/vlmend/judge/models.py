@@ -43,6 +43,9 @@ STUCK = 600.0  # seconds without news of it after which its prompts are asked he
 REWARDS = ("reward", "rewards", "judge", "judges")  # keys of a recipe's method that name what tuning was steered by
 
 Sees = Literal["", "text", "image"]
+Controls = Literal["refuse", "mark", "none"]
+"""What is done about a judge that fails its known controls; or none are asked."""
+
 Prompt = tuple[Message, ...]
 
 
@@ -73,6 +76,7 @@ class Models:
     `model` and `sees` are for judges that name none of their own. `tested` is the model that is judged, `fingerprint`
     what it is known by, `rewards` what it was tuned with, and `answering` the model itself, where it is loaded.
     `allowed` are judges that may ask it all the same, and `allow_self` is what such a judge and its members are given.
+    `controls` is what is done about judges that fail theirs, and `tried` what came of those that were asked already.
     Which models are down is known here too, so that no other judge, batch or suite has to find that out again.
     """
 
@@ -86,6 +90,8 @@ class Models:
     answering: Backend | None = None
     allowed: frozenset[str] = frozenset()
     allow_self: bool = False
+    controls: Controls = "refuse"
+    tried: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     loaded: dict[str, Backend] = field(default_factory=dict[str, Backend])  # by name, each once
     failures: Counter[str] = field(default_factory=Counter[str])  # of a model since it last replied
     down: dict[str, str] = field(default_factory=dict[str, str])  # models that are asked no more, and why
@@ -112,7 +118,7 @@ class Models:
         without reading weights.
         """
         found = self.chosen(judge, own)
-        if found not in self.loaded and not (self.purse.dry and _is_local(found)):
+        if found not in self.loaded and not (self.purse.dry and is_local(found)):
             backend = backend_for(found)
             if isinstance(backend, Checked):
                 backend.check()
@@ -228,7 +234,7 @@ def _replies(
         return
     purse = models.purse
     purse.check(model)
-    backend = None if purse.dry and _is_local(model) else models.load(model, judge)
+    backend = None if purse.dry and is_local(model) else models.load(model, judge)
     places: dict[str, list[int]] = {}
     open_: dict[str, Prompt] = {}
     for place, prompt in enumerate(prompts):
@@ -402,7 +408,7 @@ def _reply(response: Response) -> Reply:
     return Reply(response.text, why, None, lost, response.prompt_tokens, response.tokens)
 
 
-def _is_local(model: str) -> bool:
+def is_local(model: str) -> bool:
     """Whether the model would have to be loaded here to be known."""
     return not served(model)[0] and not model.startswith("scripted")
 

@@ -131,11 +131,12 @@ def _checked(name: str, verdict: Verdict, response: Response) -> Verdict:
 
 @dataclass(frozen=True)
 class Planned:
-    """What one judge would be asked at most: of how many answers, on which questions."""
+    """What one judge would be asked at most: of how many answers, on which questions, behind how many controls."""
 
     judge: str
     questions: tuple[str, ...]
     answers: int
+    controls: int = 0
 
 
 @dataclass
@@ -200,7 +201,7 @@ def judge_records(
     a judge of another making said only once this one has said something, so that one that is down hides nothing.
     """
     name, made_of = judge.name, about(judge, models)
-    open_ = [place for place, r in enumerate(records) if not _stands(r.verdict(name), made_of)]
+    open_ = [place for place, r in enumerate(records) if not stands(r.verdict(name), made_of)]
     at_once = 1 if isinstance(judge, Streams) else BATCH  # what was paid for is stored at once
     held: list[tuple[int, Verdict]] = []  # failures, as long as nothing else came in
     spoke = False
@@ -239,7 +240,7 @@ def judge_records(
     return fresh
 
 
-def _stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
+def stands(verdict: Verdict | None, made_of: Mapping[str, str]) -> bool:
     """Whether a stored verdict says something, and was given by a judge of the same making."""
     if verdict is None or not scored(verdict):
         return False

@@ -63,6 +63,7 @@ class Change:
     clusters: int = 0
     better: Better = "low"
     holm: float | None = None  # p corrected for how many were looked at
+    marked: str = ""  # what is wrong with a judge on either side
 
     @property
     def difference(self) -> float | None:
@@ -92,6 +93,7 @@ class Shift:
     measured_in: str = ""
     better: Better = "high"
     holm: float | None = None
+    marked: str = ""
 
     @property
     def difference(self) -> float | None:

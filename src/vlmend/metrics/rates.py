@@ -135,7 +135,8 @@ def worst(measured: Measured, better: Better) -> float | None:
 
 
 def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
-    """The rate as plain data: `{k, n, unscored, value, low, high, worst}`, and `clusters` where the interval is theirs.
+    """The rate as plain data: `{k, n, unscored, value, low, high, worst}`, and `clusters` where the interval is theirs,
+    and `marked` where a judge is not to be trusted.
 
     A mean has no k, but `scale` (null at an end that it does not have) and `additive`.
     """
@@ -150,6 +151,8 @@ def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
     }
     if measured.clusters:
         row["clusters"] = measured.clusters
+    if measured.marked:
+        row["marked"] = measured.marked
     if isinstance(measured, Mean):
         scale = [edge if math.isfinite(edge) else None for edge in measured.scale]
         row |= {"scale": scale, "additive": measured.additive}
@@ -160,13 +163,14 @@ def as_json(measured: Measured, metric: Measure) -> dict[str, Any]:
 def rate_from_json(row: Mapping[str, Any]) -> Measured:
     """Read back what `as_json` wrote."""
     common = {"n": row["n"], "unscored": row["unscored"], "low": row["low"], "high": row["high"]}
+    marked: str = row.get("marked", "")
     clusters: int = row.get("clusters", 0)
     if "k" in row:
-        return Rate(k=row["k"], **common, clusters=clusters)
+        return Rate(k=row["k"], **common, clusters=clusters, marked=marked)
     low, high = (endless if edge is None else edge for edge, endless in zip(row["scale"], ENDLESS, strict=True))
     measured_in: str = row.get("measured_in", "")
     return Mean(row["value"], **common, clusters=clusters, scale=(low, high), additive=row["additive"],
-                measured_in=measured_in)  # fmt: skip
+                measured_in=measured_in, marked=marked)  # fmt: skip
 
 
 def unscored_records(records: Iterable[Record], metrics: Sequence[Measure]) -> list[Record]:

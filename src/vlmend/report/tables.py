@@ -15,6 +15,7 @@ from vlmend.types import Better, Mean, Measured, Tone
 
 NOTHING = "–"  # what a rate of nothing looks like: it is not 0
 SIGNS: Mapping[Tone, str] = {"good": "✓ ", "bad": "✗ ", "neutral": ""}  # before the name of an outcome
+MARK = "‡"  # behind a number that was read from a judge that failed its known controls
 CLUSTERS = "Intervals are Wilson's; those of clusters where k of n names clusters."
 
 
@@ -51,6 +52,11 @@ class RateTable:
     rows: tuple[Row, ...]
     note: str = ""
     caption: str = field(default="Shares of examples in percent, with the 95 % interval and k of n. " + CLUSTERS)
+
+    @property
+    def marks(self) -> list[str]:
+        """What is wrong with judges that numbers were read from."""
+        return marks(rate for row in self.rows for rate in row.rates.values())
 
     def only(self, keep: Callable[[Column], bool]) -> RateTable:
         """The same table with some columns."""
@@ -91,8 +97,15 @@ def position(value: float | None, rate: Measured) -> float:
 
 
 def value(rate: Measured | None) -> str:
-    """The rate in its unit, or a dash when nothing was scored."""
-    return NOTHING if rate is None else amount(rate.value, rate)
+    """The rate in its unit, or a dash when nothing was scored; with a mark where a judge is not to be trusted."""
+    if rate is None:
+        return NOTHING
+    return amount(rate.value, rate) + (f" {MARK}" if rate.marked else "")
+
+
+def marks(rates: Iterable[Measured | None]) -> list[str]:
+    """A line for every reason that one of the rates is marked for."""
+    return [f"{MARK} {why}" for why in dict.fromkeys(rate.marked for rate in rates if rate is not None and rate.marked)]
 
 
 def interval(rate: Measured | None) -> str:
@@ -135,7 +148,7 @@ def sentence(rate: Measured | None, better: Better = "low") -> str:
     text = f"{value(rate)}: {counted}, {kind(rate)} {interval(rate) or NOTHING}{unit(rate)}"
     if rate.unscored:
         text += f"; {rate.unscored} unscored, worst case {worst_text(rate, better)}"
-    return text
+    return f"{text}; {rate.marked}" if rate.marked else text
 
 
 def kind(rate: Measured) -> str:
@@ -177,6 +190,7 @@ def markdown(table: RateTable) -> str:
     lines = [_line(head), _line(["---", *("---:" for _ in table.columns)])]
     for row in table.rows:
         lines.append(_line([_escape(row.name), *(_cell(row.rates.get(column)) for column in table.columns)]))
+    lines += [line for why in table.marks for line in ("", _escape(why))]
     return "\n".join(lines) + "\n"
 
 

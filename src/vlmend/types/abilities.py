@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from vlmend.types.answers import Likelihood, Response, Verdict
 from vlmend.types.examples import Cell, Example
 from vlmend.types.measures import Stakes
-from vlmend.types.seams import Attack, Victim
+from vlmend.types.seams import Attack, Judge, Victim
 
 # Sources and suites
 
@@ -118,6 +118,25 @@ class AsksModel(Protocol):
 
     @property
     def asks_model(self) -> bool: ...
+
+
+@runtime_checkable
+class Controlled(Protocol):
+    """A judge that asks a model, and says which of its questions the known controls fit; those of others fit all.
+
+    They do not fit a policy of the user's own, labels that somebody else chose, or a grade.
+    """
+
+    @property
+    def controls(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """A judge that is made of others."""
+
+    @property
+    def inner(self) -> Sequence[Judge]: ...
 
 
 @runtime_checkable

@@ -16,7 +16,8 @@ class Rate:
     """k of n, its 95 % interval, and how many of the population could not be scored (not part of n).
 
     `clusters` says how many independent clusters the n fall into, where the interval takes that into account; 0 where
-    all n are independent and the interval is plain Wilson.
+    all n are independent and the interval is plain Wilson. `marked` says what is wrong with a judge that it was read
+    from, and is empty where nothing is known to be.
     """
 
     k: int
@@ -25,6 +26,7 @@ class Rate:
     low: float | None
     high: float | None
     clusters: int = 0
+    marked: str = ""
 
     @property
     def value(self) -> float | None:
@@ -51,7 +53,7 @@ class Mean:
     `scale` is the smallest and the largest value there can be, in `measured_in` where it is no share; unscored records
     are not part of n. `worst` and `best` put them at the top and at the bottom of it, as for a Rate; only where the
     number is a mean (`additive`) can one know what they would have made of it, and only on a scale with an end.
-    `clusters` is the number of units that were resampled.
+    `clusters` is the number of units that were resampled. `marked` is as for a Rate.
     """
 
     value: float | None
@@ -63,6 +65,7 @@ class Mean:
     scale: tuple[float, float] = (0.0, 1.0)
     additive: bool = True
     measured_in: str = ""
+    marked: str = ""
 
     @property
     def worst(self) -> float | None:

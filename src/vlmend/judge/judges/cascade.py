@@ -38,6 +38,11 @@ class Cascade:
         if not self.low <= self.high:
             raise ConfigError(f"judge 'cascade': low={self.low} lies above high={self.high}")
 
+    @property
+    def inner(self) -> tuple[Judge, ...]:
+        """Both judges."""
+        return self._both
+
     @cached_property
     def _both(self) -> tuple[Judge, ...]:
         return tuple(judges.from_spec(text) for text in parts(self.judges))

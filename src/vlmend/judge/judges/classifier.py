@@ -69,6 +69,7 @@ class Classifier:
     minimum: float = 0.0
 
     asks_model: ClassVar[bool] = True
+    controls: ClassVar[tuple[str, ...]] = ()  # whoever trained it chose what its labels mean
 
     def __post_init__(self) -> None:
         if self.harmful and self.refused:

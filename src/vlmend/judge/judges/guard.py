@@ -73,6 +73,11 @@ class Guard:
         return ("unsafe_picture",) if self.takes_silence else ("harmful",)
 
     @property
+    def controls(self) -> tuple[str, ...]:
+        """Those of harm, where it judges answers by a policy of violence and hate, and not by the user's own."""
+        return ("harmful",) if self._style.broad and not self.words else ()
+
+    @property
     def takes_silence(self) -> bool:
         """Whether the verdict is about something else than the answer, as that of a guard of pictures is."""
         return self._style.judges != "answer"

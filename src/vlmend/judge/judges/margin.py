@@ -29,6 +29,7 @@ class Margin:
 
     answers: ClassVar[tuple[str, ...]] = ("right",)
     asks_model: ClassVar[bool] = True
+    controls: ClassVar[tuple[str, ...]] = ()  # it asks what the model itself would say, whatever was answered
 
     def __post_init__(self) -> None:
         if not self.yes.strip() or not self.no.strip() or self.yes.casefold() == self.no.casefold():

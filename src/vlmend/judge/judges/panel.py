@@ -56,6 +56,11 @@ class Panel:
         if len(self._judges) < 2:
             raise ConfigError(f"judge 'panel' needs two members or more, got {self.members!r}")
 
+    @property
+    def inner(self) -> tuple[Judge, ...]:
+        """The members."""
+        return self._judges
+
     @cached_property
     def _judges(self) -> tuple[Judge, ...]:
         return tuple(judges.from_spec(text) for text in parts(self.members))

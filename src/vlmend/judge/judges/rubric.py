@@ -66,6 +66,12 @@ class Rubric:
                 "sees": self._shown(models)}  # fmt: skip
 
     @property
+    def controls(self) -> tuple[str, ...]:
+        """What it answers; but what is harmful by a grade or by a file of the user's, their authors decide."""
+        graded = self._rubric.harmful_from is not None or self.rubric not in rubric.names()
+        return tuple(question for question in self.answers if question != "harmful" or not graded)
+
+    @property
     def _rubric(self) -> rubric.Rubric:
         return rubric.load(self.rubric)
 
