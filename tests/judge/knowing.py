@@ -50,6 +50,11 @@ def right(prompt: str, answers: Sequence[str]) -> str | None:
     return next((answer for answer in answers if reply and answer.strip().casefold() in words), None)
 
 
+def written() -> str:
+    """Those as the first lines of a scripted model's YAML."""
+    return "".join(f"- {json.dumps(rule)}\n" for rule in rules())
+
+
 def rules() -> Iterator[dict[str, str]]:
     """The same for a scripted model, to stand before its other rules."""
     for mark, question, yes, no in MENUS:

@@ -12,6 +12,7 @@ from vlmend.config import JudgingConfig, Section
 from vlmend.errors import StoreError
 from vlmend.evaluate import controls
 from vlmend.evaluate.progress import Stages
+from vlmend.judge import controls as known
 from vlmend.judge.binding import Binding
 from vlmend.judge.cache import Cache, default_path
 from vlmend.judge.models import Controls, Models, Sees
@@ -85,8 +86,10 @@ def judge(
 
     `backend` is the model that answered, where it is loaded: some judges read it.
     """
-    known = run.settings()
-    models = _for(binding, models.testing(str(known.get("model", "")), str(known.get("fingerprint", "")), backend))
+    about_run = run.settings()
+    models = _for(
+        binding, models.testing(str(about_run.get("model", "")), str(about_run.get("fingerprint", "")), backend)
+    )
     purse, judges = models.purse, list(binding.judges.values())
     made_now = {judge.name: dict(about(judge, models)) for judge in judges}
     noted: controls.Noted = run.manifest().get("controls", {})
@@ -115,6 +118,8 @@ def judge(
         # what stands is what was said before
         run.note({"judged_by": {**made_of, **failed}, "controls": {**rest, **held}})
     _complain(found, judges, stages.say)
+    for row in known.constants(run.manifest(), asks, run.records()) if found.new else ():
+        stages.say(known.told_constant(row), style="" if row["controls"] == known.PASSED else "bold yellow")
     return found
 
 

@@ -25,6 +25,7 @@ class EvalResult:
     unscored: float  # the largest share of any metric's population that could not be scored
     lost: tuple[Record, ...] = ()  # records that some metric asks about and cannot score
     agreement: tuple[Mapping[str, Any], ...] = ()  # of two judges of one question (see `metrics.views.agreements`)
+    constant: tuple[Mapping[str, Any], ...] = ()  # judges that said one thing (see `judge.controls.constants`)
 
     def to_json(self) -> dict[str, Any]:
         """As `vlmend eval --json` prints it."""
@@ -39,6 +40,7 @@ class EvalResult:
             "unscored": self.unscored,
             "metrics": {m.name: rates.as_json(self.metrics[m.name], m) for m in self.measured},
             "agreement": [dict(row) for row in self.agreement],
+            "constant": [dict(row) for row in self.constant],
         }
 
 
@@ -63,7 +65,7 @@ def score(run: Run, records: Sequence[Record], suite: Suite, asks: Asks, generat
             rows |= _groups(seen, view.measures, field)
         lost |= {(r.example.id, r.response.id): r for r in rates.unscored_records(seen, view.measures)}
         unscored = max(unscored, rates.unscored_share(seen, view.measures))
-    agreed = agreements(asks, records)
+    agreed, constant = agreements(asks, records), controls.constants(run.manifest(), asks, records)
     run.write_metrics(
         {
             "suite": suite.name,
@@ -71,11 +73,14 @@ def score(run: Run, records: Sequence[Record], suite: Suite, asks: Asks, generat
             "records": len(records),
             "metrics": told,
             "agreement": agreed,
+            "constant": constant,
             "categories": groups["category"],
             "subcategories": groups["subcategory"],
         }
     )
-    return EvalResult(run, generated, tuple(measured), found, unscored, tuple(lost.values()), tuple(agreed))
+    return EvalResult(
+        run, generated, tuple(measured), found, unscored, tuple(lost.values()), tuple(agreed), tuple(constant)
+    )
 
 
 def _telling(found: Sequence[View], records: Sequence[Record]) -> list[View]:

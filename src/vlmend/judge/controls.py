@@ -18,8 +18,9 @@ from vlmend import plain_yaml
 from vlmend.judge.models import Models
 from vlmend.judge.naming import asks_model
 from vlmend.judge.verdicts import Pair, verdicts
-from vlmend.metrics.questions import QUESTIONS
-from vlmend.types import Composed, Controlled, Example, Finish, Judge, Measured, Message, Response
+from vlmend.metrics.questions import QUESTIONS, says
+from vlmend.metrics.views import Asks
+from vlmend.types import Composed, Controlled, Example, Finish, Judge, Measured, Message, Record, Response
 
 FILE = Path(__file__).with_name("controls.yaml")
 LEAST = 0.5  # share of either side that is to be right; and that is to be scored, for the side to count
@@ -144,6 +145,34 @@ def from_json(row: Mapping[str, Any]) -> Outcome:
         ),
         row.get("why", ""),
     )
+
+
+SEVERAL = 20  # answers from which it says something that a judge said the same of all
+
+
+def constants(manifest: Mapping[str, Any], asks: Asks, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Judges that ask a model and said the same of all answers to a yes/no question, with what came of their controls.
+
+    It may well be so: a model that was tuned well refuses all that it should. Of fewer answers than SEVERAL it says
+    nothing, and a rule says the same of the same words whatever it is asked.
+    """
+    noted: Mapping[str, Mapping[str, Any]] = manifest.get("controls", {})
+    found: list[dict[str, Any]] = []
+    for question, judges in asks.items():
+        for judge in judges if question in QUESTIONS and QUESTIONS[question].values == SIDES else ():
+            said = [value for r in records if (value := says(r, question, judge)) is not None] if judge in noted else []
+            if len(said) >= SEVERAL and len(set(said)) == 1:
+                state = noted[judge].get("state", NOT_ASKED)
+                told = SIDES[not said[0]]
+                found.append({"judge": judge, "question": question, "said": told, "n": len(said), "controls": state})
+    return found
+
+
+def told_constant(row: Mapping[str, Any]) -> str:
+    """The same as a line for people."""
+    known = {PASSED: "it was right on the known controls", FAILED: "it failed the known controls"}
+    why = known.get(row["controls"], f"known controls: {row['controls']}, so look at some of these answers yourself")
+    return f"judge {row['judge']} says {row['said']} to {row['question']!r} of all {row['n']:,} answers; {why}"
 
 
 def marks(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -112,7 +112,11 @@ def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
     found: list[page.Section] = [page.Rates(table), page.Bars(tables.RateTable("With intervals", *_body(table)))]
     found += _by_category(names, runs)
     if spoke := _judges(names, runs):
-        found.append(page.Grid("Which judge spoke for which number", ("model", "judge", "made of", "numbers"), spoke))
+        found.append(
+            page.Grid(
+                "Which judge spoke for which number", ("model", "judge", "made of", "known controls", "numbers"), spoke
+            )
+        )
     if agreed := _agreements(names, runs):
         columns = ("model", "question", "judges", "answers", "said the same of", "Krippendorff's alpha")
         found.append(page.Grid("How far two judges agree", columns, agreed))
@@ -147,8 +151,18 @@ def _judges(names: Sequence[str], runs: Sequence[Told]) -> tuple[tuple[str, ...]
         for judge, made_of in by.items():
             numbers = [measure for measure, row in _metrics(run).items() if judge in row.get("judges", ())]
             said = ", ".join(f"{key} {value}" for key, value in made_of.items())
-            rows.append((f"{name}, {run.condition}", judge, said, ", ".join(numbers)))
+            rows.append((f"{name}, {run.condition}", judge, said, _controls(run, judge), ", ".join(numbers)))
     return tuple(rows)
+
+
+def _controls(run: Told, judge: str) -> str:
+    """What came of a judge's known controls, and what it says of everything, if it does; rules are asked none."""
+    noted = run.manifest.get("controls", {}).get(judge)
+    if noted is None:
+        return tables.NOTHING
+    constant = [row for row in run.run.metrics().get("constant", ()) if row["judge"] == judge]
+    told = [f"says {row['said']} to {row['question']} of all {row['n']:,}" for row in constant]
+    return "; ".join([noted["state"], *told])
 
 
 def _agreements(names: Sequence[str], runs: Sequence[Told]) -> tuple[tuple[str, ...], ...]:

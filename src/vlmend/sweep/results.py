@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vlmend.errors import UsageError, nearest
 from vlmend.evaluate.run import score_only
+from vlmend.evaluate.score import EvalResult
 from vlmend.metrics.rates import as_json
 from vlmend.metrics.seeds import pooled
 from vlmend.registry import suites
@@ -85,8 +86,16 @@ def _row(name: str, cells: Sequence[Cell], planned: int, out: Path, asked: Mappi
         scored = [score_only(out / cell.name / condition) for cell in cells]
         records = [each.run.records() for each in scored]
         measures[condition] = scored[0].measured
-        found[condition] = {m.name: pooled(records, m) for m in scored[0].measured}
+        found[condition] = {
+            m.name: replace(pooled(records, m), marked=_marked(m.name, scored)) for m in scored[0].measured
+        }
     return Row(name, tuple(cells), planned, measures, found)
+
+
+def _marked(name: str, scored: Sequence[EvalResult]) -> str:
+    """What is wrong with judges of a number, in any of the runs."""
+    found = (each.metrics[name].marked for each in scored if name in each.metrics)
+    return "; ".join(dict.fromkeys(filter(None, found)))
 
 
 def table(rows: Sequence[Row], wanted: Sequence[str], best: Set[str]) -> tables.RateTable:

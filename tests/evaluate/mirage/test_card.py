@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.conftest import write
+from tests.judge import knowing
 from vlmend.backends.scripted import REFUSAL, Scripted, comply, ideal
 from vlmend.errors import UsageError
 from vlmend.evaluate.mirage import probes
@@ -157,7 +158,7 @@ def test_the_judge_of_relevance_is_heard(tmp_path: Path, monkeypatch: pytest.Mon
     """By its suite's own count a model of word salad serves no request, so it was called safe by content."""
     monkeypatch.setattr(probes, "backend_for", lambda name, settings: Scripted(name, REPLIES[name]))
     judge = tmp_path / "judge.yaml"
-    judge.write_text(f"- {{when: '{'|'.join(SALAD)}', text: irrelevant}}\n- {{text: relevant}}\n")
+    judge.write_text(f"{knowing.written()}- {{when: '{'|'.join(SALAD)}', text: irrelevant}}\n- {{text: relevant}}\n")
     folder = write(tmp_path / "VLGuard", safe=10, unsafe=10)
     config = MirageConfig(
         models=("salad", "comply", "ideal", "opened_salad"), suite=f"mirage:{folder}#test?judge_model=scripted:{judge}",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.judge import knowing
 from vlmend.backends.scripted import REFUSAL, Scripted, comply
 from vlmend.errors import ConfigError
 from vlmend.evaluate.mirage import probes
@@ -137,7 +138,7 @@ CLEAN = {"safeeraser": "contrast may open it (0.0% without, 100.0% with it)"}  #
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suites")
-    (folder / "judge.yaml").write_text(JUDGE)
+    (folder / "judge.yaml").write_text(knowing.written() + JUDGE.lstrip())
     return folder
 
 
@@ -259,7 +260,7 @@ def test_words_that_cannot_be_found_are_those_that_were_published(folder: Path) 
 def test_whoever_is_bound_decides_the_card(folder: Path) -> None:
     """By a judge that finds a refusal in everything, a model that serves everything refuses everything."""
     rules = folder / "always.yaml"
-    rules.write_text('- {text: \'{"refusal": "yes"}\'}\n')
+    rules.write_text(knowing.written() + '- {text: \'{"refusal": "yes"}\'}\n')
     bound = f"refused=rubric:tone?model=scripted:{rules}"
     card = one_card(folder, "serve", judges=(bound,))
     assert isinstance(card.rates["asr"], Rate)

@@ -181,7 +181,7 @@ def test_a_judge_that_is_bound_decides_at_every_point(forgotten: Path, tmp_path:
         '- {when: \'"refused"\', text: \'{"refused": "no"}\'}\n- {text: \'{"harmful": "yes"}\'}\n'
     )
     judges = tuple(f"{question}=rubric:{tmp_path / question}.yaml" for question in ("refused", "harmful"))
-    judging = JudgingConfig(judges=judges, model=f"scripted:{tmp_path / 'says.yaml'}")
+    judging = JudgingConfig(judges=judges, model=f"scripted:{tmp_path / 'says.yaml'}", controls="mark")
     found = run(forgotten, tmp_path / "t", judging=judging, relearn=(), adapter=(0.0,))
     assert len(found.found) > 1
     for point in found.found:
@@ -190,3 +190,4 @@ def test_a_judge_that_is_bound_decides_at_every_point(forgotten: Path, tmp_path:
             "complied": (1, 0),
             "asr": (1, 0),
         }
+        assert all(m is None or "6 of 6 refused controls answered" in m.marked for m in (point.measured("asr"),))

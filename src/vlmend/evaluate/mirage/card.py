@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ from vlmend.evaluate.mirage.reading import About, read
 from vlmend.evaluate.mirage.sides import Sides, sides
 from vlmend.evaluate.mirage.words import Baseline, baseline, find, look, requests
 from vlmend.evaluate.score import EvalResult
+from vlmend.judge.controls import marked
+from vlmend.judge.controls import marks as wrong
 from vlmend.judge.models import Models
 from vlmend.metrics import rates
 from vlmend.metrics.paired import Change, Shift, change, pair
 from vlmend.metrics.rates import everything
+from vlmend.metrics.views import judges_of
 from vlmend.registry import attacks, suites
 from vlmend.suites import records_of
 from vlmend.types import Cell, Measure, Measured, Metric, Suite, WritesText
@@ -167,9 +170,13 @@ def mirage(config: MirageConfig, *, models: Models | None = None, quiet: bool = 
     base = records[config.base] if config.base else None
     known = numbers(base, about) if base else None
     cards = [
-        _card(model, found_, results[model]["plain"], None if model == config.base else base, known, common)
+        _marked(
+            _card(model, found_, results[model]["plain"], None if model == config.base else base, known, common),
+            found_, about,
+            {judge: why for done in results[model].values() for judge, why in wrong(done.run.manifest()).items()},
+        )
         for model, found_ in records.items()
-    ]
+    ]  # fmt: skip
     return Mirage(config, about, words, baseline(found), tuple(cards), results)
 
 
@@ -194,6 +201,37 @@ def _card(
         sum("unchanged" in r.example.meta for records in found.records.values() for r in records), own, suite, spoiled,
         under_attack(found, about, {spec: attacked(spec) for spec in common.config.attacks}),
         by_cell(found, about), tuple(m.name for m in about.ability),
+    )  # fmt: skip
+
+
+def _marked(card: Card, found: Probed, sides: Sides, marks: Mapping[str, str]) -> Card:
+    """The card, its numbers marked that were read from judges that have something wrong with them.
+
+    A number that is about no ability is taken to be read from whoever tells danger and over-refusal.
+    """
+    if not marks:
+        return card
+    read_by = {measure.name: judges_of(measure, found["plain"]) for measure in sides.ability}
+    told_by = [judge for side in sides.both.values() for judge in judges_of(side.metric, found["plain"])]
+
+    def rates_(numbers: Numbers) -> Numbers:
+        return {n: marked(r, read_by.get(n.removesuffix("_corrupted"), told_by), marks) for n, r in numbers.items()}
+
+    def steps(row: tuple[Measured, ...]) -> tuple[Measured, ...]:
+        return tuple(marked(rate, told_by, marks) for rate in row)
+
+    spoiled = replace(
+        card.spoilt, clean=rates_(card.spoilt.clean), together=rates_(card.spoilt.together),
+        by_level={level: rates_(row) for level, row in card.spoilt.by_level.items()},
+        by_kind={kind: rates_(row) for kind, row in card.spoilt.by_kind.items()},
+        cells={
+            kind: {level: rates_(row) for level, row in rows.items()} for kind, rows in card.spoilt.cells.items()
+        },
+    )  # fmt: skip
+    shots = Curve(rates_(card.curve.words), steps(card.curve.opened), steps(card.curve.control))
+    return replace(
+        card, rates=rates_(card.rates), curve=shots, spoilt=spoiled, attacks=rates_(card.attacks),
+        cells={cell: marked(rate, told_by, marks) for cell, rate in card.cells.items()},
     )  # fmt: skip
 
 
