@@ -1,35 +1,42 @@
-"""Direct preference optimization against the loss as TRL writes it, and against NPO."""
+"""Direct preference optimization where it starts, and what its options do to that."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
-import torch
-import torch.nn.functional as F
 
 from tests.objectives.conftest import MakeToy, moved
-from tests.objectives.laws import answers, check_split, loss_of, stepped
+from tests.objectives.laws import answers, gradient, loss_of, stepped
 from vlmend.objectives.dpo import Dpo
 from vlmend.types import Role
 
 ROLES = (Role.FORGET, Role.SAFETY, Role.FORGET, Role.SAFETY)
+OPTIONS = [Dpo(), Dpo(beta=3.0), Dpo(label_smoothing=0.2), Dpo(length_normalized=True)]
 
 
-def test_it_is_the_sigmoid_loss_of_trl(make_toy: MakeToy) -> None:
+@pytest.mark.parametrize("objective", OPTIONS, ids=str)
+def test_it_starts_at_log_two(make_toy: MakeToy, objective: Dpo) -> None:
     toy = make_toy(*ROLES)
-    before = moved(toy)
-    logps, old = answers(toy), answers(before)
-    chosen_logratios, rejected_logratios = (logps - old)[1::2], (logps - old)[0::2]
-    theirs = -F.logsigmoid(0.3 * (chosen_logratios - rejected_logratios)).mean()
-    assert loss_of(Dpo(beta=0.3), toy, before).total.item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert loss_of(objective, toy, toy).total.item() == pytest.approx(math.log(2), rel=1e-6)
 
 
-def test_pairs_add_up(make_toy: MakeToy) -> None:
+def test_where_half_of_the_labels_are_wrong_nothing_is_learned(make_toy: MakeToy) -> None:
     toy = make_toy(*ROLES)
-    before = moved(toy)
-    halves = [loss_of(Dpo(), toy, before, rows).total for rows in ([0, 1], [2, 3])]
-    assert torch.stack(halves).sum().item() == pytest.approx(loss_of(Dpo(), toy, before).total.item(), rel=1e-5)
-    with pytest.raises(RuntimeError):  # half a pair cannot be scored
-        check_split(Dpo(), toy)
+    assert gradient(Dpo(label_smoothing=0.5), toy, toy).abs().max() == 0
+    start, smoothed = gradient(Dpo(), toy, toy), gradient(Dpo(label_smoothing=0.1), toy, toy)
+    assert ((0.8 * start - smoothed).abs() < 1e-7).all()  # 1 - 2 e of it
+
+
+def test_smoothing_pulls_back_margins_that_are_sure_enough(make_toy: MakeToy) -> None:
+    """The least loss is at a margin of log((1 - e) / e), beyond which the chosen falls again."""
+    toy = make_toy(*ROLES)
+    before = moved(toy, by=4.0, seed=3)
+    ratios = answers(toy) - answers(before)
+    sure = (ratios[1::2] - ratios[0::2]) > 0
+    assert sure.any()
+    gain = answers(stepped(Dpo(beta=1.0, label_smoothing=0.3), toy, before, 0.001)) - answers(toy)
+    assert ((gain[1::2] - gain[0::2] < 0) == sure).all()
 
 
 def test_the_refusal_rises_and_the_forgotten_falls(make_toy: MakeToy) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlmend.config import MethodConfig
 from vlmend.errors import ConfigError
-from vlmend.ops.scored import Loss, Needs, Scored
+from vlmend.ops.scored import Loss, Needs, Scored, given
 from vlmend.ops.unlearning import ascent
 from vlmend.registry import objectives
 from vlmend.types import Role
@@ -19,6 +19,7 @@ from vlmend.types import Role
 LEADERS = (Role.FORGET, Role.SAFETY)  # what a decouple example may be matched with, the first that a method uses
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Smoothing = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Objective(Protocol):
@@ -107,6 +108,67 @@ class Decoupled:
         loss = self.base(policy, reference)
         decouple = self.weight * cross_entropy(policy, Role.DECOUPLE)
         return Loss(loss.total + decouple, {**loss.parts, "decouple": decouple.detach()})
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Settings of every objective on preference pairs: what is kept beside the preference, each off by default.
+
+    `sft` weighs CE of the chosen answers, `alpha` CE of retained examples, each pooled over tokens.
+
+    A pair is an example of role `safety` (chosen) and one of role `forget` (rejected) that share meta["pair"]; sources
+    of preference pairs are read as such.
+    """
+
+    sft: Weight = 0.0
+    alpha: Weight = 0.0
+
+    @property
+    def needs(self) -> Needs:
+        """Both sides of every pair in one row; retained examples only if they count."""
+        streams = ((Role.FORGET,), (Role.SAFETY,), *(((Role.RETAIN,),) if self.alpha else ()))
+        return Needs(streams, links={Role.SAFETY: Role.FORGET}, strict=True)
+
+    def beside(self, policy: Scored) -> dict[str, Tensor]:
+        """The terms that were asked for."""
+        parts: dict[str, Tensor] = {}
+        if self.sft:
+            parts["sft"] = self.sft * cross_entropy(policy, Role.SAFETY)
+        if self.alpha:
+            parts["retain"] = self.alpha * cross_entropy(policy, Role.RETAIN)
+        return parts
+
+
+@dataclass(frozen=True)
+class ComparedPairs(Pairs):
+    """Settings of objectives on pairs that compare with the model before tuning.
+
+    `length_normalized` divides the log-ratio of each answer by its tokens.
+    """
+
+    length_normalized: bool = False
+
+    @property
+    def needs(self) -> Needs:
+        """Both sides also before tuning."""
+        return replace(super().needs, reference=frozenset({Role.SAFETY, Role.FORGET}))
+
+    def ratios(self, policy: Scored, reference: Scored | None) -> tuple[Tensor, Tensor]:
+        """(E,) log pi - log pi_0 of the chosen answers and of the rejected."""
+        now, before = pair_sides(policy), pair_sides(given(reference))
+        chosen, rejected = (
+            (one.answer_logps - other.answer_logps) / (one.lengths if self.length_normalized else 1.0)
+            for one, other in zip(now, before, strict=True)
+        )
+        return chosen, rejected
+
+
+def pair_sides(scored: Scored) -> tuple[Scored, Scored]:
+    """The chosen and the rejected sides, pair by pair. Raises RuntimeError for half a pair."""
+    chosen, rejected = scored.only(Role.SAFETY), scored.only(Role.FORGET)
+    if len(chosen.roles) != len(rejected.roles):
+        raise RuntimeError("a forward pass with half a pair: chosen and rejected sides go together")
+    return chosen, rejected
 
 
 def build(method: MethodConfig) -> Objective:

@@ -1,4 +1,9 @@
-"""Preference terms on log-probabilities of whole answers."""
+"""Preference terms on log-probabilities of whole answers. Pure functions; what is averaged over what is not here.
+
+Notation: y_w the chosen answer, y_l the rejected one, x picture and question, pi the model, pi_0 the model before
+tuning, margin the difference of what is compared between the two sides. All tensors are (E,), one value for each pair
+or answer.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def dpo(chosen: Tensor, rejected: Tensor, chosen_0: Tensor, rejected_0: Tensor, beta: float) -> Tensor:
+def dpo(
+    chosen: Tensor, rejected: Tensor, chosen_0: Tensor, rejected_0: Tensor, beta: float, smoothing: float = 0.0
+) -> Tensor:
     """-log sigmoid(beta ((log pi - log pi_0)(chosen) - (log pi - log pi_0)(rejected))): DPO (arXiv 2305.18290, eq. 7).
 
-    All (E,), summed over each answer's tokens. Without the chosen side it is NPO times beta/2.
+    Log-probabilities are summed over each answer's tokens. Without the chosen side it is NPO times beta/2. `smoothing`
+    as in `preferred`.
     """
-    return F.softplus(-beta * ((chosen - chosen_0) - (rejected - rejected_0)))
+    return preferred(beta * ((chosen - chosen_0) - (rejected - rejected_0)), smoothing)
+
+
+def preferred(margin: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-(1 - e) log sigmoid(margin) - e log sigmoid(-margin), e the share of pairs held to be the wrong way around.
+
+    Bradley and Terry's likelihood of a preference; with e it is conservative DPO (E. Mitchell, "A note on
+    DPO with noisy preferences", 2023).
+    """
+    return (1 - smoothing) * F.softplus(-margin) + smoothing * F.softplus(margin)
