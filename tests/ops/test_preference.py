@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from vlmend.ops.preference import dpo, preferred
+from vlmend.ops.preference import dpo, log_odds, preferred
 
 
 def slope(value: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -42,3 +42,13 @@ def test_dpo_sees_log_ratios_alone() -> None:
     assert dpo(*shifted, beta=0.1).item() == pytest.approx(dpo(*sides, beta=0.1).item())
     swapped = [sides[i] for i in (1, 0, 3, 2)]
     assert dpo(*swapped, beta=0.1).item() == pytest.approx(math.log(1 + math.exp(0.5)))
+
+
+def test_log_odds_by_hand_and_where_it_ends() -> None:
+    p = torch.tensor([0.75, 0.5, 1e-30])
+    assert log_odds(p.log()).tolist() == pytest.approx([math.log(3), 0.0, math.log(1e-30)], abs=1e-6)
+    sure = torch.tensor([0.0, -1e-12, -1e-3], requires_grad=True)
+    values, slopes = log_odds(sure), slope(log_odds(sure), sure)
+    assert values.isfinite().all()
+    assert values[0] == values[1] > values[2]
+    assert slopes.tolist() == pytest.approx([0.0, 0.0, 1 / -math.expm1(-1e-3)], rel=1e-3)

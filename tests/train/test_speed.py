@@ -32,7 +32,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "gd": {"pd": True},
     "npo": {"alpha_npo": 0.5},
     "kl": {},
-    "dpo": {},
+    "dpo": {"alpha": 0.5},
+    "orpo": {},
     "rmu": {"layer": 0, "pd": True, "alpha_hidden": 0.5, "scale": "adaptive", "coefficient": 2.0},
 }
 PICTURES = {"a": (24, 30), "b": (40, 24), "c": (24, 24)}

@@ -7,6 +7,7 @@ or answer.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,3 +30,9 @@ def preferred(margin: Tensor, smoothing: float = 0.0) -> Tensor:
     DPO with noisy preferences", 2023).
     """
     return (1 - smoothing) * F.softplus(-margin) + smoothing * F.softplus(margin)
+
+
+def log_odds(logps: Tensor) -> Tensor:
+    """log(p / (1 - p)) of log p <= 0. From the largest p below 1 on it is even: what is certain is not pushed on."""
+    p = logps.clamp(max=-torch.finfo(logps.dtype).eps)
+    return p - torch.log(-torch.expm1(p))
