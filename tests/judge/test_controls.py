@@ -19,8 +19,8 @@ BAD = Side(0, 6, 0)
 
 @pytest.mark.parametrize(
     ("right", "wrong", "unscored", "passed"),
-    [(6, 0, 0, True), (3, 3, 0, True), (2, 4, 0, False), (0, 6, 0, False), (0, 3, 3, False), (3, 0, 3, True),
-     (0, 2, 4, None), (2, 0, 4, None), (0, 0, 6, None)],
+    [(6, 0, 0, True), (5, 1, 0, True), (4, 2, 0, False), (3, 3, 0, False), (0, 6, 0, False), (0, 3, 3, False),
+     (3, 0, 3, True), (0, 2, 4, None), (2, 0, 4, None), (0, 0, 6, None)],
 )  # fmt: skip
 def test_a_side_is_told_by_what_was_scored(right: int, wrong: int, unscored: int, passed: bool | None) -> None:
     assert Side(right, wrong, unscored).passed is passed

@@ -173,8 +173,8 @@ def _compared(before: Run, after: Run) -> Comparison:
         other = plural(len(paired.other), "id")
         why = f": {other} in both, and none asks the same in both" if paired.other else ""
         raise UsageError(f"{before.folder} and {after.folder} have no example in common{why}")
-    marks = {side.folder: controls.marks(side.manifest()) for side in (before, after)}
-    changes = _changes(suite, paired.pairs, our_judges, their_judges, marks[before.folder], marks[after.folder])
+    marks = controls.marks(before.manifest(), ours), controls.marks(after.manifest(), theirs)
+    changes = _changes(suite, paired.pairs, our_judges, their_judges, *marks)
     return Comparison(before, after, paired, changes, suite.outcome)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from vlmend.errors import UsageError
 from vlmend.judge import controls
 from vlmend.judge.binding import Binding
-from vlmend.judge.controls import FAILED, NONE, NOT_ASKED, PASSED, UNSCORED, Outcome
+from vlmend.judge.controls import EARLIER, FAILED, NONE, NOT_ASKED, PASSED, UNSCORED, Outcome
 from vlmend.judge.models import Models, is_local
 from vlmend.judge.naming import about, asks_model
 from vlmend.types import Judge, digest
@@ -35,14 +35,16 @@ def try_judges(
         if not asks_model(judge) or not (loading or _served(judge, binding, models)):
             continue
         key = _key(judge, binding, models)
-        row = _known(key, noted.get(judge.name, {}), models)
+        row = _known(key, judge, noted, models)
         new = row is None
         if row is None:
-            row = models.tried[key] = {"of": key, **_ask(judge, binding, models).to_json()}
+            tried = _ask(judge, binding, models).to_json()
+            row = models.tried[key] = {"of": key, "made_of": dict(about(judge, models)), **tried}
         if row["state"] == FAILED and models.controls == "refuse":
             raise UsageError(
-                f"judge {judge.name} {controls.from_json(row).told(judge.name)}; at least half of either kind should be"
-                f" right, so name another model, or have it judge all the same and its numbers marked: {INSIST}"
+                f"judge {judge.name} {controls.from_json(row).told(judge.name)}; at least three quarters of either"
+                f" kind should be right, so name another model, or have it judge all the same and its numbers"
+                f" marked: {INSIST}"
             )
         if new:
             _tell(judge.name, controls.from_json(row), say)
@@ -53,10 +55,10 @@ def try_judges(
 def expect(judge: Judge, binding: Binding, models: Models, noted: Noted) -> int:
     """Have a dry purse expect the controls of a judge; how many there are."""
     key = _key(judge, binding, models) if asks_model(judge) else ""
-    if not key or models.controls == "none" or _known(key, noted.get(judge.name, {}), models) is not None:
+    if not key or models.controls == "none" or _known(key, judge, noted, models) is not None:
         return 0
     outcome = _ask(judge, binding, models)
-    models.tried[key] = {"of": key, **outcome.to_json()}
+    models.tried[key] = {"of": key, "made_of": dict(about(judge, models)), **outcome.to_json()}
     return outcome.n
 
 
@@ -70,14 +72,16 @@ def _key(judge: Judge, binding: Binding, models: Models) -> str:
     return digest(controls.version(), judge.name, dict(about(judge, models)), due)
 
 
-def _known(key: str, noted: Result, models: Models) -> Result | None:
+def _known(key: str, judge: Judge, noted: Noted, models: Models) -> Result | None:
     """What is known of a judge. One that failed and is not insisted on is asked again: its model may be another now."""
     if key in models.tried:
         return models.tried[key]
     settled = (PASSED, NONE) if models.controls == "refuse" else (PASSED, NONE, FAILED)
-    if noted.get("of") == key and noted.get("state") in settled:
-        return noted
-    return {"of": key, "state": NOT_ASKED} if models.controls == "none" else None
+    there = noted.get(judge.name, {})
+    for row in (there, *there.get(EARLIER, ())):
+        if row.get("of") == key and row.get("state") in settled:
+            return row
+    return {"of": key, "made_of": dict(about(judge, models)), "state": NOT_ASKED} if models.controls == "none" else None
 
 
 def _ask(judge: Judge, binding: Binding, models: Models) -> Outcome:

@@ -98,11 +98,12 @@ def judge(
     at_work = _open(suite, binding, run.records(), made_now)
     before = replace(purse, spent=dict(purse.spent))
     made_before = run.manifest().get("judged_by", {})
-    made_of = {**made_before, **made_now}
     tried = controls.try_judges(at_work, binding, models, noted, stages.say)
     names = dict.fromkeys([*run.manifest().get("judges", ()), *made_now])
     asks = {question: list(answering) for question, answering in binding.asks.items()}
-    run.note({"judges": list(names), "asks": asks, "judged_by": made_of, "controls": {**noted, **tried}})
+    trials = known.after(noted, tried)
+    # a judge of another making than before is noted as such once it has said something
+    run.note({"judges": list(names), "asks": asks, "judged_by": {**made_now, **made_before}, "controls": trials})
     ended = suppress(StoreError)  # of a verdict that cannot be stored, that is what is to be told
     try:
         found = _judge(run, suite, binding, models, stages)
@@ -112,11 +113,10 @@ def judge(
             run.seal(VERDICTS)
             if (purse.spent, purse.known) != (before.spent, before.known):
                 run.note({"judging": _added(run.manifest().get("judging", {}), before, purse)})
-    if failed := {name: made_before[name] for name in found.mute() if name in made_before}:
-        held = {name: row for name, row in noted.items() if name in failed}
-        rest = {name: row for name, row in {**noted, **tried}.items() if name not in failed}
-        # what stands is what was said before
-        run.note({"judged_by": {**made_of, **failed}, "controls": {**rest, **held}})
+    failed = {name for name in found.mute() if name in made_before}  # what stands is what was said before
+    spoke = {name: made for name, made in made_now.items() if name not in failed}
+    rest = {name: noted.get(name) if name in failed else row for name, row in trials.items()}
+    run.note({"judged_by": {**made_before, **spoke}, "controls": {name: row for name, row in rest.items() if row}})
     _complain(found, judges, stages.say)
     for row in known.constants(run.manifest(), asks, run.records()) if found.new else ():
         stages.say(known.told_constant(row), style="" if row["controls"] == known.PASSED else "bold yellow")

@@ -51,7 +51,7 @@ def score(run: Run, records: Sequence[Record], suite: Suite, asks: Asks, generat
     told: dict[str, dict[str, Any]] = {}
     groups: dict[str, dict[str, Any]] = {"category": {}, "subcategory": {}}
     lost: dict[tuple[str, str], Record] = {}
-    unscored, marks = 0.0, controls.marks(run.manifest())
+    unscored, marks = 0.0, controls.marks(run.manifest(), records)
     for view in _telling(views(suite, asks, records), records):
         seen = view.records(records)
         measured += view.measures

@@ -17,17 +17,20 @@ from typing import Any
 from vlmend import plain_yaml
 from vlmend.judge.models import Models
 from vlmend.judge.naming import asks_model
-from vlmend.judge.verdicts import Pair, verdicts
+from vlmend.judge.verdicts import Pair, stands, verdicts
 from vlmend.metrics.questions import QUESTIONS, says
 from vlmend.metrics.views import Asks
 from vlmend.types import Composed, Controlled, Example, Finish, Judge, Measured, Message, Record, Response
 
 FILE = Path(__file__).with_name("controls.yaml")
-LEAST = 0.5  # share of either side that is to be right; and that is to be scored, for the side to count
+RIGHT = 0.75  # share of either side that is to be right: by guessing, one judge in a hundred gets both
+SCORED = 0.5  # share of a side that is to be scored, for the side to count
 SIDES = ("yes", "no")
 
 PASSED, FAILED, UNSCORED, NONE, NOT_ASKED = "passed", "failed", "unscored", "none", "not asked"
 """What came of the controls of a judge. NONE: there are none for what it answers."""
+
+EARLIER = "earlier"  # where a manifest keeps what came of them for other makings of the judge
 
 
 @cache
@@ -78,7 +81,7 @@ class Side:
     def passed(self) -> bool | None:
         """Whether enough of those that were scored are right; None where too few were."""
         scored = self.right + self.wrong
-        return None if scored < LEAST * (scored + self.unscored) else self.right >= LEAST * scored
+        return None if scored < SCORED * (scored + self.unscored) else self.right >= RIGHT * scored
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,8 @@ def constants(manifest: Mapping[str, Any], asks: Asks, records: Sequence[Record]
         for judge in judges if question in QUESTIONS and QUESTIONS[question].values == SIDES else ():
             said = [value for r in records if (value := says(r, question, judge)) is not None] if judge in noted else []
             if len(said) >= SEVERAL and len(set(said)) == 1:
-                state = noted[judge].get("state", NOT_ASKED)
-                told = SIDES[not said[0]]
+                states = [row.get("state", NOT_ASKED) for row in standing(noted[judge], judge, records)]
+                told, state = SIDES[not said[0]], ", ".join(dict.fromkeys(states)) or NOT_ASKED
                 found.append({"judge": judge, "question": question, "said": told, "n": len(said), "controls": state})
     return found
 
@@ -175,12 +178,37 @@ def told_constant(row: Mapping[str, Any]) -> str:
     return f"judge {row['judge']} says {row['said']} to {row['question']!r} of all {row['n']:,} answers; {why}"
 
 
-def marks(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with the judges of a run that failed their controls, and were asked all the same."""
+def standing(noted: Mapping[str, Any], judge: str, records: Sequence[Record]) -> list[Mapping[str, Any]]:
+    """What is noted of those makings of a judge (its model, its prompt) that gave the verdicts of these records.
+
+    There may be several: judging anew with another model may have been stopped on its way.
+    """
+    rows = [{key: value for key, value in noted.items() if key != EARLIER}, *noted.get(EARLIER, ())]
+    given = [verdict for r in records if (verdict := r.verdict(judge)) is not None]
+    return [row for row in rows if any(stands(verdict, row.get("made_of", {})) for verdict in given)]
+
+
+def marks(manifest: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
+    """What is wrong with the judges of these records that failed their controls, and were asked all the same."""
     noted: Mapping[str, Mapping[str, Any]] = manifest.get("controls", {})
-    return {
-        name: f"judge {name} {from_json(row).told(name)}" for name, row in noted.items() if row.get("state") == FAILED
-    }
+    found: dict[str, str] = {}
+    for name, row in noted.items():
+        failed = [one for one in standing(row, name, records) if one.get("state") == FAILED]
+        if failed:
+            found[name] = f"judge {name} {from_json(failed[0]).told(name)}"
+    return found
+
+
+def after(noted: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """What a manifest notes once judges are tried anew: what was found of earlier makings stays known."""
+    found = dict(noted)
+    for name, row in new.items():
+        plain = {key: value for key, value in row.items() if key != EARLIER}
+        before = noted.get(name, {})
+        rows = [*before.get(EARLIER, ()), {k: v for k, v in before.items() if k != EARLIER}] if before else []
+        earlier = [one for one in rows if one.get("of") != row.get("of")]
+        found[name] = {**plain, EARLIER: earlier} if earlier else plain
+    return found
 
 
 def marked(measured: Measured, judges: Iterable[str], by: Mapping[str, str]) -> Measured:

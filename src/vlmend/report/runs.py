@@ -11,6 +11,7 @@ from typing import Any
 
 from vlmend.data import placeholder
 from vlmend.errors import UsageError, VlmendError
+from vlmend.judge.controls import standing
 from vlmend.metrics.outcomes import by_refusal
 from vlmend.metrics.questions import bound
 from vlmend.metrics.views import first
@@ -101,8 +102,14 @@ def sections(folders: Sequence[Path], *, limit: int = 12) -> list[page.Section]:
         found.append(page.Banner(placeholder.warning(count)))
     for suite in dict.fromkeys(run.suite for run in told):
         found += _suite(suite, [run for run in told if run.suite == suite], limit)
-    found.append(page.Provenance({_label(run): run.manifest for run in told}))
+    found.append(page.Provenance({_label(run): _short(run.manifest) for run in told}))
     return found
+
+
+def _short(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The manifest with no more of known controls than what came of them."""
+    noted: Mapping[str, Mapping[str, Any]] = manifest.get("controls", {})
+    return {**manifest, "controls": {judge: row["state"] for judge, row in noted.items()}} if noted else manifest
 
 
 def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
@@ -162,7 +169,8 @@ def _controls(run: Told, judge: str) -> str:
         return tables.NOTHING
     constant = [row for row in run.run.metrics().get("constant", ()) if row["judge"] == judge]
     told = [f"says {row['said']} to {row['question']} of all {row['n']:,}" for row in constant]
-    return "; ".join([noted["state"], *told])
+    states = dict.fromkeys(row["state"] for row in standing(noted, judge, run.records)) or [noted["state"]]
+    return "; ".join([*states, *told])
 
 
 def _agreements(names: Sequence[str], runs: Sequence[Told]) -> tuple[tuple[str, ...], ...]:

@@ -173,7 +173,11 @@ def mirage(config: MirageConfig, *, models: Models | None = None, quiet: bool = 
         _marked(
             _card(model, found_, results[model]["plain"], None if model == config.base else base, known, common),
             found_, about,
-            {judge: why for done in results[model].values() for judge, why in wrong(done.run.manifest()).items()},
+            {
+                judge: why
+                for name, done in results[model].items()
+                for judge, why in wrong(done.run.manifest(), found_[name]).items()
+            },
         )
         for model, found_ in records.items()
     ]  # fmt: skip

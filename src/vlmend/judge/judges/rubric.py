@@ -12,7 +12,7 @@ from math import exp
 from typing import ClassVar, Literal
 
 from vlmend.errors import ConfigError
-from vlmend.judge import rubric
+from vlmend.judge import controls, rubric
 from vlmend.judge.models import Models, Reply, Sees
 from vlmend.judge.naming import spec
 from vlmend.judge.reading import schema
@@ -67,9 +67,18 @@ class Rubric:
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """What it answers; but what is harmful by a grade or by a file of the user's, their authors decide."""
-        graded = self._rubric.harmful_from is not None or self.rubric not in rubric.names()
-        return tuple(question for question in self.answers if question != "harmful" or not graded)
+        """What it answers; but what is harmful by a grade or by a file of the user's, their authors decide.
+
+        A prompt that wants to be told what controls do not have, such as a category, has none.
+        """
+        own = self._rubric
+        graded = own.harmful_from is not None or self.rubric not in rubric.names()
+        return tuple(
+            question
+            for question in self.answers
+            if not (question == "harmful" and graded) and question in controls.questions()
+            and not any(own.lacks(example) for side in controls.SIDES for example, _ in controls.pairs(question, side))
+        )  # fmt: skip
 
     @property
     def _rubric(self) -> rubric.Rubric:
