@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.objectives.conftest import Toy, moved
-from vlmend.objectives import Objective
+from vlmend.objectives import Objective, Surveys
 from vlmend.ops.scored import Loss, Scored
 
 
@@ -20,7 +20,18 @@ def loss_of(objective: Objective, toy: Toy, before: Toy | None = None, rows: lis
         with torch.no_grad():
             reference = (before or toy).score(look, rows).only(*objective.needs.reference)
             reference = replace(reference, named=objective.needs.reference)
-    return objective(replace(toy.score(look, rows), named=objective.needs.roles), reference)
+    policy = replace(toy.score(look, rows), named=objective.needs.roles)
+    if objective.needs.survey and rows is not None:  # of the whole step, as the loop does
+        policy = replace(policy, totals=replace(policy.totals, surveyed=surveyed(objective, toy, before or toy)))
+    return objective(policy, reference)
+
+
+def surveyed(objective: Objective, toy: Toy, before: Toy) -> dict[str, float]:
+    """What an objective takes of all rows."""
+    assert isinstance(objective, Surveys)
+    with torch.no_grad():
+        found = objective.survey(toy.score(), before.score())
+    return {name: float(value) for name, value in found.items()}
 
 
 def gradient(objective: Objective, toy: Toy, before: Toy | None = None, rows: list[int] | None = None) -> Tensor:

@@ -34,6 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "kl": {},
     "dpo": {"alpha": 0.5},
     "orpo": {},
+    "kto": {},
     "rmu": {"layer": 0, "pd": True, "alpha_hidden": 0.5, "scale": "adaptive", "coefficient": 2.0},
 }
 PICTURES = {"a": (24, 30), "b": (40, 24), "c": (24, 24)}

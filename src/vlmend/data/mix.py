@@ -36,6 +36,15 @@ class Mix:
         report = {**self.report, "examples": len(kept), "left_out": dict(sorted(left_out.items()))}
         return Mix(tuple(example for example, _ in kept), tuple(weight for _, weight in kept), report)
 
+    def with_feedback(self) -> Mix:
+        """With every answer that people did not want as that of an example of the role forget.
+
+        An example that has answers to give as well stays beside it, which is then named after it.
+        """
+        told = [(each, w) for e, w in zip(self.examples, self.weights, strict=True) for each in _told_apart(e)]
+        examples, weights = tuple(example for example, _ in told), tuple(weight for _, weight in told)
+        return Mix(examples, weights, {**self.report, **_counted(examples)})
+
     def without(self, bad: Collection[str]) -> Mix:
         """Without the examples of these ids, and those that share their `meta["pair"]`.
 
@@ -66,8 +75,9 @@ class Mix:
         if avoided:
             raise DataError(
                 f"{len(avoided):,} of {total} hold an answer to avoid (unpaired feedback, such as label: false), such"
-                f" as {avoided[0]!r}; this method learns answers, so it would learn to give them. Leave them out, or"
-                " give their part of the mix the role forget for a method that unlearns"
+                f" as {avoided[0]!r}; this method learns answers, so it would learn to give them. Leave them out,"
+                " take a method that learns from feedback (kto), or give their part of the mix the role forget for a"
+                " method that unlearns"
             )
         silent = [e.id for e in self.examples if not _says(e)]
         if silent:
@@ -200,6 +210,16 @@ def _with_role(example: Example, part: MixPart) -> Example:
         return example
     told = {"answers": example.avoid, "avoid": ()} if part.role is Role.FORGET and example.avoid else {}
     return replace(example, role=part.role, **told)
+
+
+def _told_apart(example: Example) -> Iterator[Example]:
+    """An example as one with answers to give, one with answers to avoid, or both."""
+    gives = _says(example)
+    if gives or not example.avoid:
+        yield replace(example, avoid=())
+    if example.avoid:
+        name = f"{example.id}/avoid" if gives else example.id
+        yield replace(example, id=name, answers=example.avoid, avoid=(), role=Role.FORGET)
 
 
 def _says(example: Example) -> bool:

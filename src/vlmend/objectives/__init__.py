@@ -52,6 +52,15 @@ class Draws(Protocol):
         ...
 
 
+@runtime_checkable
+class Surveys(Protocol):
+    """An objective whose loss takes numbers of the whole step, which get no gradient (`needs.survey`)."""
+
+    def survey(self, policy: Scored, reference: Scored | None = None) -> Mapping[str, Tensor]:
+        """One pass's share of each number. They add up over the step to what `policy.totals.surveyed` then holds."""
+        ...
+
+
 @dataclass(frozen=True)
 class Ascent:
     """Settings of every objective that makes the forgotten answers unlikely by plain ascent, weighted by `gamma`.

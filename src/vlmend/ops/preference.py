@@ -32,6 +32,16 @@ def preferred(margin: Tensor, smoothing: float = 0.0) -> Tensor:
     return (1 - smoothing) * F.softplus(-margin) + smoothing * F.softplus(margin)
 
 
+def kto(ratio: Tensor, wanted: Tensor, reference_point: float, beta: float) -> Tensor:
+    """1 - sigmoid(beta (r - z0)) of answers that are `wanted`, 1 - sigmoid(beta (z0 - r)) of the others.
+
+    r = log pi - log pi_0 of whole answers, `wanted` (E,) bool, z0 the reference point: KTO's loss less what weighs
+    either kind (arXiv 2402.01306, section 4).
+    """
+    gain = beta * (ratio - reference_point)
+    return torch.where(wanted, torch.sigmoid(-gain), torch.sigmoid(gain))
+
+
 def log_odds(logps: Tensor) -> Tensor:
     """log(p / (1 - p)) of log p <= 0. From the largest p below 1 on it is even: what is certain is not pushed on."""
     p = logps.clamp(max=-torch.finfo(logps.dtype).eps)

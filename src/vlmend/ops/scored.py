@@ -48,6 +48,9 @@ class Needs:
     tokens: roles whose log-probabilities are read; None for all. Others need not go through the whole model. Of the
     reference they are read unless `states_only`.
     decouple: the published weight of a Prompt Decouple term beside this objective.
+    present: groups of roles of each of which the data must have an example, where a stream takes one of any.
+    feedback: answers that people did not want (`Example.avoid`) are shown as examples of the role `forget`.
+    survey: the loss takes numbers of the whole step, which its method `survey` gives.
     """
 
     streams: tuple[tuple[Role, ...], ...]
@@ -58,6 +61,9 @@ class Needs:
     tokens: frozenset[Role] | None = None
     states_only: bool = False
     decouple: float = 1.0
+    present: tuple[tuple[Role, ...], ...] = ()
+    feedback: bool = False
+    survey: bool = False
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -67,11 +73,16 @@ class Needs:
 
 @dataclass(frozen=True)
 class Totals:
-    """Weighted counts per role over a whole optimizer step, all processes: the denominators of every mean."""
+    """Weighted counts per role over a whole optimizer step, all processes: the denominators of every mean.
+
+    `surveyed` are further numbers of the step, where an objective's loss takes some and not all of the step is in one
+    pass; else empty.
+    """
 
     tokens: Mapping[Role, float]
     examples: Mapping[Role, float]
     spots: Mapping[Role, float] = field(default_factory=dict[Role, float])
+    surveyed: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @staticmethod
     def of(unit: Mapping[Role, float], roles: frozenset[Role] | None) -> float:

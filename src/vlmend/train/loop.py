@@ -17,8 +17,8 @@ from vlmend.config import TrainConfig
 from vlmend.data.batches import Plan
 from vlmend.errors import ModelError
 from vlmend.models.codec import Codec
-from vlmend.objectives import Objective, Stops, innermost
-from vlmend.ops.scored import Look, Loss, Totals
+from vlmend.objectives import Objective, Stops, Surveys, innermost
+from vlmend.ops.scored import Look, Loss, Scored, Totals
 from vlmend.train.checkpoint import Progress
 from vlmend.train.encoding import Encoder
 from vlmend.train.mask_report import check_mask
@@ -188,6 +188,8 @@ def _gather_gradients(run: Tuning) -> float:
 def accumulate(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
     """Add up the gradients of a window. Losses are shares of the whole step's means, so plain addition is right."""
     totals = count_totals(window, run.team, run.objective.needs.look)
+    if run.objective.needs.survey and (len(window) > 1 or run.team.size > 1):
+        totals = replace(totals, surveyed=survey(run, window, totals))
     values: dict[str, float] = {"loss": 0.0, "tokens": 0.0}
     for micro in window:
         real = float(micro.batch.inputs["attention_mask"].sum()) if any(micro.weights) else 0.0
@@ -200,14 +202,32 @@ def accumulate(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
     return values
 
 
+def survey(run: Tuning, window: Sequence[Micro], totals: Totals) -> dict[str, float]:
+    """Numbers of the whole step that the objective's loss takes, by a pass of all that gets no gradient."""
+    objective = innermost(run.objective)
+    if not isinstance(objective, Surveys):
+        raise TypeError(f"{type(objective).__name__} needs a survey and has no such method")
+    found: dict[str, float] = {}
+    with torch.no_grad():
+        for micro in window:
+            for name, share in objective.survey(*score(run, micro.to(run.team.device), totals)).items():
+                found[name] = found.get(name, 0.0) + float(share)
+    return run.team.sum(found)
+
+
 def compute_loss(run: Tuning, micro: Micro, totals: Totals) -> Loss:
-    """Score with the model before tuning where the objective asks for it, then with the model, and reduce."""
+    """Score, and reduce."""
+    return run.objective(*score(run, micro, totals))
+
+
+def score(run: Tuning, micro: Micro, totals: Totals) -> tuple[Scored, Scored | None]:
+    """Score with the model before tuning where the objective asks for it, then with the model: policy and reference."""
     needs = run.objective.needs
     before = run.reference(micro, totals) if run.reference else None
     policy = replace(run.forward(micro, totals), named=needs.roles)
     if needs.reference and before is None:  # none of these examples is compared
         before = policy.only(*needs.reference)
-    return run.objective(policy, before and replace(before, named=needs.reference))
+    return policy, before and replace(before, named=needs.reference)
 
 
 def _enough(run: Tuning, values: Mapping[str, float]) -> str:

@@ -21,7 +21,7 @@ from torch.nn import Parameter
 
 from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
-from vlmend.data.batches import Plan, picture_groups, streams_of
+from vlmend.data.batches import Plan, Stream, picture_groups, streams_of
 from vlmend.data.mix import Mix, build
 from vlmend.errors import ModelError, StoreError
 from vlmend.interrupt import Interrupt
@@ -144,9 +144,9 @@ def _finished(folder: Path) -> dict[str, Any]:
 def _prepare(recipe: Recipe, team: Team) -> Prepared:
     objective = build_objective(recipe.method)
     needs, config = objective.needs, recipe.train
-    whole = build(recipe.data)
+    whole = build(recipe.data).with_feedback() if needs.feedback else build(recipe.data)
     mix = whole.of_roles(needs.roles).taught()
-    streams_of(mix.examples, needs.streams, needs.links, strict=needs.strict)  # what is wrong is told before loading
+    _streams(mix, needs)  # what is wrong is told before loading
     with Opening(mix.examples, first=team.is_main) as opening:
         seed_everything(config.seed, "weights")
         model = recipe.model.model_copy(update={"device": str(team.device)})
@@ -155,7 +155,7 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     if pictures.bad and recipe.data.bad_images == "error":
         raise complaint(pictures, len(mix.examples))
     mix = whole.without(pictures.bad).of_roles(needs.roles)
-    streams = streams_of(mix.examples, needs.streams, needs.links, strict=needs.strict)
+    streams = _streams(mix, needs)
     if needs.look and needs.look.layer is not None:
         find_layer(loaded.model, needs.look.layer)
     plan = Plan(
@@ -174,6 +174,12 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
         recipe, team, objective, mix, pictures, loaded, plan, ways, mask,
         identity(recipe, mix, loaded.fingerprint, plan),
     )  # fmt: skip
+
+
+def _streams(mix: Mix, needs: Needs) -> tuple[Stream, ...]:
+    """What rows are made of. Raises ConfigError where the mix lacks something that the method needs."""
+    streams_of(mix.examples, needs.present)
+    return streams_of(mix.examples, needs.streams, needs.links, strict=needs.strict)
 
 
 def _showing(mix: Mix, plan: Plan, config: TrainConfig, needs: Needs) -> Showing:

@@ -68,7 +68,8 @@ def count_totals(window: Sequence[Micro], team: Team, look: Look | None = None) 
             for unit, count in zip(units, (tokens, 1, spots), strict=True):
                 counts[f"{unit}/{example.role}"] += weight * count
     total = team.sum(counts)
-    return Totals(*({role: total[f"{unit}/{role}"] for role in Role} for unit in units))
+    tokens, examples, spots = ({role: total[f"{unit}/{role}"] for role in Role} for unit in units)
+    return Totals(tokens, examples, spots)
 
 
 def looked_at(batch: Batch, look: Look) -> Tensor:
