@@ -11,9 +11,9 @@ from PIL import Image as Pillow
 
 from vlmend.config import DataConfig
 from vlmend.data.mix import build
-from vlmend.data.preferences import sides
+from vlmend.data.preferences import picture_negatives, sides
 from vlmend.errors import DataError
-from vlmend.types import Image, Message, Pair, Role
+from vlmend.types import Example, Image, Message, Pair, Role
 
 ONE, TWO = (Image(make=lambda n=n: bytes([n])) for n in range(2))
 
@@ -64,3 +64,46 @@ def test_roles_that_are_left_out_are_counted(tmp_path: Path) -> None:
     assert len(mix.weights) == 3
     assert mix.report["left_out"] == {"decouple": 3, "retain": 3, "safety": 3}
     assert mix.report["examples"] == 3
+
+
+def pictured(count: int, pictures: int) -> list[Example]:
+    """Both sides of pairs that take turns with the pictures."""
+    shown = [Image(make=lambda n=n: bytes([n])) for n in range(pictures)]
+    pairs = [
+        Pair(f"p{i}", (Message("user", ("First", shown[i % pictures], f"{i}?")),), f"No {i}.", f"Yes {i}.")
+        for i in range(count)
+    ]
+    return [side for pair in pairs for side in sides(pair)]
+
+
+def test_a_picture_negative_is_the_chosen_answer_about_another_picture() -> None:
+    examples = pictured(30, 3)
+    found = list(picture_negatives(examples, seed=0))
+    assert len(found) == 30
+    drawn = set[Image]()
+    for (mine, other), chosen in zip(found, examples[::2], strict=True):
+        assert (mine.role, other.role) == (Role.SAFETY, Role.FORGET)
+        assert mine.answers == other.answers == chosen.answers
+        assert mine.prompt == chosen.prompt
+        assert mine.question == other.question
+        assert mine.images != other.images
+        assert other.prompt[0].parts[0::2] == chosen.prompt[0].parts[0::2]  # the picture stands where it stood
+        assert mine.meta["pair"] == other.meta["pair"] != chosen.meta["pair"]
+        drawn.update(other.images)
+    assert len(drawn) == 3
+    assert len({e.id for pair in found for e in pair} | {e.id for e in examples}) == 120
+
+
+def test_which_picture_depends_on_pair_and_seed_alone() -> None:
+    examples = pictured(30, 5)
+    found = [other.images for _, other in picture_negatives(examples, seed=0)]
+    assert [other.images for _, other in picture_negatives(examples, seed=0)] == found
+    assert [other.images for _, other in picture_negatives(examples, seed=1)] != found
+
+
+def test_where_there_is_no_other_picture_it_says_so() -> None:
+    with pytest.raises(DataError, match=r"'p0/chosen' shows 1 picture, and no other"):
+        list(picture_negatives(pictured(4, 1), seed=0))
+    blind = [side for i in range(2) for side in sides(Pair(f"p{i}", (Message("user", ("What?",)),), "No.", "Yes."))]
+    with pytest.raises(DataError, match="no preference pair of the mix shows a picture"):
+        list(picture_negatives(blind, seed=0))

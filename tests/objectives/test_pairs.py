@@ -74,10 +74,15 @@ def _cpo(w: Side, l: Side) -> Tensor:  # noqa: E741
     return -0.5 * w.now.sum() / w.tokens.sum() - 0.9 * _log_sigmoid(margin) - 0.1 * _log_sigmoid(-margin)
 
 
+def _dpo_anchored(w: Side, l: Side) -> Tensor:  # noqa: E741
+    return _dpo(w, l) - 0.5 * _log_sigmoid(0.3 * _ratio(w))
+
+
 CASES: dict[str, tuple[str, dict[str, Any], Formula]] = {
     "dpo": ("dpo", {"beta": 0.3}, _dpo),
     "dpo, smoothed": ("dpo", {"beta": 0.3, "label_smoothing": 0.2}, _dpo_smoothed),
     "dpo, per token": ("dpo", {"beta": 2.0, "length_normalized": True}, _dpo_per_token),
+    "dpo, anchored": ("dpo", {"beta": 0.3, "anchor": 0.5}, _dpo_anchored),
     "ipo": ("ipo", {"beta": 0.25}, _ipo),
     "ipo, per token": ("ipo", {"beta": 0.25, "length_normalized": True}, _ipo_per_token),
     "simpo": ("simpo", {"beta": 2.5, "gamma": 0.7}, _simpo),

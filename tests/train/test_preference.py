@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from tests.train.conftest import ready
 from vlmend.config import Recipe, parse_recipe
 from vlmend.errors import ConfigError, DataError
-from vlmend.train.loop import Tuning, accumulate, encode
+from vlmend.train.loop import Tuning, accumulate, encode, take_step
 from vlmend.train.reference import Live
 from vlmend.train.run import tune
 from vlmend.train.scoring import count_totals
@@ -125,3 +125,43 @@ def test_one_kind_of_answer_alone_is_refused(make: Make) -> None:
 def test_a_method_that_learns_answers_names_the_one_that_takes_feedback(make: Make) -> None:
     with pytest.raises(DataError, match=r"a method that learns from feedback \(kto\)"):
         ready(make("sft", FEEDBACK))
+
+
+PAIRS: list[dict[str, Any]] = [
+    {"id": f"p{i}", "prompt": f"What {i}?", "chosen": ANSWERS[i], "rejected": "Never.", "images": [f"{i % 4}.png"]}
+    for i in range(6)
+]
+
+
+def test_picture_negatives_stand_beside_their_pairs(make: Make) -> None:
+    """As rows of their own, which teach nothing of how likely the answer is by itself: its words are on both sides."""
+    plain, run = (ready(make("dpo", PAIRS, {"picture_negatives": on}, {"weight": 0.5})) for on in (False, True))
+    assert (len(plain.examples), len(run.examples)) == (12, 24)
+    assert plain.plan.rows_per_epoch * 2 == run.plan.rows_per_epoch == 12
+    assert set(run.weights) == {0.5}
+    rows = [[run.examples[i] for i in row] for step in range(2) for row in run.plan.step(step)]
+    apart = [row for row in rows if row[0].answers == row[1].answers]
+    assert len(apart) == 6
+    assert all(rejected.images != chosen.images for rejected, chosen in apart)
+
+
+def test_with_them_the_picture_comes_to_matter(make: Make) -> None:
+    """How much likelier the chosen answers are about their own picture than about another grows."""
+    recipe = make("dpo", PAIRS, {"picture_negatives": True, "beta": 20.0})
+    run = ready(recipe)
+    run.reference = Live(run.before, {})
+
+    def gap() -> float:
+        both = {True: 0.0, False: 0.0}
+        for micro in (m for step in range(2) for m in encode(run, step)):
+            with torch.no_grad():
+                scored = run.forward(micro, count_totals([micro], run.team))
+            for example, value in zip(micro.batch.examples, scored.answer_logps.tolist(), strict=True):
+                if example.id.endswith("picture"):
+                    both[example.role is Role.SAFETY] += value
+        return both[True] - both[False]
+
+    before = gap()
+    for step in range(30):
+        take_step(run, encode(run, step))
+    assert gap() > before + 0.1

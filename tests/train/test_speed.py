@@ -32,7 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "gd": {"pd": True},
     "npo": {"alpha_npo": 0.5},
     "kl": {},
-    "dpo": {"alpha": 0.5},
+    "dpo": {"alpha": 0.5, "picture_negatives": True},
     "orpo": {},
     "kto": {},
     "rmu": {"layer": 0, "pd": True, "alpha_hidden": 0.5, "scale": "adaptive", "coefficient": 2.0},

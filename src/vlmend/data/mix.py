@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from vlmend.config import DataConfig, MixPart
 from vlmend.data import placeholder
 from vlmend.data.dataset import Dataset, PictureRules, read_any, refuse_duplicates, stand_ins, with_pictures
-from vlmend.data.preferences import alike, sides
+from vlmend.data.preferences import alike, picture_negatives, sides
 from vlmend.data.progress import watched
 from vlmend.errors import DataError
 from vlmend.terminal import plural
@@ -44,6 +44,18 @@ class Mix:
         told = [(each, w) for e, w in zip(self.examples, self.weights, strict=True) for each in _told_apart(e)]
         examples, weights = tuple(example for example, _ in told), tuple(weight for _, weight in told)
         return Mix(examples, weights, {**self.report, **_counted(examples)})
+
+    def with_picture_negatives(self, seed: int) -> Mix:
+        """With a pair more for each preference pair that shows pictures: its chosen answer about others' pictures."""
+        weights = {e.id: w for e, w in zip(self.examples, self.weights, strict=True)}
+        added = [
+            (one, weights[mine.id.removesuffix("/picture")])
+            for mine, other in picture_negatives(self.examples, seed)
+            for one in (mine, other)
+        ]
+        examples = (*self.examples, *(example for example, _ in added))
+        refuse_duplicates(examples, "the mix with picture_negatives")
+        return Mix(examples, (*self.weights, *(w for _, w in added)), {**self.report, **_counted(examples)})
 
     def without(self, bad: Collection[str]) -> Mix:
         """Without the examples of these ids, and those that share their `meta["pair"]`.

@@ -123,7 +123,9 @@ class Decoupled:
 class Pairs:
     """Settings of every objective on preference pairs: what is kept beside the preference, each off by default.
 
-    `sft` weighs CE of the chosen answers, `alpha` CE of retained examples, each pooled over tokens.
+    `sft` weighs CE of the chosen answers, `alpha` CE of retained examples, each pooled over tokens. With
+    `picture_negatives` each pair that shows pictures comes with one more, in which the chosen answer is preferred to
+    itself about another pair's pictures, so that it has to hang on what is seen (mDPO, arXiv 2406.11839).
 
     A pair is an example of role `safety` (chosen) and one of role `forget` (rejected) that share meta["pair"]; sources
     of preference pairs are read as such.
@@ -131,12 +133,13 @@ class Pairs:
 
     sft: Weight = 0.0
     alpha: Weight = 0.0
+    picture_negatives: bool = False
 
     @property
     def needs(self) -> Needs:
         """Both sides of every pair in one row; retained examples only if they count."""
         streams = ((Role.FORGET,), (Role.SAFETY,), *(((Role.RETAIN,),) if self.alpha else ()))
-        return Needs(streams, links={Role.SAFETY: Role.FORGET}, strict=True)
+        return Needs(streams, links={Role.SAFETY: Role.FORGET}, strict=True, picture_negatives=self.picture_negatives)
 
     def beside(self, policy: Scored) -> dict[str, Tensor]:
         """The terms that were asked for."""

@@ -50,6 +50,8 @@ class Needs:
     decouple: the published weight of a Prompt Decouple term beside this objective.
     present: groups of roles of each of which the data must have an example, where a stream takes one of any.
     feedback: answers that people did not want (`Example.avoid`) are shown as examples of the role `forget`.
+    picture_negatives: beside each preference pair one is shown that prefers the chosen answer to itself about another
+    pair's pictures.
     survey: the loss takes numbers of the whole step, which its method `survey` gives.
     """
 
@@ -63,6 +65,7 @@ class Needs:
     decouple: float = 1.0
     present: tuple[tuple[Role, ...], ...] = ()
     feedback: bool = False
+    picture_negatives: bool = False
     survey: bool = False
 
     @property

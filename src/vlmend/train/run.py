@@ -144,7 +144,7 @@ def _finished(folder: Path) -> dict[str, Any]:
 def _prepare(recipe: Recipe, team: Team) -> Prepared:
     objective = build_objective(recipe.method)
     needs, config = objective.needs, recipe.train
-    whole = build(recipe.data).with_feedback() if needs.feedback else build(recipe.data)
+    whole = _mix(recipe, needs)
     mix = whole.of_roles(needs.roles).taught()
     _streams(mix, needs)  # what is wrong is told before loading
     with Opening(mix.examples, first=team.is_main) as opening:
@@ -174,6 +174,16 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
         recipe, team, objective, mix, pictures, loaded, plan, ways, mask,
         identity(recipe, mix, loaded.fingerprint, plan),
     )  # fmt: skip
+
+
+def _mix(recipe: Recipe, needs: Needs) -> Mix:
+    """The examples of the recipe, in the shape that the method takes."""
+    mix = build(recipe.data)
+    if needs.feedback:
+        mix = mix.with_feedback()
+    if needs.picture_negatives:
+        mix = mix.with_picture_negatives(recipe.data.seed)
+    return mix
 
 
 def _streams(mix: Mix, needs: Needs) -> tuple[Stream, ...]:
