@@ -22,7 +22,9 @@ import pytest
 
 from tests.engines.model import save
 from vlmend import data
+from vlmend.cli import main
 from vlmend.models.engines import engine
+from vlmend.store import Run
 from vlmend.types import Backend, Decoding, Example, Finish, Image, Message, Response
 
 pytestmark = pytest.mark.skipif(not engine()[0], reason="vLLM is not installed: make test-engines")
@@ -105,7 +107,7 @@ def test_in_process(model: Path, rows: list[Example]) -> None:
     assert len({(r.example_id, r.sample) for r in four}) == 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def served(model: Path, adapter: Path) -> Iterator[str]:
     port = "8765"
     words = ["serve", f"{model}+{adapter}", "--run", "--port", port, "--dtype", "float32"]
@@ -141,6 +143,22 @@ def test_served(served: str, model: Path, adapter: Path, rows: list[Example]) ->
     assert all(json.loads(r.text)["label"] in ("safe", "unsafe") for r in kept)
     long = Example("long", (Message("user", ("word " * 2000,)),))
     assert [r.finish for r in backend.generate([long], HOW)] == [Finish.FAILED]
+
+
+def test_a_judge_with_a_schema_is_read_and_fails_its_controls(served: str, tmp_path: Path) -> None:
+    """Random weights fill in any form; that they know nothing is what the known controls are for."""
+    run = tmp_path / "run"
+    suite = ["--suite", "world", "--limit", "24", "--out", str(run)]
+    assert main(["eval", "--model", "scripted:comply", *suite]) == 0
+    words = ["judge", str(run), "--judge", "rubric:tone", "--judge-model", f"openai:{served}"]
+    assert main(words) == 2
+    assert "rubric:tone" not in (run / "verdicts.jsonl").read_text()
+    assert main([*words, "--judge-controls", "mark"]) == 0
+    given = [verdict for record in Run.open(run).records() if (verdict := record.verdict("rubric:tone"))]
+    assert len(given) > 8
+    assert all(verdict.refused is not None for verdict in given)
+    assert main(["score", str(run)]) == 0
+    assert "controls" in Run.open(run).metrics()["metrics"]["asr.rubric:tone"]["marked"]
 
 
 def test_killed_and_resumed(model: Path, tmp_path: Path) -> None:
