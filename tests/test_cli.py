@@ -321,7 +321,7 @@ def test_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_interrupted_eval_keeps_what_was_done(vlguard: Path, tmp_path: Path) -> None:
-    given = words(vlguard, tmp_path / "r", model="scripted:ideal?seconds=0.2")
+    given = words(vlguard, tmp_path / "r", model="scripted:ideal?seconds=2")
     child = subprocess.Popen([*VLMEND, *given], stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "r" / "responses.jsonl"
     while child.poll() is None and not (journal.exists() and journal.stat().st_size):

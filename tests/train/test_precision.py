@@ -18,6 +18,7 @@ from vlmend.config import ModelConfig
 from vlmend.models import load as models
 from vlmend.objectives.sft import Sft
 from vlmend.ops.scored import Loss, Scored
+from vlmend.saving import write_model
 from vlmend.train.checkpoint import Progress
 from vlmend.train.loop import accumulate, encode, take_step
 from vlmend.train.precision import SCALE
@@ -34,7 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model as it is released: saved in bfloat16."""
     folder = tmp_path_factory.mktemp("released")
     model, processor = tiny.FAMILIES["llava"]()
-    model.to(torch.bfloat16).save_pretrained(folder)
+    write_model(model.to(torch.bfloat16), folder)
     processor.save_pretrained(folder)
     return folder
 
