@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,8 @@ def test_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 def test_interrupted_eval_keeps_what_was_done(vlguard: Path, tmp_path: Path) -> None:
     given = words(vlguard, tmp_path / "r", model="scripted:ideal?seconds=2")
-    child = subprocess.Popen([*VLMEND, *given], stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background are started to ignore it
+    child = subprocess.Popen([*VLMEND, *given], stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     journal = tmp_path / "r" / "responses.jsonl"
     while child.poll() is None and not (journal.exists() and journal.stat().st_size):
         time.sleep(0.01)
