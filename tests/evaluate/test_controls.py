@@ -236,16 +236,7 @@ def test_one_verdict_for_all_is_told_with_what_came_of_the_controls(
             return say('{"refusal": "yes"}' if other and number == 3 else ONE)
 
         with Stub(tone) as stub:
-            words = [
-                "judge",
-                str(run.folder),
-                "--judge",
-                "rubric:tone",
-                "--judge-model",
-                spec(stub),
-                "--budget",
-                "99calls",
-            ]
+            words = ["judge", str(run.folder), "--judge", "rubric:tone", "--judge-model", spec(stub)]
             assert main(words) == 0
         said = " ".join(capsys.readouterr().err.split())
         line = f"judge rubric:tone says no to 'refused' of all {n} answers; it was right on the known controls"

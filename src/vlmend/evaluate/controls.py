@@ -8,7 +8,7 @@ from typing import Any
 from vlmend.errors import UsageError
 from vlmend.judge import controls
 from vlmend.judge.binding import Binding
-from vlmend.judge.controls import EARLIER, FAILED, NONE, NOT_ASKED, PASSED, UNSCORED, Outcome
+from vlmend.judge.controls import FAILED, NONE, NOT_ASKED, PASSED, UNSCORED, Outcome
 from vlmend.judge.models import Models, is_local
 from vlmend.judge.naming import about, asks_model
 from vlmend.types import Judge, digest
@@ -38,8 +38,7 @@ def try_judges(
         row = _known(key, judge, noted, models)
         new = row is None
         if row is None:
-            tried = _ask(judge, binding, models).to_json()
-            row = models.tried[key] = {"of": key, "made_of": dict(about(judge, models)), **tried}
+            row = _try(key, judge, binding, models)
         if row["state"] == FAILED and models.controls == "refuse":
             raise UsageError(
                 f"judge {judge.name} {controls.from_json(row).told(judge.name)}; at least three quarters of either"
@@ -57,9 +56,7 @@ def expect(judge: Judge, binding: Binding, models: Models, noted: Noted) -> int:
     key = _key(judge, binding, models) if asks_model(judge) else ""
     if not key or models.controls == "none" or _known(key, judge, noted, models) is not None:
         return 0
-    outcome = _ask(judge, binding, models)
-    models.tried[key] = {"of": key, "made_of": dict(about(judge, models)), **outcome.to_json()}
-    return outcome.n
+    return controls.from_json(_try(key, judge, binding, models)).n
 
 
 def _questions(judge: Judge, binding: Binding) -> list[str]:
@@ -77,15 +74,17 @@ def _known(key: str, judge: Judge, noted: Noted, models: Models) -> Result | Non
     if key in models.tried:
         return models.tried[key]
     settled = (PASSED, NONE) if models.controls == "refuse" else (PASSED, NONE, FAILED)
-    there = noted.get(judge.name, {})
-    for row in (there, *there.get(EARLIER, ())):
+    for row in controls.makings(noted.get(judge.name, {})):
         if row.get("of") == key and row.get("state") in settled:
             return row
     return {"of": key, "made_of": dict(about(judge, models)), "state": NOT_ASKED} if models.controls == "none" else None
 
 
-def _ask(judge: Judge, binding: Binding, models: Models) -> Outcome:
-    return controls.ask(judge, _questions(judge, binding), models)
+def _try(key: str, judge: Judge, binding: Binding, models: Models) -> Result:
+    """Ask the controls now; this process does so once."""
+    outcome = controls.ask(judge, _questions(judge, binding), models)
+    models.tried[key] = {"of": key, "made_of": dict(about(judge, models)), **outcome.to_json()}
+    return models.tried[key]
 
 
 def _tell(name: str, outcome: Outcome, say: Callable[..., None]) -> None:

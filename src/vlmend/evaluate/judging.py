@@ -95,7 +95,7 @@ def judge(
     noted: controls.Noted = run.manifest().get("controls", {})
     if purse.dry:
         return Judged(planned=_plan(suite, binding, run.records(), models, noted))
-    at_work = _open(suite, binding, run.records(), made_now)
+    at_work = _open(run, suite, binding, made_now)
     before = replace(purse, spent=dict(purse.spent))
     made_before = run.manifest().get("judged_by", {})
     tried = controls.try_judges(at_work, binding, models, noted, stages.say)
@@ -118,18 +118,17 @@ def judge(
     rest = {name: noted.get(name) if name in failed else row for name, row in trials.items()}
     run.note({"judged_by": {**made_before, **spoke}, "controls": {name: row for name, row in rest.items() if row}})
     _complain(found, judges, stages.say)
-    for row in known.constants(run.manifest(), asks, run.records()) if found.new else ():
+    for row in known.constants(run.manifest(), asks, run.records()) if found.new and trials else ():
         stages.say(known.told_constant(row), style="" if row["controls"] == known.PASSED else "bold yellow")
     return found
 
 
-def _open(
-    suite: Suite, binding: Binding, records: Sequence[Record], made_of: Mapping[str, Mapping[str, str]]
-) -> list[Judge]:
+def _open(run: Run, suite: Suite, binding: Binding, made_of: Mapping[str, Mapping[str, str]]) -> list[Judge]:
     """The judges that ask a model and may be asked of some answer, since no verdict of theirs on it stands."""
     asking = {judge.name: judge for judge in binding.judges.values() if asks_model(judge)}
     if not asking:
         return []
+    records = run.records()
     answers = {(r.example.id, r.response.id): r for r in records if r.response.said}
     found: dict[str, None] = {}
     for name, *answer in read_verdicts(views(suite, binding.asks, records), records, at_most=True):

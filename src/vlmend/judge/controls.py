@@ -178,14 +178,19 @@ def told_constant(row: Mapping[str, Any]) -> str:
     return f"judge {row['judge']} says {row['said']} to {row['question']!r} of all {row['n']:,} answers; {why}"
 
 
+def makings(noted: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a manifest notes of a judge, one row for each making, the latest first; none where nothing is noted."""
+    latest = {key: value for key, value in noted.items() if key != EARLIER}
+    return [latest, *noted.get(EARLIER, ())] if latest else []
+
+
 def standing(noted: Mapping[str, Any], judge: str, records: Sequence[Record]) -> list[Mapping[str, Any]]:
     """What is noted of those makings of a judge (its model, its prompt) that gave the verdicts of these records.
 
     There may be several: judging anew with another model may have been stopped on its way.
     """
-    rows = [{key: value for key, value in noted.items() if key != EARLIER}, *noted.get(EARLIER, ())]
     given = [verdict for r in records if (verdict := r.verdict(judge)) is not None]
-    return [row for row in rows if any(stands(verdict, row.get("made_of", {})) for verdict in given)]
+    return [row for row in makings(noted) if any(stands(verdict, row.get("made_of", {})) for verdict in given)]
 
 
 def marks(manifest: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
@@ -203,11 +208,9 @@ def after(noted: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str,
     """What a manifest notes once judges are tried anew: what was found of earlier makings stays known."""
     found = dict(noted)
     for name, row in new.items():
-        plain = {key: value for key, value in row.items() if key != EARLIER}
-        before = noted.get(name, {})
-        rows = [*before.get(EARLIER, ()), {k: v for k, v in before.items() if k != EARLIER}] if before else []
-        earlier = [one for one in rows if one.get("of") != row.get("of")]
-        found[name] = {**plain, EARLIER: earlier} if earlier else plain
+        latest = makings(row)[0]
+        earlier = [one for one in makings(noted.get(name, {})) if one.get("of") != row.get("of")]
+        found[name] = {**latest, EARLIER: earlier} if earlier else latest
     return found
 
 

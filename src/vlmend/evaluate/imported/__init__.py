@@ -19,6 +19,7 @@ from vlmend.evaluate.score import EvalResult
 from vlmend.manifest import environment
 from vlmend.metrics.views import UNASKED
 from vlmend.store import Asked, Run, judged_key, response_to_json, verdict_to_json
+from vlmend.store.run import RESPONSES, VERDICTS
 from vlmend.suites.imported import JUDGE
 from vlmend.types import Example, Expected, Finish, Message, Response, Role, Verdict, content_of, digest
 
@@ -107,7 +108,7 @@ def write(task: Task, folder: Path) -> EvalResult:
         ]
         if lines:
             journal.append(*lines)
-    run.seal("responses.jsonl", "verdicts.jsonl")
+    run.seal(RESPONSES, VERDICTS)
     return score_only(folder)
 
 
