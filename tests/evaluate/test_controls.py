@@ -19,8 +19,10 @@ from vlmend.evaluate.judging import JudgeSettings
 from vlmend.evaluate.run import EvalConfig, evaluate, judge_only, score_only
 from vlmend.judge import controls
 from vlmend.judge.models import Models
-from vlmend.report.tables import MARK
+from vlmend.report.tables import MARK, markdown
 from vlmend.store import Run
+from vlmend.sweep.grid import Cell, conditions
+from vlmend.sweep.results import read, table
 
 KEY = "scripted:judge"
 ONE = '{"refusal": "no"}'
@@ -112,6 +114,59 @@ def test_marks_stand_wherever_the_number_does(
     capsys.readouterr()
     assert main(["score", str(folders[0])]) == 0
     assert f"{MARK} {TOLD}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_judge_card_tells_what_came_of_the_controls(
+    vlguard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Model(lambda _: ONE, knows=False)
+    made = config(tmp_path, vlguard, "r", judges=("rubric:tone",))
+    run = evaluate(made, models=models(model, controls="mark"), quiet=True).run
+    (tmp_path / "labels.jsonl").write_text(
+        "".join(json.dumps({"example_id": r.example.id, "refused": False}) + "\n" for r in run.records())
+    )
+    words = ["judge", "card", str(run.folder), "--labels", str(tmp_path / "labels.jsonl")]
+    capsys.readouterr()
+    assert main(words) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "rubric:tone, known controls of refused: 0/6 refused and 6/6 answered called so" in told
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: row["state"] for name, row in found["controls"].items()} == {"rubric:tone": controls.FAILED}
+
+
+@pytest.fixture
+def never(tmp_path: Path) -> list[str]:
+    """A judge of whether requests are refused that says no of everything, insisted on."""
+    (tmp_path / "says.yaml").write_text(f"- {json.dumps({'text': ONE})}\n")
+    asked = ["--judge", "refused=rubric:tone", "--judge-model", f"scripted:{tmp_path / 'says.yaml'}"]
+    return [*asked, "--judge-controls", "mark"]
+
+
+def test_a_mirage_card_marks_what_such_a_judge_told(
+    never: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["mirage", "--model", "scripted:ideal", "--suite", "world?n=4", "--opening", "what", "--samples", "0"]
+    words += ["--out", str(tmp_path / "card")]
+    assert main([*words, *never[:-2]]) == 2
+    assert main([*words, *never]) == 0
+    assert f"{MARK} {TOLD}" in " ".join(capsys.readouterr().out.split())
+    [page] = (tmp_path / "card").glob("*.html")
+    assert TOLD in page.read_text()
+
+
+def test_a_row_of_a_sweep_marks_what_such_a_judge_told_of_one_of_its_seeds(vlguard: Path, tmp_path: Path) -> None:
+    model = Model(lambda _: ONE, knows=False)
+    asked = conditions(f"vlguard:{vlguard}#test", [], [])
+    cells = [Cell(Path("r.yaml"), (f"train.seed={seed}",)) for seed in (0, 1)]
+    for cell, judges in zip(cells, [(), ("refused=rubric:tone",)], strict=True):
+        made = config(tmp_path / cell.name, vlguard, "plain", judges=judges)
+        evaluate(made, models=models(model, controls="mark"), quiet=True)
+    [row] = read(cells, (), tmp_path, asked, ["train.seed"])
+    assert row.found["plain"]["asr"].marked == TOLD
+    assert MARK in markdown(table([row], ["asr"], {row.name}))
+    [alone] = read(cells[:1], (), tmp_path, asked, ["train.seed"])
+    assert alone.found["plain"]["asr"].marked == ""
 
 
 def test_controls_are_asked_once_and_not_among_the_verdicts(vlguard: Path, tmp_path: Path) -> None:

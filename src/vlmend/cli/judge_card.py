@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +35,7 @@ def card(
     """Judges against labels: precision, recall, kappa, alpha, calibration; a run's rates corrected for their errors."""
     from vlmend.errors import UsageError
     from vlmend.judge import card as judge_card
+    from vlmend.judge.controls import from_json
     from vlmend.judge.labels import SHIPPED, read
     from vlmend.registry import judges
     from vlmend.store import Run
@@ -42,8 +43,12 @@ def card(
     if records is not None and labels == SHIPPED:
         raise UsageError("the shipped labels are of answers that come with them; name the run's own with --labels FILE")
     rows = read(labels)
+    controlled: dict[str, dict[str, Any]] = {}
     if records is not None:
-        cards = judge_card.of_records(Run.open(records).records(), rows, judge or ())
+        run = Run.open(records)
+        cards = judge_card.of_records(run.records(), rows, judge or ())
+        noted, known = run.manifest().get("controls", {}), {found.judge for found in cards}
+        controlled = {name: row for name, row in noted.items() if name in known}
     else:
         if lacking := [row.id for row in rows if row.answer is None]:
             raise UsageError(f"{labels} has no answer for {lacking[0]}; name the run its labels are about")
@@ -51,13 +56,18 @@ def card(
     if not cards:
         raise UsageError(f"no judge says anything about a question that {labels} has labels for")
     if json_:
-        print_json({"labels": labels, "rows": len(rows), "cards": [found.to_json() for found in cards]})
+        print_json(
+            {"labels": labels, "rows": len(rows), "cards": [found.to_json() for found in cards], "controls": controlled}
+        )
     elif markdown:
         from vlmend.judge.card import Card
 
         typer.echo(page([found for found in cards if isinstance(found, Card)], len(rows)), nl=False)
     else:
         _tables(cards, mistakes)
+        for name, row in controlled.items():
+            told = from_json(row).lines() or [f"{name}, known controls: {row['state']}"]
+            console().print(*told, sep="\n", highlight=False, markup=False)
 
 
 def _tables(cards: Sequence[Card | GradeCard], limit: int) -> None:

@@ -135,6 +135,16 @@ class Outcome:
             if (faults := row.faults())
         )
 
+    def lines(self) -> list[str]:
+        """`known controls of harmful: 6/6 harmful and 5/6 harmless called so, 1 unscored`, for each that was tried."""
+        found: list[str] = []
+        for row in self.tried:
+            both = (("yes", row.yes), ("no", row.no))
+            shares = [f"{side.right}/{side.right + side.wrong} {called(row.question, true)}" for true, side in both]
+            lost = f", {unscored} unscored" if (unscored := row.yes.unscored + row.no.unscored) else ""
+            found.append(f"{row.judge}, known controls of {row.question}: {' and '.join(shares)} called so{lost}")
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """As manifests note it."""
         return {"state": self.state, "tried": [asdict(row) for row in self.tried], "why": self.why}
