@@ -32,6 +32,7 @@ def members(kind: str) -> list[str]:
         "attacks": ["changes", "__call__"],
         "suites": ["name", "protocol", "sources", "judges", "metrics", "decoding"],
         "backends": ["fingerprint", "generate"],
+        "rewards": ["__call__"],
         "families": [],
     }[kind]
 

@@ -230,6 +230,7 @@ backends = _registry(
     "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Checked", "Loads",
     "Notes", "RanOn", "Named", "Billed", "TakesSpec",
 )  # fmt: skip
+rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "TakesSpec")
 families = _registry("family", "models.families", "models.family", "Family")
 
 KINDS: dict[str, Registry] = {
@@ -239,6 +240,7 @@ KINDS: dict[str, Registry] = {
     "attacks": attacks,
     "suites": suites,
     "backends": backends,
+    "rewards": rewards,
     "families": families,
 }
 

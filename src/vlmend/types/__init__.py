@@ -11,6 +11,7 @@ from vlmend.types.abilities import (
     Controlled,
     Described,
     FirstWords,
+    HearsJudges,
     Loads,
     Named,
     NeedsOthers,
@@ -26,7 +27,7 @@ from vlmend.types.abilities import (
     TakesSpec,
     WritesText,
 )
-from vlmend.types.answers import Decoding, Finish, Likelihood, Record, Response, Verdict
+from vlmend.types.answers import Decoding, Finish, Likelihood, Record, Response, Rollout, Verdict
 from vlmend.types.examples import (
     Cell,
     Example,
@@ -56,7 +57,7 @@ from vlmend.types.measures import (
     Statistic,
     Tone,
 )
-from vlmend.types.seams import Attack, Backend, Judge, PairSource, Source, Suite, Touched, Victim
+from vlmend.types.seams import Attack, Backend, Judge, PairSource, Reward, Source, Suite, Touched, Victim
 
 __all__ = [
     "UNSCORED",
@@ -78,6 +79,7 @@ __all__ = [
     "Expected",
     "Finish",
     "FirstWords",
+    "HearsJudges",
     "Image",
     "Judge",
     "Likelihood",
@@ -100,7 +102,9 @@ __all__ = [
     "Record",
     "RendersPrompts",
     "Response",
+    "Reward",
     "Role",
+    "Rollout",
     "Sampled",
     "Score",
     "Scorer",

@@ -233,3 +233,16 @@ class Billed(Protocol):
 
     @property
     def account(self) -> Any: ...
+
+
+# Rewards
+
+
+@runtime_checkable
+class HearsJudges(Protocol):
+    """A reward that is made of judges, or reads an answer just as they do: they say nothing about what it tuned."""
+
+    @property
+    def judges(self) -> Sequence[str]:
+        """Their names."""
+        ...

@@ -83,6 +83,19 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """An answer that a model gave while it is tuned, to be rewarded: all it wrote, its reasoning and tags included.
+
+    `finished` says that the model ended it itself, and was not cut off at the limit. `tokens` are those it wrote.
+    """
+
+    example: Example
+    text: str
+    tokens: int
+    finished: bool
+
+
+@dataclass(frozen=True)
 class Likelihood:
     """How likely a model finds a given answer to an example: log p(answer | prompt, pictures), natural logarithm.
 

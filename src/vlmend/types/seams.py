@@ -1,4 +1,4 @@
-"""What plugs in: the protocols of sources, attacks, victims, judges, backends and suites.
+"""What plugs in: the protocols of sources, attacks, victims, judges, backends, suites and rewards.
 
 What a plugin of a kind may have beside these stands in `abilities`; anything else that is public and looks like one of
 them is refused when the plugin is found.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from vlmend.types.answers import Decoding, Record, Response, Verdict
+from vlmend.types.answers import Decoding, Record, Response, Rollout, Verdict
 from vlmend.types.examples import Example, Pair
 from vlmend.types.measures import Measure, Outcome
 
@@ -111,3 +111,9 @@ class Suite(Protocol):
     def outcome(self, record: Record) -> Outcome:
         """What became of the request, `UNSCORED` where nobody can say; it reads no more than the metrics do."""
         ...
+
+
+class Reward(Protocol):
+    """Batch first: a number for each rollout, in order, high for what is wanted. None is unscored, and never 0."""
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> Sequence[float | None]: ...

@@ -8,15 +8,8 @@ from typing import ClassVar
 
 from vlmend.judge.models import Models
 from vlmend.judge.sifting import Pair
+from vlmend.judge.words import normal
 from vlmend.types import Example, Expected, Response, Verdict
-
-APOSTROPHES = str.maketrans("’‘“”", "''\"\"")
-
-
-def normal(text: str) -> str:
-    """The text without case, outer quotes, surplus white space and final punctuation."""
-    plain = " ".join(text.translate(APOSTROPHES).casefold().split())
-    return plain.strip("\"' ").rstrip(".!?,;: ").strip("\"' ")
 
 
 @dataclass(frozen=True)
