@@ -22,8 +22,8 @@ from vlmend.types import HearsJudges, Reward, Rollout
 class Term(Section):
     """One reward of several, as a recipe has it: min(cap, max(floor, reward)), times `weight`.
 
-    `name` is what it is logged under; its spec where none is given. `options` are settings of the reward that a spec has
-    no room for, such as a regular expression.
+    `name` is what it is logged under; its spec where none is given. `options` are settings of the reward that a spec
+    has no room for, such as a regular expression.
     """
 
     reward: str = Field(min_length=1)
