@@ -7,12 +7,9 @@ that is cut in half at the end is left out, since vLLM holds it back.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.engines.model import save
+from tests.engines.serving import MEMORY, serving
 from vlmend import data
 from vlmend.cli import main
 from vlmend.models.engines import engine
@@ -34,7 +32,6 @@ SCHEMA = json.dumps({
     "type": "object", "properties": {"label": {"enum": ["safe", "unsafe"]}}, "required": ["label"],
     "additionalProperties": False,
 })  # fmt: skip
-MEMORY = "0.1"
 
 
 @pytest.fixture(scope="module")
@@ -109,24 +106,8 @@ def test_in_process(model: Path, rows: list[Example]) -> None:
 
 @pytest.fixture(scope="module")
 def served(model: Path, adapter: Path) -> Iterator[str]:
-    port = "8765"
-    words = ["serve", f"{model}+{adapter}", "--run", "--port", port, "--dtype", "float32"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vlmend", *words, "--gpu-memory-utilization", MEMORY], start_new_session=True
-    )
-    name = "/".join(model.parts[-2:])
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=2).close()
-                break
-            except OSError:
-                assert process.poll() is None, "the server ended"
-                time.sleep(1)
-        yield f"{name}@http://127.0.0.1:{port}/v1"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+    with serving(f"{model}+{adapter}") as url:
+        yield f"{'/'.join(model.parts[-2:])}@{url}"
 
 
 def test_served(served: str, model: Path, adapter: Path, rows: list[Example]) -> None:
