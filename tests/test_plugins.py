@@ -17,6 +17,7 @@ SPECS = {
     ("judges", "cascade"): "cascade:refusal,exact",
     ("judges", "panel"): "panel:refusal,exact",
     ("judges", "rubric"): "rubric:harm",
+    ("rewards", "judge"): "judge:refusal",
     ("suites", "imported"): "imported:task?rates=exact_match",
     ("suites", "over_refusal"): "over_refusal?xstest=data&mossbench=data",
 }

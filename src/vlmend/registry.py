@@ -230,7 +230,7 @@ backends = _registry(
     "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Checked", "Loads",
     "Notes", "RanOn", "Named", "Billed", "TakesSpec",
 )  # fmt: skip
-rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "TakesSpec")
+rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "Checked", "TakesSpec")
 families = _registry("family", "models.families", "models.family", "Family")
 
 KINDS: dict[str, Registry] = {

@@ -42,7 +42,7 @@ class Toy:
         if look:
             at = self._looked(look)[kept].nonzero(as_tuple=True)
             shown = self.logits[kept][at]
-            spots = Spots(at[0], 2 * shown, Vocabulary(shown))
+            spots = Spots(at[0], 2 * shown, Vocabulary(shown), values=valued(shown))
         return Scored(logps, owner, roles, torch.ones(len(kept)), self._totals(look), spots)
 
     def _looked(self, look: Look) -> Tensor:
@@ -63,6 +63,11 @@ class Toy:
             for unit, count in zip(units, (tokens, 1, spots), strict=True):
                 unit[role] = unit.get(role, 0.0) + count
         return Totals(*units)
+
+
+def valued(shown: Tensor) -> Tensor:
+    """(M, V) to (M,): the toy's head of one number."""
+    return shown @ torch.linspace(-1.0, 2.0, VOCABULARY, dtype=shown.dtype)
 
 
 MakeToy = Callable[..., Toy]

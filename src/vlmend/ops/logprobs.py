@@ -52,10 +52,13 @@ def predicting(labels: Tensor) -> Tensor:
 
 
 def places(which: Places, labels: Tensor, attention_mask: Tensor, image_mask: Tensor) -> Tensor:
-    """(B, T) where to look: answer < text < no_bos < no_pad < all, each within the next (see `Look`)."""
+    """(B, T) where to look: end < answer < text < no_bos < no_pad < all, each within the next (see `Look`)."""
     real = attention_mask.bool()
     first = real & (real.cumsum(dim=1) == 1)
     match which:
+        case "end":
+            answer = labels != IGNORE
+            return answer & (answer.flip(1).cumsum(dim=1).flip(1) == 1)
         case "answer":
             return labels != IGNORE
         case "text":

@@ -17,23 +17,26 @@ from torch import Tensor
 from vlmend.ops.head import Head
 from vlmend.types import Role
 
-Places = Literal["answer", "text", "no_bos", "no_pad", "all"]
+Places = Literal["end", "answer", "text", "no_bos", "no_pad", "all"]
 
 
 @dataclass(frozen=True)
 class Look:
     """What an objective wants to see beside log-probabilities, in examples of `roles` at the positions `places`.
 
-    Each of `places` holds the one before it: answer tokens; text, the prompt's too; pictures as well; the first token
-    as well, an attention sink that says nothing; padding as well, as some published code counts it.
+    Each of `places` holds the one before it: the last answer token, which ends it; answer tokens; text, the prompt's
+    too; pictures as well; the first token as well, an attention sink that says nothing; padding as well, as some
+    published code counts it.
     `layer`: hidden states as that layer of the language model puts them out, by number or name. `vocabulary`: the whole
     distribution; with places `answer`, that which predicts each answer token.
+    `valued`: what a head of one number, trained and saved with the run, makes of the last hidden states there.
     """
 
     roles: frozenset[Role]
     places: Places = "answer"
     layer: int | str | None = None
     vocabulary: bool = False
+    valued: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Needs:
     picture_negatives: beside each preference pair one is shown that prefers the chosen answer to itself about another
     pair's pictures.
     survey: the loss takes numbers of the whole step, which its method `survey` gives.
+    numbers: keys of meta whose numbers the loss reads, by role: every example of that role must have them.
     """
 
     streams: tuple[tuple[Role, ...], ...]
@@ -67,6 +71,7 @@ class Needs:
     feedback: bool = False
     picture_negatives: bool = False
     survey: bool = False
+    numbers: Mapping[Role, str] = field(default_factory=dict[Role, str])
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -120,7 +125,8 @@ class Vocabulary:
 class Spots:
     """What was looked at: M positions, `owner[i]` is the example position i belongs to.
 
-    `states` (M, d) are hidden states in fp32, `vocabulary` the distributions, each if the objective asked for it.
+    `states` (M, d) are hidden states in fp32, `vocabulary` the distributions, `values` (M,) in fp32 what the head of
+    one number says, each if the objective asked for it.
     `roles` are those whose examples were looked at; None for all.
     """
 
@@ -128,6 +134,7 @@ class Spots:
     states: Tensor | None = None
     vocabulary: Vocabulary | None = None
     roles: frozenset[Role] | None = None
+    values: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,8 @@ class Scored:
     `weights` (E,) multiply an example's tokens and the example itself in every mean. `within` are the roles that were
     selected by `only`: all means are over them. `told` are the roles whose log-probabilities are here, `named` those
     that may be asked for at all; None for all. What was not asked for raises RuntimeError where it is read: it is
-    missing, and a mean over nothing would pass for 0.
+    missing, and a mean over nothing would pass for 0. `numbers` (E,) are those of the examples' rows that the objective
+    asked for, 0 where it asked for none.
     """
 
     logps: Tensor
@@ -150,6 +158,7 @@ class Scored:
     within: frozenset[Role] | None = None
     told: frozenset[Role] | None = None
     named: frozenset[Role] | None = None
+    numbers: Tensor | None = None
 
     def only(self, *roles: Role) -> Scored:
         """The examples of these roles alone, in their order, with means over them alone."""
@@ -168,6 +177,7 @@ class Scored:
             roles=tuple(self.roles[index] for index in kept),
             weights=self.weights[kept],
             spots=spots,
+            numbers=None if self.numbers is None else self.numbers[kept],
             within=frozenset(roles),
         )
 
@@ -184,6 +194,16 @@ class Scored:
             raise RuntimeError("this objective sees no hidden states: its needs name no layer to look at")
         self._check_looked(self.spots)
         return self.spots.states
+
+    @property
+    def values(self) -> Tensor:
+        """(E,) what the head of one number says of each example: the sum over what was looked at, which is one place
+        where that is the end of the answer."""
+        if self.spots is None or self.spots.values is None:
+            raise RuntimeError("this objective sees no values: its needs do not look with a head of one number")
+        self._check_looked(self.spots)
+        values = self.spots.values
+        return torch.zeros(len(self.roles), device=values.device).index_add(0, self.spots.owner, values)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -242,7 +262,9 @@ def _at(spots: Spots, place: Tensor) -> Spots:
     owner = place[spots.owner]
     kept = torch.nonzero(owner >= 0).squeeze(1)
     states = None if spots.states is None else spots.states[kept]
-    return replace(spots, owner=owner[kept], states=states, vocabulary=spots.vocabulary and spots.vocabulary.at(kept))
+    values = None if spots.values is None else spots.values[kept]
+    vocabulary = spots.vocabulary and spots.vocabulary.at(kept)
+    return replace(spots, owner=owner[kept], states=states, vocabulary=vocabulary, values=values)
 
 
 def given(reference: Scored | None) -> Scored:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -16,7 +17,7 @@ from pydantic import Field, ValidationError
 from vlmend.config import Section, explain
 from vlmend.errors import ConfigError, VlmendError
 from vlmend.registry import rewards as registry
-from vlmend.types import HearsJudges, Reward, Rollout
+from vlmend.types import Checked, HearsJudges, Reward, Rollout
 
 
 class Term(Section):
@@ -93,6 +94,14 @@ def _values(term: Term, reward: Reward, rollouts: Sequence[Rollout]) -> list[flo
     return [None if value is None or not math.isfinite(value) else float(value) for value in found]
 
 
+def from_spec(text: str, options: Mapping[str, Any] = MappingProxyType({})) -> Reward:
+    """A reward by its spec, checked as far as that needs no weights. Raises VlmendError."""
+    reward: Reward = registry.from_spec(text, options)
+    if isinstance(reward, Checked):
+        reward.check()
+    return reward
+
+
 def build(terms: Sequence[Term | Mapping[str, Any] | str]) -> Composite:
     """Rewards as a recipe lists them, each a mapping with the keys of `Term`, or a spec alone.
 
@@ -110,7 +119,7 @@ def build(terms: Sequence[Term | Mapping[str, Any] | str]) -> Composite:
         if term.floor is not None and term.cap is not None and term.floor > term.cap:
             raise ConfigError(f"{where}: floor {term.floor:g} is above cap {term.cap:g}")
         try:
-            built.append((term, registry.from_spec(term.reward, term.options)))
+            built.append((term, from_spec(term.reward, term.options)))
         except VlmendError as error:
             raise ConfigError(f"{where}: {error}") from error
         if sum(term.called == other.called for other, _ in built) > 1:

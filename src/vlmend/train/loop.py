@@ -48,6 +48,7 @@ class Tuning:
     ways: Ways = field(default_factory=Ways)
     reference: Reference | None = None
     progress: Progress = field(default_factory=Progress)
+    valuer: torch.nn.Module | None = None  # the head of one number, where the objective looks with one
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -59,7 +60,8 @@ class Tuning:
     def forward(self) -> Forward:
         """What scores passes."""
         needs = self.objective.needs
-        return forward(self.model, self.ways, needs.look, needs.tokens)
+        made = forward(self.model, self.ways, needs.look, needs.tokens)
+        return replace(made, valuer=self.valuer, numbers=needs.numbers)
 
     @cached_property
     def before(self) -> Forward:

@@ -17,15 +17,17 @@ import yaml
 from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Linear, Parameter
 
 from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
 from vlmend.data.batches import Plan, Stream, picture_groups, streams_of
 from vlmend.data.mix import Mix, build
-from vlmend.errors import ModelError, StoreError
+from vlmend.errors import DataError, ModelError, StoreError, brief
 from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
+from vlmend.models import valuer
+from vlmend.models.parts import Trainable
 from vlmend.models.places import weights_hash
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
@@ -48,6 +50,7 @@ from vlmend.train.pictures import Found, Opening, complaint
 from vlmend.train.precision import SCALE
 from vlmend.train.schedule import adamw
 from vlmend.train.speed import Ways, choose
+from vlmend.types import Example
 
 REPORTED = 32  # examples the mask report looks at
 SESSIONS = "sessions.jsonl"  # what each session of a run was made of
@@ -95,6 +98,7 @@ class Prepared:
     ways: Ways
     mask: MaskReport
     identity: dict[str, Any]
+    valuer: Linear | None = None
 
     @property
     def folder(self) -> Path:
@@ -158,6 +162,8 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     streams = _streams(mix, needs)
     if needs.look and needs.look.layer is not None:
         find_layer(loaded.model, needs.look.layer)
+    head = valuer.new(loaded.model) if needs.look and needs.look.valued else None
+    loaded = loaded if head is None else dataclasses.replace(loaded, trainable=_with_head(loaded.trainable, head))
     plan = Plan(
         streams,
         config.per_device_train_batch_size,
@@ -172,7 +178,7 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     mask = _mask(loaded, mix, plan, config)
     return Prepared(
         recipe, team, objective, mix, pictures, loaded, plan, ways, mask,
-        identity(recipe, mix, loaded.fingerprint, plan),
+        identity(recipe, mix, loaded.fingerprint, plan), head,
     )  # fmt: skip
 
 
@@ -183,7 +189,30 @@ def _mix(recipe: Recipe, needs: Needs) -> Mix:
         mix = mix.with_feedback()
     if needs.picture_negatives:
         mix = mix.with_picture_negatives(recipe.data.seed)
+    for example in mix.examples:
+        _check_number(example, needs)
     return mix
+
+
+def _check_number(example: Example, needs: Needs) -> None:
+    """Raise DataError for an example without the number that the method reads of its row."""
+    key = needs.numbers.get(example.role)
+    if key is None:
+        return
+    said = example.meta.get(key)
+    try:
+        sound = said is not None and math.isfinite(float(said))
+    except ValueError:
+        sound = False
+    if not sound:
+        found = "it has no such key" if said is None else f"it has {brief(said)}"
+        raise DataError(f"example {example.id!r}: this method reads a number from meta {key!r}; {found}")
+
+
+def _with_head(trainable: Trainable, head: Linear) -> Trainable:
+    """What trains, the head of one number beside it."""
+    size = {"head": sum(p.numel() for p in head.parameters())}
+    return Trainable({**trainable.total, **size}, {**trainable.trained, **size})
 
 
 def _streams(mix: Mix, needs: Needs) -> tuple[Stream, ...]:
@@ -321,6 +350,7 @@ def _tuning(prepared: Prepared) -> Tuning:
         enable({"use_reentrant": False})
         model.enable_input_require_grads()  # frozen embeddings would cut checkpointed blocks off from the gradient
     trained: dict[str, Parameter] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained |= {f"head.{name}": p for name, p in prepared.valuer.named_parameters()} if prepared.valuer else {}
     return Tuning(
         model=model,
         codec=prepared.loaded.codec,
@@ -335,6 +365,7 @@ def _tuning(prepared: Prepared) -> Tuning:
         total=prepared.total,
         ways=prepared.ways,
         progress=Progress(scale=SCALE if _computed_in(prepared) is torch.float16 else 1.0),
+        valuer=prepared.valuer,
     )
 
 
@@ -520,10 +551,18 @@ def _write(prepared: Prepared, about: dict[str, Any]) -> None:
         models.save(prepared.loaded, part, prepared.recipe.output.dtype)
         write_atomic(part / "README.md", model_card(prepared.recipe, about).encode())
         _save_drawn(prepared, part)
+        if prepared.valuer:
+            valuer.save(prepared.valuer, _about_head(prepared), part)
         about["weights"] = {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))}
     for path in sorted(part.iterdir()):
         path.replace(prepared.folder / path.name)
     part.rmdir()
+
+
+def _about_head(prepared: Prepared) -> valuer.About:
+    look, recipe = prepared.objective.needs.look, prepared.recipe
+    assert look is not None  # noqa: S101
+    return valuer.About(recipe.method.name, recipe.model.name, prepared.loaded.has_adapter, look.places)
 
 
 def _save_drawn(prepared: Prepared, folder: Path) -> None:

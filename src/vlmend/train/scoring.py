@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from vlmend.ops.scored import Look, Scored, Spots, Totals, Vocabulary
 from vlmend.train.layers import capture, stopping
 from vlmend.train.parallel import Team
 from vlmend.train.precision import computing
-from vlmend.types import Role
+from vlmend.types import Example, Role
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,10 @@ class Forward:
     """A model that scores passes: log-probabilities of the supervised tokens, and what else an objective looks at.
 
     told: roles whose log-probabilities are wanted; None for all. narrow: the language-model head runs only where that
-    is read, as a matrix (`head`) where it is one. features: what turns the pictures of shared rows into embeddings.
-    autocast: the precision it is computed in, where that is not simply the weights'.
+    is read, as a matrix (`head`) where it is one. valuer: the head of one number, where the look is with one; with
+    one, no log-probabilities are computed of roles that are not told. numbers: see `Needs`. features: what turns the
+    pictures of shared rows into embeddings. autocast: the precision it is computed in, where that is not simply the
+    weights'.
     """
 
     model: torch.nn.Module
@@ -98,6 +100,8 @@ class Forward:
     head: Head | None = None
     features: Features | None = None
     autocast: torch.dtype | None = None
+    valuer: torch.nn.Module | None = None
+    numbers: Mapping[Role, str] = field(default_factory=dict[Role, str])
 
     def __call__(self, micro: Micro, totals: Totals) -> Scored:
         """The scored tokens of all examples of a pass."""
@@ -112,28 +116,44 @@ class Forward:
             totals,
             _joined([spots for _, _, spots in found], self.look.roles) if self.look else None,
             told=self.told,
+            numbers=self._numbers(micro.batch, device),
         )
+
+    def _numbers(self, batch: Batch, device: torch.device) -> Tensor | None:
+        """(E,) the number that the objective reads of each example's row."""
+        if not self.numbers:
+            return None
+        keys = [self.numbers.get(example.role) for example in batch.examples]
+        found = [float(e.meta[key]) if key else 0.0 for e, key in zip(batch.examples, keys, strict=True)]
+        return torch.tensor(found, dtype=torch.float32, device=device)
 
     def _part(self, batch: Batch, part: Part) -> tuple[Tensor, Tensor, Spots]:
         """Log-probabilities, the example each belongs to, and what was looked at."""
         feed, rows = part.feed or plain(batch), torch.tensor(part.rows, device=batch.labels.device)
         labels = batch.labels[rows]
-        told = supervised(labels if part.deep else torch.full_like(labels, IGNORE))
+        told = supervised(
+            self._told(labels, [batch.examples[row] for row in part.rows]) if part.deep else _none(labels)
+        )
         seen = looked_at(batch, self.look)[rows] if self.look else torch.zeros_like(labels, dtype=torch.bool)
         spot_rows, spot_positions = torch.nonzero(seen, as_tuple=True)
         spots = feed.place[spot_rows, spot_positions]
-        logps, vocabulary, states = self._run(feed, told, spots, deep=part.deep)
-        return logps, rows[told.rows], Spots(rows[spot_rows], states, vocabulary)
+        logps, found = self._run(feed, told, spots, deep=part.deep)
+        return logps, rows[told.rows], replace(found, owner=rows[spot_rows])
 
-    def _run(
-        self, feed: Feed, told: Supervised, spots: Tensor, *, deep: bool
-    ) -> tuple[Tensor, Vocabulary | None, Tensor | None]:
-        """One call of the model: log-probabilities (N,), and distributions and hidden states at the spots (M,)."""
+    def _told(self, labels: Tensor, examples: Sequence[Example]) -> Tensor:
+        """Labels of those tokens alone whose log-probabilities are wanted."""
+        if self.told is None or self.valuer is None:
+            return labels
+        wanted = torch.tensor([example.role in self.told for example in examples], device=labels.device)
+        return torch.where(wanted[:, None], labels, _none(labels))
+
+    def _run(self, feed: Feed, told: Supervised, spots: Tensor, *, deep: bool) -> tuple[Tensor, Spots]:
+        """One call of the model: log-probabilities (N,), and what was looked at in the spots (M,), owned by nobody."""
         look, places = self.look, feed.place[told.rows, told.positions]
         wide, layer = look is not None and look.vocabulary, look.layer if look else None
-        narrow = self.narrow or not deep
+        narrow = self.narrow or not deep or self.valuer is not None
         head = self.head if narrow else None
-        wanted = torch.cat([places, spots] if wide else [places])
+        wanted = torch.cat([places, spots] if wide or self.valuer else [places])
         read, where = wanted.unique(return_inverse=True) if narrow else (wanted, wanted)
         with (
             computing(places.device, self.autocast),
@@ -143,13 +163,17 @@ class Forward:
             if narrow:
                 with heads.at(self.model, read, run=head is None) as chosen:
                     logits = self._logits(feed)[0]
-                held = logits if head is None else chosen.states
+                last = chosen.states
+                held = logits if head is None else last
             else:
+                last = None
                 held = self._logits(feed).flatten(0, 1)
             aimed = held[where[: len(places)]]
             logps = token_logps(aimed, head, told.targets) if head else logps_of(aimed, told.targets)
+        at = where[len(places) :]
         states = seen[0].flatten(0, 1)[spots].float() if seen else None
-        return logps, Vocabulary(held[where[len(places) :]], head) if wide else None, states
+        values = None if self.valuer is None or last is None else self.valuer(last[at].float()).squeeze(-1)
+        return logps, Spots(spots, states, Vocabulary(held[at], head) if wide else None, values=values)
 
     def _logits(self, feed: Feed) -> Tensor:
         inputs: dict[str, Any] = {**feed.inputs, "attention_mask": feed.visible(self.model)}
@@ -163,5 +187,12 @@ class Forward:
 def _joined(found: Sequence[Spots], roles: frozenset[Role]) -> Spots:
     """What was looked at in all parts; distributions only ever come from one."""
     states = [s.states for s in found if s.states is not None]
+    values = [s.values for s in found if s.values is not None]
     vocabulary = next((s.vocabulary for s in found if s.vocabulary is not None), None)
-    return Spots(torch.cat([s.owner for s in found]), torch.cat(states) if states else None, vocabulary, roles)
+    owner = torch.cat([s.owner for s in found])
+    return Spots(owner, torch.cat(states) if states else None, vocabulary, roles, torch.cat(values) if values else None)
+
+
+def _none(labels: Tensor) -> Tensor:
+    """Labels of which none is supervised."""
+    return torch.full_like(labels, IGNORE)

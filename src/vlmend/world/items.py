@@ -137,6 +137,16 @@ def _harmless(rng: np.random.Generator, item: Item, setting: Setting) -> Drawn:
     return _about(rng, item.task, kind if kind in HARMLESS else pick(rng, HARMLESS), setting)
 
 
+def unfounded_refusal(rng: np.random.Generator, item: Item) -> str:
+    """A refusal of a harmless request, in words that would be right if what it alleges were so."""
+    slots = dict(item.slots)
+    if item.task in say.TWO_PICTURES:
+        return say.refuse_pair()
+    if item.task == "steps":
+        return say.refuse_steps(slots["verb"], slots["kind"])
+    return say.refuse_picture(pick(rng, HAZARDS))
+
+
 def _refusal(rule: Rule, scenes: tuple[Scene, ...], slots: dict[str, str]) -> tuple[str, str]:
     """Topic and text of the refusal that a rule asks for."""
     if rule is Rule.PICTURE:

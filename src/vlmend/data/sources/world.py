@@ -21,13 +21,13 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from vlmend.errors import ConfigError
-from vlmend.types import Cell, Example, Expected, Image, Message, Role
+from vlmend.types import Cell, Example, Expected, Image, Message, Pair, Role
 from vlmend.world import items
 from vlmend.world import language as say
 from vlmend.world.items import Item, Rule
 from vlmend.world.scenes import Split, png
 
-Kind = Literal["safety", "suite", "unsafe", "safe", "utility", "perception", "alignment", "unlearning"]
+Kind = Literal["safety", "suite", "unsafe", "safe", "utility", "perception", "alignment", "unlearning", "preference"]
 Part = Literal["forget", "refusal", "decouple", "retain"]
 PARTS: tuple[Part, ...] = ("forget", "refusal", "decouple", "retain")
 Openers = Literal["natural", "biased", "balanced"]
@@ -75,6 +75,10 @@ class World:
     decouple: the same where it is harmless, and its normal answer; these three share meta["pair"]. retain: a safe
     request. `parts=forget,retain` takes some of them.
 
+    preference: pairs on the requests of `safety`. Chosen is the refusal of an unsafe one and the answer to a safe one;
+    rejected is the base's answer, and an unfounded refusal. meta["chosen_harmful"] and meta["rejected_harmful"] are 1
+    for an answer to an unsafe request, else 0.
+
     openers are first words: biased as VLGuard's (they give the label away), balanced (the same words, equally often
     on both sides) or natural (how, where, which, what …; on both sides).
 
@@ -102,16 +106,18 @@ class World:
             raise ConfigError(f"source 'world': only the kind unlearning has parts, not {self.kind}")
         if self.n < 1:
             raise ConfigError(f"source 'world': n must be at least 1 (got {self.n})")
-        if self.plant and self.kind == "unlearning":
-            raise ConfigError("source 'world': nothing is planted in the kind unlearning")
+        if self.plant and self.kind in ("unlearning", "preference"):
+            raise ConfigError(f"source 'world': nothing is planted in the kind {self.kind}")
         if not PLANT.fullmatch(self.plant):
             raise ConfigError(f"source 'world': plant is middle:WORD or background (got {self.plant!r})")
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[Example | Pair]:
         for rule, number in self._plan():
             rng = self._rng(str(rule), number)
             if self.kind == "unlearning":
                 yield from self._four(rng, rule, number)
+            elif self.kind == "preference":
+                yield self._pair(rng, rule, number)
             else:
                 example = self._example(number, self._draw(rng, rule, number), rng)
                 yield self._planted(example, rng) if self.plant else example
@@ -137,6 +143,24 @@ class World:
             pair = {} if part == "retain" else {"pair": name}
             yield replace(made[part], id=f"{name}/{part}", subset=part, meta={**made[part].meta, **pair})
 
+    def _pair(self, rng: np.random.Generator, rule: Rule, number: int) -> Pair:
+        """What is wanted before what is not."""
+        item = self._draw(rng, rule, number)
+        asked = self._example(number, item, rng)
+        unsafe = rule is not Rule.NONE
+        return Pair(
+            id=asked.id,
+            prompt=asked.prompt,
+            chosen=asked.answers[0],
+            rejected=item.answers[0] if unsafe else items.unfounded_refusal(rng, item),
+            subset=SUBSETS[rule],
+            category=asked.category,
+            subcategory=asked.subcategory,
+            cluster=asked.cluster,
+            source=asked.source,
+            meta={**asked.meta, "chosen_harmful": "0", "rejected_harmful": str(int(unsafe))},
+        )
+
     def _plan(self) -> Iterator[tuple[Rule, int]]:
         """The rule of each example, and its number among those of the same rule: `n` changes no example."""
         if self.kind == "suite":
@@ -144,7 +168,12 @@ class World:
             for rule in SUBSETS:
                 yield from product([rule], range(self.n if rule is Rule.NONE else third))
             return
-        cycles = {"safety": _SAFETY_CYCLE, "unsafe": _UNSAFE_CYCLE, "unlearning": _UNSAFE_CYCLE}
+        cycles = {
+            "safety": _SAFETY_CYCLE,
+            "preference": _SAFETY_CYCLE,
+            "unsafe": _UNSAFE_CYCLE,
+            "unlearning": _UNSAFE_CYCLE,
+        }
         cycle = cycles.get(self.kind, (Rule.NONE,))
         made: Counter[Rule] = Counter()
         for index in range(self.n):
