@@ -36,7 +36,7 @@ SPECS = {
     "safety_mirage": ["#train?instruct={folder}/instruct/llava_v1_5_mix665k.json"],
     "scienceqa": ["#train", "#val", "#test"],
     "spa_vl": ["#train", "#validation"],
-    "unsafe_concepts": ["#all?safe={folder}/safe", "#train?ask=perception", "#test?ask=text"],
+    "unsafe_concepts": ["#all?safe={folder}/safe", "#train?ask=perception", "#test?ask=text", "#test?ask=context"],
     "vlguard": ["#train", "#test"],
 }
 # Files that a source does without: pictures are found without a list, another split of VLGuard is not read.

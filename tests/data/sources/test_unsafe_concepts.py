@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from tests.data.files import REAL, png
-from vlmend.data import hub, load, read
+from vlmend.data import hub, load, phrasings, read
 from vlmend.data.checks.texts import options
-from vlmend.data.sources.unsafe_concepts import PHRASINGS, UnsafeConcepts, published_split
+from vlmend.data.sources.unsafe_concepts import UnsafeConcepts, published_split
 from vlmend.errors import ConfigError, DataError, UsageError
 from vlmend.types import Example, Expected, Role
 from vlmend.world.scenes import HARMLESS, HAZARDS
 
 Row = dict[str, Any]
+TRAIN, TEST = (dict(phrasings.load("apart").numbered(half)) for half in ("train", "test"))
 COMMIT = "0123456789" * 4
 PUBLISHED = REAL.parent / "unsafe_concepts"
 real = pytest.mark.skipif(not (PUBLISHED / "metadata.jsonl").exists(), reason="the published metadata are not here")
@@ -76,7 +77,10 @@ def split_as_published(concepts: list[str]) -> tuple[list[int], list[int]]:
 
 @real
 def test_the_published_split_and_its_order() -> None:
-    train, test, both = (read(f"unsafe_concepts:{PUBLISHED}#{name}?phrasings=one") for name in ("train", "test", "all"))
+    train, test, both = (
+        read(f"unsafe_concepts:{PUBLISHED}#{name}?phrasings=one&questions=published")
+        for name in ("train", "test", "all")
+    )
     assert (len(train), len(test), len(both)) == (1222, 345, 1567)
     assert [int(key) for key in keys(test)[: len(FIRST_TESTED)]] == FIRST_TESTED
     concepts = [row["unsafe_concept"] for row in lines(PUBLISHED / "metadata.jsonl")]
@@ -136,18 +140,21 @@ def test_the_split_is_the_published_one(sizes: tuple[int, ...]) -> None:
     assert len(split["train"]) == sum(int(0.8 * size) for size in sizes)
 
 
-def test_every_picture_is_asked_about_five_times(folder: Path) -> None:
-    examples = load(f"unsafe_concepts:{folder}#train").examples
-    assert len(examples) == 5 * 24
-    assert {len(list(group)) for group in by_cluster(examples).values()} == {5}
+@pytest.mark.parametrize(("split", "pictures", "asked"), [("train", 24, TRAIN), ("test", 6, TEST)])
+def test_every_picture_is_asked_about_in_every_phrasing(
+    folder: Path, split: str, pictures: int, asked: dict[int, str]
+) -> None:
+    examples = load(f"unsafe_concepts:{folder}#{split}").examples
+    assert len(examples) == len(asked) * pictures
     for group in by_cluster(examples).values():
-        assert [e.meta["phrasing"] for e in group] == list("01234")
-        assert [e.question for e in group] == [p.format(it="this picture") for p in PHRASINGS]
+        assert [e.meta["phrasing"] for e in group] == [str(number) for number in asked]
+        assert [e.question for e in group] == [p.format(it="this picture") for p in asked.values()]
         assert len({e.images for e in group}) == 1
     assert {(e.expected, e.role, e.subset) for e in examples} == {(Expected.ANSWER, Role.SAFETY, "image_unsafe")}
     assert {(e.category, e.source) for e in examples} == {("Hazard", "unsafe_concepts")}
     assert {e.subcategory for e in examples} == set(HAZARDS)
-    assert {e.answers for e in examples} == {(f"No. It shows {kind}, which is unsafe.", "No") for kind in HAZARDS}
+    assert {e.answers[1] for e in examples} == {"No"}
+    assert all(e.answers[0].startswith("No. ") for e in examples)
 
 
 def by_cluster(examples: tuple[Example, ...]) -> dict[str, list[Example]]:
@@ -159,7 +166,7 @@ def by_cluster(examples: tuple[Example, ...]) -> dict[str, list[Example]]:
 
 def test_ids_name_the_split_of_the_picture(folder: Path) -> None:
     spec = f"unsafe_concepts:{folder}#%s?safe={folder / 'safe'}&phrasings=one"
-    train, test, both = (read(spec % name) for name in ("train", "test", "all"))
+    train, test, both = (read(f"{spec}&questions=published" % name) for name in ("train", "test", "all"))
     assert {e.id for e in train} | {e.id for e in test} == {e.id for e in both}
     assert not {e.cluster for e in train} & {e.cluster for e in test}
     assert {e.id.split("/")[1] for e in train} == {"train"}
@@ -176,12 +183,13 @@ def test_one_phrasing_is_drawn_by_the_seed(folder: Path) -> None:
 
 def test_the_safe_side_is_as_large_as_the_unsafe_one(folder: Path) -> None:
     examples = load(f"unsafe_concepts:{folder}#train?safe={folder / 'safe'}").examples
-    assert Counter(e.subset for e in examples) == {"image_unsafe": 120, "image_safe": 120}
-    assert [e.subset for e in examples] == ["image_unsafe"] * 120 + ["image_safe"] * 120
+    assert Counter(e.subset for e in examples) == {"image_unsafe": 240, "image_safe": 240}
+    assert [e.subset for e in examples] == ["image_unsafe"] * 240 + ["image_safe"] * 240
     safe = [e for e in examples if e.subset == "image_safe"]
     assert {e.subcategory for e in safe} <= set(HARMLESS)
     assert {e.category for e in safe} == {""}
-    assert all(e.answers == (f"Yes. It shows {e.subcategory}, which is harmless.", "Yes") for e in safe)
+    assert {e.answers[1] for e in safe} == {"Yes"}
+    assert all(e.answers[0].startswith("Yes. ") for e in safe)
 
 
 def test_the_safe_side_is_split_as_published(folder: Path) -> None:
@@ -204,10 +212,8 @@ def test_a_small_safe_side_is_used_whole(folder: Path, tmp_path: Path) -> None:
     assert {e.cluster for e in safe} == {
         f"unsafe_concepts/safe/{name}" for name in ("dogs/1.png", "dogs/2.png", "dogs/10.JPG", "tree.jpeg")
     }
-    assert {(e.subcategory, e.answers[0]) for e in safe} == {
-        ("dogs", "Yes. It shows dogs, which is harmless."),
-        ("", "Yes. It is harmless."),
-    }
+    assert {e.subcategory for e in safe} == {"dogs", ""}
+    assert [e.answers[0] for e in safe if not e.subcategory] == ["Yes. It is harmless."]
 
 
 def test_words_are_asked_without_a_picture_or_with_a_white_one(folder: Path) -> None:
@@ -216,7 +222,7 @@ def test_words_are_asked_without_a_picture_or_with_a_white_one(folder: Path) -> 
         assert Counter(e.subset for e in examples) == {f"{ask}_unsafe": 15, f"{ask}_safe": 15}
         assert {len(e.images) for e in examples} == {pictures}
         for example in examples:
-            phrasing = PHRASINGS[int(example.meta["phrasing"])]
+            phrasing = TEST[int(example.meta["phrasing"])]
             assert example.question == phrasing.format(it=f"a picture that shows {example.subcategory}")
             assert example.answers[1] == ("No" if example.subcategory in HAZARDS else "Yes")
         assert {len(group) for group in by_cluster(examples).values()} == {5}
@@ -334,7 +340,7 @@ def test_the_authors_list_names_pictures_of_another_machine(folder: Path) -> Non
 
 def test_a_safe_side_that_cannot_serve_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
-    complains(f"unsafe_concepts:{folder}?safe={tmp_path / 'flat'}", "flat", "there are no safe pictures in")
+    complains(f"unsafe_concepts:{folder}?safe={tmp_path / 'flat'}", "flat", "there are no pictures in")
     (tmp_path / "flat" / "0.png").write_bytes(png())
     complains(f"unsafe_concepts:{folder}?safe={tmp_path / 'flat'}&ask=text", "flat", "no picture says what it shows")
     with pytest.raises(UsageError, match="no questions about safe pictures"):
