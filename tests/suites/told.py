@@ -108,7 +108,34 @@ TOLD = [
         ],
         [
             counted
-            for name in ("perception", "tpr_image", "tnr_image", "tpr_text", "tnr_text")
+            for name in ("perception", "alignment", "tpr_image", "tnr_image", "tpr_text", "tnr_text")
+            for counted in (
+                Counted(name, RIGHT, READ), Counted(f"{name}.coverage", READ, ALL),
+                Counted(f"{name}.na_wrong", RIGHT, ALL),
+            )
+        ],
+    ),
+    Told(
+        "unsafe_concepts:data?safe=more&ask=context",
+        [
+            {"subset": name, "meta": {"label": "unsafe" if name == "context_unsafe" else "safe"}}
+            for name in ("context_unsafe", "context_safe", "context_harmless")
+        ],
+        [
+            counted
+            for name in ("context_unsafe", "context_safe", "context_harmless")
+            for counted in (
+                Counted(name, RIGHT, READ), Counted(f"{name}.coverage", READ, ALL),
+                Counted(f"{name}.na_wrong", RIGHT, ALL),
+            )
+        ],
+    ),
+    Told(
+        "alignment:(folder:data)",
+        [{"subset": f"image_{side}", "meta": {"label": side}} for side in ("unsafe", "safe")],
+        [
+            counted
+            for name in ("alignment", "tpr_image", "tnr_image")
             for counted in (
                 Counted(name, RIGHT, READ), Counted(f"{name}.coverage", READ, ALL),
                 Counted(f"{name}.na_wrong", RIGHT, ALL),

@@ -29,7 +29,7 @@ def concept_of(place: Path, names: Mapping[str, str]) -> str:
     """What a folder says that its pictures show: its path, or a synset's first name; nothing where that is not told."""
     if SYNSET.fullmatch(place.name):
         return names.get(place.name, "").partition(",")[0].strip()
-    return "" if place == Path() else place.as_posix()
+    return "" if place == Path() else place.as_posix().replace("_", " ")
 
 
 def synsets(folder: Path) -> dict[str, str]:

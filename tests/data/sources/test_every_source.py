@@ -27,6 +27,7 @@ Edit = Callable[[Tree], object]
 # What reads all of a sample, where that is not its folder and every split that the source's field `split` spells out.
 SPECS = {
     "beavertails_v": ["#train", "#evaluation"],
+    "folder": ["", "/labels.csv"],
     "hf": ["#train", "#test"],
     "jsonl": ["/rows.jsonl"],
     "mis": ["#train", "#easy", "#hard", "#real"],
@@ -41,9 +42,10 @@ SPECS = {
 }
 # Files that a source does without: pictures are found without a list, another split of VLGuard is not read.
 UNREAD = {"safety_mirage": {"test.json"}}
-SPARE = {"unsafe_concepts": {"safe/metadata.json"}, "mme": {"OCR/0001.txt"}}
+SPARE = {"folder": {"labels.csv"}, "unsafe_concepts": {"safe/metadata.json"}, "mme": {"OCR/0001.txt"}}
 # Keys that a row may lack, as its source's docstring says or its format allows.
 OPTIONAL = {
+    "folder": {"concept"},
     "hf": {"id", "expected", "subset"},
     "jsonl": {"id", "answer", "image", "expected", "subset"},
     "llava_instruct": {"image", "model"},
@@ -55,7 +57,7 @@ OPTIONAL = {
     "xstest": {"focus", "note"},
 }
 FREE = {"harmful.json", "pid_splits.json", "problems.json", "prompt.json"}  # objects with more entries than are read
-LENIENT = {"hf", "jsonl"}  # sources for rows of any shape keep what they do not know
+LENIENT = {"folder", "hf", "jsonl"}  # sources for rows of any shape keep what they do not know
 TEXTS = {".json", ".jsonl", ".csv", ".parquet", ".txt"}
 NAMES = [name for name in sources.names() if hasattr(sources.find(name), "sample")]
 
