@@ -29,7 +29,7 @@ class InOrder(TyperGroup):
 
 
 ORDER = (
-    *("demo", "list", "data", "audit", "build", "tune", "merge", "sweep"),
+    *("demo", "list", "data", "audit", "build", "tune", "reward", "merge", "sweep"),
     *("eval", "generate", "judge", "score", "compare", "utility", "mirage", "tamper"),
     *("report", "export", "serve", "power", "bench"),
 )
@@ -68,6 +68,7 @@ def build() -> typer.Typer:
         mirage,
         power,
         report,
+        reward,
         serve,
         sweep,
         tamper,
@@ -85,6 +86,7 @@ def build() -> typer.Typer:
     app.add_typer(data.app)
     app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
+    app.command("reward", short_help="Hold a reward against held-out preferences.")(reward.reward)
     app.command("merge", short_help="Put an adapter into its base for good.")(merge.merge)
     app.command("sweep", short_help="Tune and evaluate recipes times settings.")(sweep.sweep)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)

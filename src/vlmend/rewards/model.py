@@ -34,9 +34,16 @@ class Model:
 
         check(self.folder.expanduser(), self.base)
 
+    @cached_property
+    def kind(self) -> str:
+        """The method that it was trained by: reward or cost."""
+        from vlmend.models.valuer import describe
+
+        return describe(self.folder.expanduser()).kind
+
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         """One for each rollout."""
-        sign = -1.0 if self._valuer.about.kind == "cost" else 1.0
+        sign = -1.0 if self.kind == "cost" else 1.0
         said = [place for place, rollout in enumerate(rollouts) if rollout.text.strip()]
         asked = [replace(rollouts[place].example, answers=(rollouts[place].text,)) for place in said]
         values = dict(zip(said, self._valuer(asked), strict=True))

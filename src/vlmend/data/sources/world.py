@@ -77,7 +77,7 @@ class World:
 
     preference: pairs on the requests of `safety`. Chosen is the refusal of an unsafe one and the answer to a safe one;
     rejected is the base's answer, and an unfounded refusal. meta["chosen_harmful"] and meta["rejected_harmful"] are 1
-    for an answer to an unsafe request, else 0.
+    for an answer to an unsafe request, else 0; meta["expected"] is refuse or answer.
 
     openers are first words: biased as VLGuard's (they give the label away), balanced (the same words, equally often
     on both sides) or natural (how, where, which, what …; on both sides).
@@ -158,7 +158,12 @@ class World:
             subcategory=asked.subcategory,
             cluster=asked.cluster,
             source=asked.source,
-            meta={**asked.meta, "chosen_harmful": "0", "rejected_harmful": str(int(unsafe))},
+            meta={
+                **asked.meta,
+                "expected": asked.expected,
+                "chosen_harmful": "0",
+                "rejected_harmful": str(int(unsafe)),
+            },
         )
 
     def _plan(self) -> Iterator[tuple[Rule, int]]:
