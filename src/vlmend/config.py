@@ -201,12 +201,17 @@ class PromptDecouple(Section):
 
 
 class MethodConfig(BaseModel):
-    """An objective by name; `pd` adds a Prompt Decouple term; other keys are settings, checked by the registry."""
+    """An objective by name; `pd` adds a Prompt Decouple term; other keys are settings, checked by the registry.
+
+    `same_judge`: whether a judge that is a reward of the method may also judge the tuned model: it says how well the
+    reward was met, and no longer whether the model is safe.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = "sft"
     pd: bool | PromptDecouple = False
+    same_judge: Literal["refused", "allowed"] = "refused"
 
     @property
     def prompt_decouple(self) -> PromptDecouple | None:
@@ -214,6 +219,12 @@ class MethodConfig(BaseModel):
         if isinstance(self.pd, PromptDecouple):
             return self.pd
         return PromptDecouple() if self.pd else None
+
+    @property
+    def rewards(self) -> list[Any]:
+        """The rewards and costs that the method learns by, as the recipe has them; none where it learns by none."""
+        given = [self.settings.get(key) for key in ("rewards", "costs")]
+        return [term for terms in given if isinstance(terms, list | tuple) for term in terms]
 
     @property
     def settings(self) -> dict[str, Any]:

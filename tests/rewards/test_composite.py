@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vlmend.errors import ConfigError
-from vlmend.rewards import Composite, Term, build
+from vlmend.config import MethodConfig
+from vlmend.errors import ConfigError, UsageError
+from vlmend.judge.models import Models
+from vlmend.rewards import Composite, Term, build, refuse_same
+from vlmend.store import write_json
 from vlmend.types import Example, Message, Rollout
 
 EXAMPLE = Example("e", (Message("user", ("q",)),))
@@ -89,3 +94,34 @@ def test_options_have_room_for_what_a_spec_has_not() -> None:
 def test_judges_that_rewards_hear_are_known() -> None:
     assert build(["length", "rule", {"reward": "rule?match=refusal", "name": "again"}]).judges == ("refusal",)
     assert build(["length", "begins:no"]).judges == ()
+
+
+def method(**settings: Any) -> MethodConfig:
+    return MethodConfig(name="grpo", **settings)
+
+
+def test_a_judge_of_the_tuned_model_that_is_its_reward_is_refused_unless_asked_for() -> None:
+    with pytest.raises(ConfigError, match="refusal is a reward of method grpo"):
+        refuse_same(method(rewards=["judge:refusal"]), ["refused=refusal"])
+    for terms in (["rule"], [{"reward": "judge:(refusal)?good=2", "weight": 0.1}]):
+        with pytest.raises(ConfigError, match=r"method\.same_judge=allowed"):
+            refuse_same(method(rewards=["length"], costs=terms), ["exact", "refusal?classifier="])
+        refuse_same(method(rewards=terms, same_judge="allowed"), ["refusal"])
+        refuse_same(method(rewards=terms), ["refusal:vlguard", "exact"])
+    refuse_same(method(rewards=["length"]), ["refusal"])
+    refuse_same(method(), ["refusal"])
+
+
+@pytest.mark.parametrize("terms", [["rule"], [{"reward": "judge:refusal", "name": "n"}], ["judge:(refusal)?good=2"]])
+def test_nor_does_it_judge_what_was_tuned_with_it(tmp_path: Path, terms: list[Any]) -> None:
+    """By the manifest beside the weights, whoever evaluates them later."""
+
+    def models(**more: str) -> Models:
+        write_json(tmp_path / "manifest.json", {"recipe": {"method": {"name": "grpo", "rewards": terms, **more}}})
+        return Models().testing(f"world+{tmp_path}")
+
+    with pytest.raises(UsageError, match="judge refusal was the reward"):
+        models().for_judge("refusal")
+    assert models().for_judge("exact")
+    assert models().for_judge("refusal:vlguard")
+    assert models(same_judge="allowed").for_judge("refusal")

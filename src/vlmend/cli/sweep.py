@@ -92,6 +92,7 @@ def sweep(
     from vlmend.judge.binding import bind
     from vlmend.registry import suites
     from vlmend.report import tables
+    from vlmend.rewards import refuse_same
     from vlmend.sweep import grid as grids
     from vlmend.sweep.front import Axes
     from vlmend.sweep.results import check, measures, table
@@ -106,10 +107,14 @@ def sweep(
     if idle := next((name for name, better in axes.better.items() if better is None), None):
         raise UsageError(f"{idle} only describes: neither more nor less of it is better, so no front can be about it")
     models: dict[JudgingConfig, Models] = {}
-    for cell in cells:  # before anything runs: a wrong setting, and a judge of another question, is told at once
-        named = cell.load(out).judging
-        for condition_ in asked.values() if named.judges else ():
+    for cell in cells:  # before anything runs: a wrong setting, a judge of another question, and one that is a reward
+        recipe = cell.load(out)
+        named = recipe.judging
+        for condition_ in asked.values() if named.judges or recipe.method.rewards else ():
             binding = bind(suites.from_spec(condition_.suite), named.judges)
+            refuse_same(recipe.method, set(binding.judges) - binding.allowed)
+            if not named.judges:
+                continue
             asked_by = models.setdefault(named, JudgeSettings.of(named).models())
             judging_check(binding, asked_by, "", loading=False)
     if base:

@@ -19,7 +19,7 @@ from vlmend.errors import DataError, ModelError, StoreError, UsageError, VlmendE
 from vlmend.judge.cache import Cache
 from vlmend.judge.handout import Handout
 from vlmend.money import Purse, Usage, estimate, served
-from vlmend.registry import Spec, backend_for
+from vlmend.registry import Spec, backend_for, rewards
 from vlmend.store import read_json
 from vlmend.types import (
     Backend,
@@ -28,6 +28,7 @@ from vlmend.types import (
     Example,
     Finish,
     FirstWords,
+    HearsJudges,
     Message,
     Response,
     Scorer,
@@ -40,7 +41,14 @@ AT_ONCE = 256  # prompts handed to a backend together; it sees to its own concur
 PATIENCE = 25  # failures in a row after which a model is taken to be down
 LOOK = 0.1  # seconds between two looks at what another process has got
 STUCK = 600.0  # seconds without news of it after which its prompts are asked here, even if they are paid twice
-REWARDS = ("reward", "rewards", "judge", "judges")  # keys of a recipe's method that name what tuning was steered by
+REWARDS = (
+    "reward",
+    "rewards",
+    "cost",
+    "costs",
+    "judge",
+    "judges",
+)  # keys of a recipe's method that name what tuning was steered by
 
 Sees = Literal["", "text", "image"]
 Controls = Literal["refuse", "mark", "none"]
@@ -417,14 +425,30 @@ def is_local(model: str) -> bool:
 
 
 def _rewards(model: str) -> tuple[str, ...]:
-    """What a model was tuned with, by the manifest beside its adapter or weights; nothing where there is none."""
+    """What a model was tuned with, by the manifest beside its adapter or weights; nothing where there is none.
+
+    Nor where its recipe says that the same judges may be heard (`method.same_judge`).
+    """
     folder = Path(model.removeprefix("hf:").rpartition("+")[2]).expanduser()
     try:
         recipe = read_json(folder / "manifest.json").get("recipe")
     except StoreError:
         return ()
     method = recipe.get("method") if isinstance(recipe, Mapping) else None
-    return tuple(dict.fromkeys(_named(method, inside=False)))
+    if not isinstance(method, Mapping) or method.get("same_judge") == "allowed":
+        return ()
+    return tuple(dict.fromkeys(name for text in _named(method, inside=False) for name in (text, *_heard_by(text))))
+
+
+def _heard_by(text: str) -> tuple[str, ...]:
+    """Names of the judges that a reward hears; none for a text that names no reward."""
+    try:
+        if Spec.parse(text).name not in rewards.names():
+            return ()
+        reward = rewards.from_spec(text)
+        return tuple(reward.judges) if isinstance(reward, HearsJudges) else ()
+    except VlmendError:  # a judge that is not here is asked by nobody
+        return ()
 
 
 def _named(data: Any, *, inside: bool) -> Iterator[str]:

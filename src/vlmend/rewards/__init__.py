@@ -7,15 +7,18 @@ out and counted by whoever tunes, and is never worth 0, which may be more than w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from vlmend.config import Section, explain
+from vlmend.config import MethodConfig, Section, explain
 from vlmend.errors import ConfigError, VlmendError
+from vlmend.judge.binding import named
+from vlmend.judge.verdicts import from_specs
+from vlmend.registry import Spec
 from vlmend.registry import rewards as registry
 from vlmend.types import Checked, HearsJudges, Reward, Rollout
 
@@ -100,6 +103,31 @@ def from_spec(text: str, options: Mapping[str, Any] = MappingProxyType({})) -> R
     if isinstance(reward, Checked):
         reward.check()
     return reward
+
+
+def refuse_same(method: MethodConfig, judges: Iterable[str]) -> None:
+    """Raise ConfigError where a judge that is to judge the tuned model is heard by a reward of its method.
+
+    `judges` are specs or `QUESTION=SPEC`, of which those with allow_self=yes are let be. Two specs that differ in
+    options alone name one judge.
+    """
+    if method.same_judge == "allowed" or not method.rewards:
+        return
+    made = [build([term]) for term in method.rewards]
+    heard = {_which(name): one.terms[0][0].reward for one in made for name in one.judges}
+    given, let_be = from_specs(named(judge)[1] for judge in judges)
+    for spec in (judge.name for judge in given if judge.name not in let_be):
+        if _which(spec) in heard:
+            raise ConfigError(
+                f"judge {spec} is a reward of method {method.name} ({heard[_which(spec)]}), and says"
+                " nothing about what was tuned with it; method.same_judge=allowed asks for it all the same"
+            )
+
+
+def _which(judge: str) -> tuple[str, str]:
+    """Which judge it is, whatever its options."""
+    spec = Spec.parse(judge)
+    return spec.name, spec.argument
 
 
 def build(terms: Sequence[Term | Mapping[str, Any] | str]) -> Composite:

@@ -119,6 +119,8 @@ def identity(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> str:
     settings: dict[str, Any] = recipe.resolved()
     settings.pop("output", None)
     settings.pop("judging", None)
+    if recipe.method.same_judge == "refused":  # as before there was such a key
+        settings["method"].pop("same_judge")
     read = [part.source for part in recipe.data.mix]
     read += [source for asks in asked.values() for source in suites.from_spec(asks.suite).sources]
     contents = [_content(source) for source in dict.fromkeys(read)]

@@ -13,7 +13,10 @@ from vlmend.store import read_json, room_for
 from vlmend.train import checkpoint
 from vlmend.types import digest
 
-LATER = {("output", "dtype"): "auto"}  # settings that older folders do not have, which then had this value
+LATER = {
+    ("output", "dtype"): "auto",
+    ("method", "same_judge"): "refused",
+}  # settings that older folders do not have, which then had this value
 # What has its effect, if any, on which rows there are, and so on the identity of the data.
 FREE = {
     "data": {"bad_images", "max_pixels"},

@@ -32,6 +32,7 @@ from vlmend.models.places import weights_hash
 from vlmend.objectives import Draws, Objective, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
+from vlmend.rewards import refuse_same
 from vlmend.store import Journal, read_rows, remove_stale, room_for, write_atomic
 from vlmend.terminal import plural, say
 from vlmend.train import checkpoint
@@ -118,6 +119,7 @@ def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = Fals
     """
     console = console or Console(stderr=True)
     config, folder = recipe.train, recipe.output.dir
+    refuse_same(recipe.method, recipe.judging.judges)
     team = Team.gather(device=recipe.model.device, config=config, folder=folder)
     team.first(lambda: refuse_other(folder, {"recipe": comparable(recipe)}))
     prepared = _prepare(recipe, team)
