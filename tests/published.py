@@ -11,10 +11,12 @@ from vlmend.registry import sources
 
 def lay_out(top: Path) -> None:
     """Write `data/` below this folder."""
-    names = {"safety_mirage": "VLGuard", "mis": "MIS", "safeeraser": "SafeEraser", "llava_instruct": "llava"}
+    names = {"safety_mirage": "VLGuard", "mis": "MIS", "safeeraser": "SafeEraser", "llava_instruct": "llava",
+             "unsafe_concepts": "UnsafeConcepts", "mme": "MME"}  # fmt: skip
     for source, folder in names.items():
         (top / "data" / folder).mkdir(parents=True)
         sources.find(source).sample(top / "data" / folder)
+    shutil.move(top / "data" / "UnsafeConcepts" / "safe", top / "data" / "imagenet_1k")
     llava = top / "data" / "llava"
     shutil.copytree(llava, top / "data" / "m4_instruct")
     (llava / "llava_v1_5_mix665k.json").rename(llava / "llava_v1_5_mix665k_safe.json")

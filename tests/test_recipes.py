@@ -12,14 +12,18 @@ from tests.published import lay_out
 from vlmend.config import DataConfig, load_data, load_recipe
 from vlmend.data.mix import Mix, build
 from vlmend.registry import Spec, objectives, sources
+from vlmend.sweep import file as sweep_file
+from vlmend.sweep.grid import conditions
+from vlmend.sweep.results import check, measures
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 MIXES = sorted((RECIPES / "mixes").glob("*.yaml"))
+SWEEPS = sorted((RECIPES / "sweeps").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted({*RECIPES.rglob("*.yaml")} - {*MIXES}), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted({*RECIPES.rglob("*.yaml")} - {*MIXES, *SWEEPS}), ids=lambda path: path.stem)
 def test_a_recipe_validates_and_names_what_exists(path: Path) -> None:
     recipe = load_recipe(path)
     objectives.build(recipe.method.name, recipe.method.settings)
@@ -29,6 +33,16 @@ def test_a_recipe_validates_and_names_what_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", MIXES, ids=lambda path: path.stem)
 def test_a_mix_validates_and_names_what_exists(path: Path) -> None:
     names_what_exists(load_data(path))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_validates_and_names_what_exists(path: Path) -> None:
+    given = sweep_file.read(path)
+    assert given["recipes"]
+    assert all((RECIPES.parent / recipe).is_file() for recipe in given["recipes"])
+    asked = conditions(given["suite"], given.get("attack", ()), given["condition"])
+    known = measures(asked)
+    assert check([given["safety"], given["utility"], *given["metric"]], known, asked)
 
 
 def names_what_exists(data: DataConfig) -> None:
@@ -41,6 +55,8 @@ PAPERS = {  # recipe: what its mix is made of, by role
     "vlguard_posthoc": {"safety", "utility"},
     "vlguard_mixed": {"safety", "utility"},
     "mirage": {"safety", "utility"},
+    "unsafe_concepts/sft": {"safety"},
+    "unsafe_concepts/dpo": {"safety", "forget"},
     "mixes/vlguard_reasoning": {"safety"},
     "mixes/safety_mirage": {"forget", "retain"},
     "mixes/safeeraser": {"forget", "retain", "decouple"},

@@ -27,8 +27,28 @@ if TYPE_CHECKING:
 SEED = "train.seed"
 
 
+def _from_file(context: typer.Context, file: Path | None) -> Path | None:
+    """What a file says stands for what the command line leaves out."""
+    if file is not None:
+        from vlmend.sweep.file import read
+
+        context.default_map = {**(context.default_map or {}), **read(file)}
+    return file
+
+
 def sweep(
-    recipes: Annotated[list[Path], typer.Argument(help="One or more recipes.", show_default=False)],
+    recipes: Annotated[
+        list[Path], typer.Argument(help="One or more recipes; those of --file by default.", show_default=False)
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A YAML file with these options, by name; those on the command line decide over it.",
+            is_eager=True,
+            callback=_from_file,
+            show_default=False,
+        ),
+    ] = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="A.B=X,Y,…", help="Values of a setting; repeat for a grid.", show_default=False),
@@ -86,6 +106,7 @@ def sweep(
     other seeds. The table and OUT/front.png mark the rows that no other beats in both safety (its worst over all
     conditions) and ability; OUT/sweep.json has every number.
     """
+    del file  # read before the other options
     from vlmend.errors import UsageError
     from vlmend.evaluate.judging import JudgeSettings
     from vlmend.evaluate.judging import check as judging_check
