@@ -163,6 +163,11 @@ class Codec:
     def _special(self) -> dict[int, str]:
         return {i: self.tokenizer.convert_ids_to_tokens(i) for i in self.tokenizer.all_special_ids}
 
+    @cached_property
+    def unspeakable(self) -> frozenset[int]:
+        """Tokens that no answer is made of: of pictures, padding and templates, but for those that end an answer."""
+        return (frozenset(self._special) | {self.image_id, self.pad_id}) - self.eos_ids
+
     def opens_answers_with(self, text: str) -> bool:
         """Whether the chat template itself begins every answer with a text, such as the tag that opens reasoning."""
         asked = self._plain_ids((Message("user", ("?",)),), answering=True)

@@ -42,14 +42,21 @@ class Chooser:
     """Chooses each row's next token: the likeliest, or a draw from the softmax after temperature, top-k and top-p.
 
     Draws invert the cumulative distribution at numbers seeded by conversation and sample, so that an answer depends
-    neither on its neighbors in the batch nor on where a killed run went on.
+    neither on its neighbors in the batch nor on where a killed run went on. `banned` tokens are never drawn.
     """
 
-    def __init__(self, wanted: Sequence[Wanted], decoding: Decoding, eos_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[Wanted],
+        decoding: Decoding,
+        eos_ids: frozenset[int],
+        banned: frozenset[int] = frozenset(),
+    ) -> None:
         from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
         self._decoding = decoding
         self._eos = torch.tensor(sorted(eos_ids))
+        self._banned = torch.tensor(sorted(banned), dtype=torch.long)
         self._draws = _uniforms(wanted, decoding) if decoding.do_sample else torch.empty(0)
         self._warpers: list[Any] = []
         if decoding.temperature != 1.0:
@@ -80,6 +87,8 @@ class Chooser:
 
     def draw(self, scores: Tensor, step: int, rows: Sequence[int]) -> Tensor:
         """One token per row from the softmax of its scores, after temperature, top-k and top-p."""
+        if len(self._banned):
+            scores = scores.index_fill(1, self._banned.to(scores.device), -torch.inf)
         for warp in self._warpers:
             scores = warp(None, scores)
         exact = scores if knows_float64(scores.device) else scores.cpu()

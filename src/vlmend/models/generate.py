@@ -51,15 +51,26 @@ class Score(NamedTuple):
 
 
 class Engine:
-    """A loaded model at work. `batch_size` rows and `batch_tokens` tokens at most go through it at a time."""
+    """A loaded model at work. `batch_size` rows and `batch_tokens` tokens at most go through it at a time.
+
+    `banned` tokens are never drawn where answers are sampled.
+    """
 
     def __init__(
-        self, loaded: Loaded, *, batch_size: int, batch_tokens: int, share_prefix: bool, features_mb: int
+        self,
+        loaded: Loaded,
+        *,
+        batch_size: int,
+        batch_tokens: int,
+        share_prefix: bool,
+        features_mb: int,
+        banned: frozenset[int] = frozenset(),
     ) -> None:
         self.model, self.codec = loaded.model, loaded.codec
         self.share = share_prefix
         self.budget = Budget(batch_size, batch_tokens)
         self._features_mb = features_mb
+        self._banned = banned
         self._told: set[str] = set()
         self._pictures = LastPictures()
 
@@ -145,7 +156,7 @@ class Engine:
         logits = logits[:, -1]
         if len(lines) > len(place):
             rows, logits = rows.select(branch), logits[branch.to(logits.device)]
-        chooser = Chooser(asked, decoding, self.codec.eos_ids)
+        chooser = Chooser(asked, decoding, self.codec.eos_ids, self._banned)
         prompts = [(line.prompt.ids, line.prompt.positions) for line in lines]
         return answers(rows, logits, prompts, chooser, decoding, self.codec.eos_ids)
 
@@ -167,7 +178,8 @@ class Engine:
         batch = self.codec.encode_prompts([w.example for w in asked]).to(self.model.device)
         width = batch.inputs["input_ids"].shape[1]
         self.configure(decoding)
-        steps = [_Drawn(Chooser(asked, decoding, self.codec.eos_ids), width)] if decoding.do_sample else []
+        chooser = Chooser(asked, decoding, self.codec.eos_ids, self._banned)
+        steps = [_Drawn(chooser, width)] if decoding.do_sample else []
         with _watching(self.model, len(asked)) as lost:
             ids: Tensor = self.model.generate(**batch.inputs, logits_processor=LogitsProcessorList(steps))
         said = [_until_end(row, self.codec.eos_ids) for row in ids[:, width:].tolist()]

@@ -76,8 +76,14 @@ def as_answer(codec: Codec, example: Example, answer: str) -> Batch:
 
 def as_beginning(codec: Codec, example: Example, text: str) -> Batch:
     """The prompt of an example and right behind it the tokens of a text, as the model would begin to write it."""
-    asked = codec.encode_prompts([example])
-    words = torch.tensor([codec.tokenizer(text, add_special_tokens=False)["input_ids"]], dtype=torch.long)
+    return continued(
+        codec, codec.encode_prompts([example]), codec.tokenizer(text, add_special_tokens=False)["input_ids"]
+    )
+
+
+def continued(codec: Codec, asked: Batch, ids: Sequence[int]) -> Batch:
+    """One prompt and right behind it the tokens of an answer, which are supervised."""
+    words = torch.tensor([list(ids)], dtype=torch.long)
     behind: dict[str, Tensor] = {"input_ids": words, "attention_mask": torch.ones_like(words)}
     labels = torch.cat([asked.labels, words], dim=1)
     inputs: dict[str, Tensor] = {}
@@ -109,6 +115,12 @@ def answered(model: Any, codec: Codec, example: Example, answer: str, place: Pla
 def taught(model: Any, codec: Codec, example: Example, max_length: int | None = None) -> tuple[Prompt, Batch]:
     """An example with its answer as in tuning: what the model is fed, and a batch of it alone, which has its labels."""
     batch = codec.encode_training([example], max_length)
+    return _encoded(model, codec, batch), batch
+
+
+def said(model: Any, codec: Codec, asked: Batch, ids: Sequence[int]) -> tuple[Prompt, Batch]:
+    """One prompt with an answer of these very tokens, as in tuning."""
+    batch = continued(codec, asked, ids)
     return _encoded(model, codec, batch), batch
 
 

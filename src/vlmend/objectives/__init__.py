@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from vlmend.config import MethodConfig
 from vlmend.errors import ConfigError
-from vlmend.ops.scored import Loss, Needs, Scored, given
+from vlmend.ops.policy import Credit, Drawn, Kind, entropy, full_kl, kl_estimate
+from vlmend.ops.scored import Look, Loss, Needs, Scored, given
 from vlmend.ops.unlearning import ascent
 from vlmend.registry import objectives
 from vlmend.types import Role
 
 LEADERS = (Role.FORGET, Role.SAFETY)  # what a decouple example may be matched with, the first that a method uses
+PROMPTED = (Role.SAFETY, Role.UTILITY, Role.RETAIN)  # whose prompts are answered by the model that learns from that
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Smoothing = Annotated[float, Field(ge=0, le=0.5)]
@@ -175,6 +178,134 @@ class ComparedPairs(Pairs):
         return chosen, rejected
 
 
+@dataclass(frozen=True)
+class OnPolicy:
+    """Settings of every objective that learns from the model's own answers to the examples, as `rewards` value them.
+
+    A step samples `samples` answers to each prompt of a batch, of `max_new_tokens` at most, from softmax(logits /
+    temperature), which is the policy that is tuned (`top_p` below 1 draws from its likelier part), and goes through
+    them `epochs` times in `minibatches` parts, each of which is an update.
+
+    `clip` and `clip_high` (`clip` where it is not given) bound the ratio pi / pi_old. `kl` weighs the KL from the model
+    before tuning, as `kl_kind` estimates it: in the loss, or taken off the reward (`kl_in`), where its weight may
+    follow `kl_target` (nats per answer; arXiv 1909.08593, section 2.2). `entropy` weighs the entropy, to be kept.
+
+    With `costs`, which are to stay at or below `limit` on average, advantages are (A_r - m A_c) / (1 + m), where
+    m >= 0 starts at `multiplier` and is moved by `multiplier_rate` * (mean cost - limit) after each step (Safe RLHF,
+    arXiv 2310.12773, section 3.3).
+    """
+
+    rewards: tuple[Mapping[str, Any] | str, ...] = ()
+    samples: Annotated[int, Field(gt=0)] = 8
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Annotated[int, Field(gt=0)] = 48
+    epochs: Annotated[int, Field(gt=0)] = 1
+    minibatches: Annotated[int, Field(gt=0)] = 1
+    clip: Positive = 0.2
+    clip_high: Positive | None = None
+    kl: Weight = 0.0
+    kl_kind: Kind = "k3"
+    kl_in: Literal["loss", "reward"] = "loss"
+    kl_target: Positive | None = None
+    kl_horizon: Positive = 10_000
+    entropy: Weight = 0.0
+    costs: tuple[Mapping[str, Any] | str, ...] = ()
+    limit: float = 0.0
+    multiplier: Weight = 1.0
+    multiplier_rate: Weight = 0.1
+
+    heads: ClassVar[bool] = False  # whether a head reads what is still to come
+
+    def __post_init__(self) -> None:
+        if self.kl and self.kl_in == "loss" and self.kl_kind == "k1":
+            raise ConfigError(
+                "kl_kind k1 in the loss has a gradient of 0 on average, whatever the KL is: take k2, k3 or full, or"
+                " kl_in: reward"
+            )
+        if self.kl_target and not (self.kl and self.kl_in == "reward"):
+            raise ConfigError("kl_target moves the weight of a KL in the reward: set kl above 0 and kl_in: reward")
+
+    @property
+    def needs(self) -> Needs:
+        """Prompts, and what is compared with the model before tuning."""
+        wide = self.entropy > 0 or (self.kl > 0 and self.kl_kind == "full")
+        return Needs(
+            (PROMPTED,),
+            rollouts=True,
+            reference=frozenset(PROMPTED) if self.kl else frozenset(),
+            look=Look(frozenset(PROMPTED), "answer", vocabulary=True) if wide else None,
+            temperature=self.temperature,
+            heads=(2 if self.costs else 1) if self.heads else 0,
+        )
+
+    @property
+    def high(self) -> float:
+        """How far above 1 the ratio counts."""
+        return self.clip if self.clip_high is None else self.clip_high
+
+    @property
+    def updates(self) -> int:
+        """Of one batch of answers."""
+        return self.epochs * self.minibatches
+
+    @property
+    def idle(self) -> bool:
+        """Whether tokens without an advantage get no gradient, so that they need not go through the model again."""
+        return not (self.entropy or self.heads or (self.kl and self.kl_in == "loss"))
+
+    def begin(self) -> dict[str, float]:
+        """Numbers that change from step to step, and are kept with a checkpoint."""
+        return {"kl_weight": self.kl, **({"multiplier": self.multiplier} if self.costs else {})}
+
+    def carry(
+        self, carried: Mapping[str, float], divergence: float | None, cost: float | None, answers: int
+    ) -> dict[str, float]:
+        """What they are after a step of so many answers, of this mean KL (nats per answer) and cost."""
+        after = dict(carried)
+        if self.kl_target and divergence is not None:
+            error = min(0.2, max(-0.2, divergence / self.kl_target - 1))
+            after["kl_weight"] *= 1 + error * answers / self.kl_horizon
+        if self.costs and cost is not None:
+            after["multiplier"] = max(0.0, carried["multiplier"] + self.multiplier_rate * (cost - self.limit))
+        return after
+
+    def credit(self, scores: Tensor, penalty: Tensor, drawn: Drawn, head: int) -> Credit:
+        """Advantages of tokens from (E,) scores of answers and (N,) what is taken off at tokens."""
+        raise NotImplementedError
+
+    def credited(self, drawn: Drawn, multiplier: float) -> tuple[Tensor, Tensor | None]:
+        """(N,) advantages and (N, H) returns of the step."""
+        reward = self.credit(drawn.rewards, drawn.penalty, drawn, 0)
+        if drawn.costs is None:
+            return reward.advantages, None if reward.returns is None else reward.returns[:, None]
+        cost = self.credit(drawn.costs, torch.zeros_like(drawn.penalty), drawn, 1)
+        both = (
+            None if reward.returns is None or cost.returns is None else torch.stack([reward.returns, cost.returns], 1)
+        )
+        return (reward.advantages - multiplier * cost.advantages) / (1 + multiplier), both
+
+    def divergence(self, policy: Scored, reference: Scored | None) -> Tensor:
+        """(N,) KL(pi || pi_0) at each token, as `kl_kind` has it."""
+        if self.kl_kind == "full":
+            return full_kl(policy.vocabulary, given(reference).vocabulary)
+        before = policy.known.before
+        if before is None:
+            raise RuntimeError("this objective got no reference")
+        return kl_estimate(policy.logps, before, self.kl_kind)
+
+    def beside(
+        self, policy: Scored, reference: Scored | None, mean: Callable[[Scored, Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """What is added to the loss, each term of tokens averaged as the objective averages."""
+        parts: dict[str, Tensor] = {}
+        if self.kl and self.kl_in == "loss":
+            parts["kl"] = self.kl * mean(policy, self.divergence(policy, reference))
+        if self.entropy:
+            parts["entropy"] = -self.entropy * mean(policy, entropy(policy.vocabulary))
+        return parts
+
+
 def pair_sides(scored: Scored) -> tuple[Scored, Scored]:
     """The chosen and the rejected sides, pair by pair. Raises RuntimeError for half a pair."""
     chosen, rejected = scored.only(Role.SAFETY), scored.only(Role.FORGET)
@@ -189,6 +320,10 @@ def build(method: MethodConfig) -> Objective:
     pd = method.prompt_decouple
     if pd is None:
         return objective
+    if objective.needs.rollouts:
+        raise ConfigError(
+            f"method {method.name!r} learns from the model's own answers, and pd adds a term of given ones"
+        )
     matched = pd.pairing == "matched"
     if matched and not objective.needs.roles.intersection(LEADERS):
         raise ConfigError(

@@ -32,6 +32,10 @@ class Head(NamedTuple):
         """The same numbers for good: without a gradient, whatever is put in the parameters' place later."""
         return Head(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
+    def over(self, temperature: float) -> Head:
+        """What makes logits over the temperature of hidden states over it."""
+        return self if self.bias is None else Head(self.weight, self.bias / temperature)
+
     @property
     def frozen(self) -> bool:
         """Whether it takes no gradient."""

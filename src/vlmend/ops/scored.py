@@ -57,6 +57,9 @@ class Needs:
     pair's pictures.
     survey: the loss takes numbers of the whole step, which its method `survey` gives.
     numbers: keys of meta whose numbers the loss reads, by role: every example of that role must have them.
+    rollouts: it learns from answers that the model itself gives to the examples, not from theirs.
+    temperature: log-probabilities and distributions are those of softmax(logits / temperature).
+    heads: how many numbers a head of the method's reads off each state that predicts a token (`Scored.token_values`).
     """
 
     streams: tuple[tuple[Role, ...], ...]
@@ -72,6 +75,9 @@ class Needs:
     picture_negatives: bool = False
     survey: bool = False
     numbers: Mapping[Role, str] = field(default_factory=dict[Role, str])
+    rollouts: bool = False
+    temperature: float = 1.0
+    heads: int = 0
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -138,6 +144,31 @@ class Spots:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """What is known of N sampled tokens from before the first update that was made of them, as `Scored` has them.
+
+    advantages (N,); old (N,) log pi_old, None where there has been no update since; before (N,) log pi_0 where it is
+    compared; values and returns (N, H) of the H heads, if there are any.
+    """
+
+    advantages: Tensor
+    old: Tensor | None = None
+    before: Tensor | None = None
+    values: Tensor | None = None
+    returns: Tensor | None = None
+
+    def at(self, index: Tensor) -> Sampled:
+        """What is known of some of the tokens."""
+        parts = (self.advantages, self.old, self.before, self.values, self.returns)
+        return Sampled(*(part if part is None else part[index] for part in parts))  # pyright: ignore[reportArgumentType]
+
+    def to(self, device: torch.device) -> Sampled:
+        """The same on another device."""
+        parts = (self.advantages, self.old, self.before, self.values, self.returns)
+        return Sampled(*(part if part is None else part.to(device) for part in parts))  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
 class Scored:
     """The supervised tokens of E examples, flat: N tokens, `owner[i]` is the example token i belongs to.
 
@@ -147,6 +178,9 @@ class Scored:
     that may be asked for at all; None for all. What was not asked for raises RuntimeError where it is read: it is
     missing, and a mean over nothing would pass for 0. `numbers` (E,) are those of the examples' rows that the objective
     asked for, 0 where it asked for none.
+
+    hidden (N, d): the states that predict the tokens, as the language-model head is given them, where heads read them;
+    token_values (N, H): what these read. `sampled`: what is known of the tokens where the model itself said them.
     """
 
     logps: Tensor
@@ -159,6 +193,9 @@ class Scored:
     told: frozenset[Role] | None = None
     named: frozenset[Role] | None = None
     numbers: Tensor | None = None
+    hidden: Tensor | None = None
+    token_values: Tensor | None = None
+    sampled: Sampled | None = None
 
     def only(self, *roles: Role) -> Scored:
         """The examples of these roles alone, in their order, with means over them alone."""
@@ -180,6 +217,19 @@ class Scored:
             numbers=None if self.numbers is None else self.numbers[kept],
             within=frozenset(roles),
         )
+
+    @property
+    def known(self) -> Sampled:
+        """What is known of tokens that the model said."""
+        if self.sampled is None:
+            raise RuntimeError("this objective gets no rollouts: its needs do not ask for them")
+        return self.sampled
+
+    @property
+    def ratio(self) -> Tensor:
+        """(N,) pi / pi_old."""
+        old = self.known.old
+        return (self.logps - (self.logps.detach() if old is None else old)).exp()
 
     def now(self) -> Scored:
         """The same of the model as it is at this moment: nothing in it is left to be made of weights later."""

@@ -29,7 +29,12 @@ def reference(run: Tuning, recipe: Recipe, fingerprint: str, console: Console) -
         return None
     fresh = recipe.model.tune == "lora" and not recipe.model.adapter
     again = run.total > run.plan.steps_per_epoch  # what is known is not computed in later epochs
-    wanted, tokens_only = run.config.reference, needs.look is None
+    wanted, tokens_only = run.config.reference, needs.look is None and not needs.rollouts
+    if wanted == "cached" and needs.rollouts:
+        raise ConfigError(
+            f"train.reference: cached keeps log-probabilities of the data's answers, and method {recipe.method.name!r}"
+            " learns from the model's own; leave it at auto"
+        )
     if wanted == "cached" and not tokens_only:
         raise ConfigError(
             f"train.reference: cached keeps log-probabilities of answers, and method {recipe.method.name!r} compares "

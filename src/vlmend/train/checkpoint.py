@@ -40,6 +40,7 @@ class Progress:
     loss: float | None = None  # of the last logging step
     enough: str = ""  # why the objective wanted to stop, if it did
     scale: float = 1.0  # of the loss while its gradient is taken
+    carried: dict[str, float] = field(default_factory=dict[str, float])  # what learning from rollouts takes along
     since_log: dict[str, float] = field(default_factory=dict[str, float])  # sums, to be divided by "steps"
 
 

@@ -21,7 +21,8 @@ def show_mask(console: Console, report: MaskReport) -> None:
     for kind, count, supervised in report.rows():
         made.add_row(kind, f"{count:,}", f"{100 * count / max(1, report.tokens):.1f} %", f"{supervised:,}")
     console.print(made)
-    console.print(f"first supervised span: {escape(repr(report.first_answer[:200]))}", highlight=False)
+    span = f"first supervised span: {escape(repr(report.first_answer[:200]))}"
+    console.print(span if report.supervised else "answers are the model's own", highlight=False)
     for note, count in report.wording.items():
         say(console, f"{note} ({plural(count, 'example')})", style="yellow")
 
@@ -32,6 +33,9 @@ def show_trainable(console: Console, trainable: Trainable) -> None:
     for part, trained, total in trainable.rows():
         made.add_row(part, f"{trained:,}", f"{total:,}")
     console.print(made)
+
+
+TOLD = ("cost", "cut", "dead", "kl", "length", "unscored")  # of rollouts, beside every reward
 
 
 class Display:
@@ -74,5 +78,7 @@ def line(entry: Mapping[str, Any]) -> str:
     """A log entry in one line: the loss, its parts when there are several, the rate and the speed."""
     parts: Mapping[str, float] = entry["parts"]
     shown: Iterable[str] = [f"{name} {value:.4f}" for name, value in parts.items()] if len(parts) > 1 else []
+    rollouts: Mapping[str, float] = entry.get("rollouts", {})
+    told = [f"{name} {value:.3g}" for name, value in rollouts.items() if name in TOLD or name.startswith("reward")]
     speed = f"{entry['tokens_per_second']:,.0f} tokens/s"
-    return "  ".join([f"loss {entry['loss']:.4f}", *shown, f"lr {entry['lr']:.2e}", speed])
+    return "  ".join([*told, f"loss {entry['loss']:.4f}", *shown, f"lr {entry['lr']:.2e}", speed])

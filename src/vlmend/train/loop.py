@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ from vlmend.train.scoring import Forward, Micro, count_totals
 from vlmend.train.speed import Ways
 from vlmend.types import Example, Role
 
+SUM, COUNT = "rollouts/", "rollouts#/"  # before the names of numbers that have counts of their own, and of the counts
+
 
 @dataclass
 class Tuning:
@@ -49,6 +51,7 @@ class Tuning:
     reference: Reference | None = None
     progress: Progress = field(default_factory=Progress)
     valuer: torch.nn.Module | None = None  # the head of one number, where the objective looks with one
+    head: torch.nn.Linear | None = None  # reads what is to come off hidden states, where the objective has one
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -61,13 +64,16 @@ class Tuning:
         """What scores passes."""
         needs = self.objective.needs
         made = forward(self.model, self.ways, needs.look, needs.tokens)
-        return replace(made, valuer=self.valuer, numbers=needs.numbers)
+        return replace(
+            made, valuer=self.valuer, numbers=needs.numbers, temperature=needs.temperature, hidden=needs.heads > 0
+        )
 
     @cached_property
     def before(self) -> Forward:
         """What scores passes as the reference, once the model is put back to what it was."""
         needs = self.objective.needs
-        return forward(self.model, self.ways, needs.look, frozenset() if needs.states_only else None)
+        made = forward(self.model, self.ways, needs.look, frozenset() if needs.states_only else None)
+        return replace(made, temperature=needs.temperature)
 
 
 def forward(
@@ -87,13 +93,16 @@ class Hooks:
     interrupted: Callable[[], bool]
 
 
-def optimize(run: Tuning, hooks: Hooks) -> bool:
+Work = Callable[[], dict[str, float]]  # what is done of a run at once; returns its numbers by name
+
+
+def optimize(run: Tuning, hooks: Hooks, steps: Iterable[Work] | None = None) -> bool:
     """Do all remaining steps, or as many as the objective wants. False when it was interrupted; that is saved then."""
     run.model.train()
     began = time.monotonic()
-    for window in ahead(run):
+    for step in steps or (partial(take_step, run, window) for window in ahead(run)):
         rate = set_rate(run.optimizer, run.config, run.progress.step, run.total)
-        values = take_step(run, window)
+        values = step()
         interrupted, now = run.team.any(hooks.interrupted()), time.monotonic()
         _note(run.progress, values, now - began)
         began = now
@@ -137,12 +146,14 @@ def _passes(run: Tuning, step: int) -> list[list[int]]:
     return list(run.encoder.within(run.plan.share(step, run.team.rank), run.examples, tokens))
 
 
-def ahead(run: Tuning) -> Iterator[list[Micro]]:
-    """The windows of all remaining steps, of which there are none once the objective has enough.
+def remaining(run: Tuning) -> range:
+    """The steps still to do, of which there are none once the objective has enough."""
+    return range(run.progress.step, run.total if not run.progress.enough else run.progress.step)
 
-    While one is computed the next is encoded.
-    """
-    steps = range(run.progress.step, run.total if not run.progress.enough else run.progress.step)
+
+def ahead(run: Tuning) -> Iterator[list[Micro]]:
+    """The windows of all remaining steps. While one is computed the next is encoded."""
+    steps = remaining(run)
     with ThreadPoolExecutor(1, "encode") as pool:
         coming = pool.submit(encode, run, steps[0]) if steps else None
         for step in steps:
@@ -154,13 +165,19 @@ def ahead(run: Tuning) -> Iterator[list[Micro]]:
 
 
 def take_step(run: Tuning, window: Sequence[Micro]) -> dict[str, float]:
-    """One optimizer step. Returns the step's loss, parts and tokens, summed over processes, and the gradient's norm.
+    """One optimizer step on the passes of a window."""
+    return update(run, lambda: accumulate(run, window))
 
-    Where gradients are too large for fp16 the same step is taken again with a loss of half the size.
+
+def update(run: Tuning, work: Work) -> dict[str, float]:
+    """One update by the gradients that `work` adds up. Returns the numbers it gives, summed over processes, such as the
+    loss, its parts and tokens, and the gradient's norm.
+
+    Where gradients are too large for fp16 the same is done again with a loss of half the size.
     """
     while True:
         seed_everything(run.config.seed, run.progress.step, run.team.rank)
-        values = run.team.sum(accumulate(run, window))
+        values = run.team.sum(work())
         norm = _gather_gradients(run)
         if math.isfinite(norm) or run.progress.scale <= 1:
             break
@@ -250,10 +267,11 @@ def _note(progress: Progress, values: Mapping[str, float], seconds: float) -> No
 
 
 def _entry(run: Tuning, rate: float) -> dict[str, Any]:
-    """The log entry of this step: means over the steps since the last one."""
+    """The log entry of this step: means over the steps since the last one, of what has a count of its own by that."""
     progress, sums = run.progress, run.progress.since_log
     progress.since_log = {}
     mean = {name: value / sums["steps"] for name, value in sums.items()}
+    counted = {n[len(COUNT) :]: c for n, c in sums.items() if n.startswith(COUNT) and c}
     progress.loss = mean["loss"]
     return {
         "step": progress.step,
@@ -264,4 +282,5 @@ def _entry(run: Tuning, rate: float) -> dict[str, Any]:
         "grad_norm": mean["grad_norm"],
         "tokens_per_second": sums["tokens"] / max(sums["seconds"], 1e-9),
         "seconds": progress.seconds,
+        **({"rollouts": {name: sums[SUM + name] / c for name, c in sorted(counted.items())}} if counted else {}),
     }

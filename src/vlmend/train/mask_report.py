@@ -70,13 +70,21 @@ def _refuse(batch: Batch, bad: Tensor, why: str) -> None:
 
 
 def mask_report(
-    batches: Iterable[Batch], decode: Callable[[Sequence[int]], str], wording: Mapping[str, int] | None = None
+    batches: Iterable[Batch],
+    decode: Callable[[Sequence[int]], str],
+    wording: Mapping[str, int] | None = None,
+    *,
+    answered: bool = True,
 ) -> MaskReport:
-    """Check and count. `decode` shows the first supervised span, special tokens included."""
+    """Check and count. `decode` shows the first supervised span, special tokens included.
+
+    Prompts that are not `answered` yet have nothing to check.
+    """
     examples = picture = prompt = padding = supervised = 0
     first = ""
     for batch in batches:
-        check_mask(batch)
+        if answered:
+            check_mask(batch)
         answer = batch.labels != IGNORE
         real = batch.inputs["attention_mask"].bool()
         examples += len(batch.examples)

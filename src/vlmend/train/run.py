@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,17 @@ from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
 from vlmend.data.batches import Plan, Stream, picture_groups, streams_of
 from vlmend.data.mix import Mix, build
-from vlmend.errors import DataError, ModelError, StoreError, brief
+from vlmend.errors import ConfigError, DataError, ModelError, StoreError, brief
 from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
 from vlmend.models import valuer
 from vlmend.models.parts import Trainable
 from vlmend.models.places import weights_hash
-from vlmend.objectives import Draws, Objective, innermost
+from vlmend.objectives import Draws, Objective, OnPolicy, innermost
 from vlmend.objectives import build as build_objective
 from vlmend.ops.scored import Needs
-from vlmend.rewards import refuse_same
+from vlmend.rewards import Composite, refuse_same
+from vlmend.rewards import build as build_rewards
 from vlmend.store import Journal, read_rows, remove_stale, room_for, write_atomic
 from vlmend.terminal import plural, say
 from vlmend.train import checkpoint
@@ -43,14 +44,17 @@ from vlmend.train.display import Display, show_mask, show_trainable
 from vlmend.train.identity import FREE, comparable, finished, identity, refuse_other
 from vlmend.train.keeping import Showing
 from vlmend.train.layers import find_layer
-from vlmend.train.loop import Hooks, Tuning, optimize
+from vlmend.train.loop import Hooks, Tuning, Work, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.moved import Moved, compare, snapshot
+from vlmend.train.online import Learner, value_head
 from vlmend.train.parallel import Team, seed_everything
 from vlmend.train.pictures import Found, Opening, complaint
 from vlmend.train.precision import SCALE
+from vlmend.train.rollouts import Sampler
 from vlmend.train.schedule import adamw
 from vlmend.train.speed import Ways, choose
+from vlmend.train.watch import warnings as watched
 from vlmend.types import Example
 
 REPORTED = 32  # examples the mask report looks at
@@ -100,6 +104,8 @@ class Prepared:
     mask: MaskReport
     identity: dict[str, Any]
     valuer: Linear | None = None
+    rewards: Composite | None = None
+    costs: Composite | None = None
 
     @property
     def folder(self) -> Path:
@@ -150,8 +156,10 @@ def _finished(folder: Path) -> dict[str, Any]:
 def _prepare(recipe: Recipe, team: Team) -> Prepared:
     objective = build_objective(recipe.method)
     needs, config = objective.needs, recipe.train
+    rewards, costs = _rewards(objective, team)
     whole = _mix(recipe, needs)
-    mix = whole.of_roles(needs.roles).taught()
+    mix = whole.of_roles(needs.roles)
+    mix = mix if needs.rollouts else mix.taught()
     _streams(mix, needs)  # what is wrong is told before loading
     with Opening(mix.examples, first=team.is_main) as opening:
         seed_everything(config.seed, "weights")
@@ -177,11 +185,23 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     showing = _showing(mix, plan, config, needs)
     autocast = torch.bfloat16 if config.bf16 else loaded.precision if loaded.mixed else None
     ways = choose(recipe.speed, loaded.model, loaded.codec, needs, showing, autocast)
-    mask = _mask(loaded, mix, plan, config)
+    mask = _mask(loaded, mix, plan, config, answered=not needs.rollouts)
     return Prepared(
         recipe, team, objective, mix, pictures, loaded, plan, ways, mask,
-        identity(recipe, mix, loaded.fingerprint, plan), head,
+        identity(recipe, mix, loaded.fingerprint, plan), head, rewards, costs,
     )  # fmt: skip
+
+
+def _rewards(objective: Objective, team: Team) -> tuple[Composite | None, Composite | None]:
+    """What values the model's own answers, and what they cost, where the method learns from them."""
+    if not isinstance(objective, OnPolicy):
+        return None, None
+    if team.size > 1:
+        raise ConfigError(
+            f"a method that learns from rollouts runs in one process, and {team.size} were started; on several GPUs"
+            " TRL's GRPOTrainer or verl are what there is"
+        )
+    return build_rewards(objective.rewards), build_rewards(objective.costs) if objective.costs else None
 
 
 def _mix(recipe: Recipe, needs: Needs) -> Mix:
@@ -231,16 +251,20 @@ def _showing(mix: Mix, plan: Plan, config: TrainConfig, needs: Needs) -> Showing
     return Showing(tuple(example for example in mix.examples if example.images), times)
 
 
-def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig) -> MaskReport:
-    """Of the first examples in the order of training, batched as they will be; every example is rendered before."""
-    wording = loaded.codec.check(mix.examples, answered=True)
+def _mask(loaded: models.Loaded, mix: Mix, plan: Plan, config: TrainConfig, *, answered: bool) -> MaskReport:
+    """Of the first examples in the order of training, batched as they will be; every example is rendered before.
+
+    Of prompts alone where the model gives the answers.
+    """
+    codec = loaded.codec
+    wording = codec.check(mix.examples, answered=answered)
     first = [i for row in plan.step(0) for i in row][:REPORTED]
     size = config.per_device_train_batch_size
+    parts = ([mix.examples[i] for i in first[at : at + size]] for at in range(0, len(first), size))
     batches = (
-        loaded.codec.encode_training([mix.examples[i] for i in first[at : at + size]], config.max_length)
-        for at in range(0, len(first), size)
+        codec.encode_training(part, config.max_length) if answered else codec.encode_prompts(part) for part in parts
     )
-    return mask_report(batches, loaded.codec.tokenizer.decode, wording)
+    return mask_report(batches, codec.tokenizer.decode, wording, answered=answered)
 
 
 def _show(console: Console, prepared: Prepared) -> None:
@@ -353,6 +377,9 @@ def _tuning(prepared: Prepared) -> Tuning:
         model.enable_input_require_grads()  # frozen embeddings would cut checkpointed blocks off from the gradient
     trained: dict[str, Parameter] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     trained |= {f"head.{name}": p for name, p in prepared.valuer.named_parameters()} if prepared.valuer else {}
+    heads = prepared.objective.needs.heads
+    head = value_head(model, heads) if heads else None
+    trained |= {f"value_head.{name}": p for name, p in head.named_parameters()} if head else {}
     return Tuning(
         model=model,
         codec=prepared.loaded.codec,
@@ -368,6 +395,7 @@ def _tuning(prepared: Prepared) -> Tuning:
         ways=prepared.ways,
         progress=Progress(scale=SCALE if _computed_in(prepared) is torch.float16 else 1.0),
         valuer=prepared.valuer,
+        head=head,
     )
 
 
@@ -412,12 +440,21 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
             display.step(step)
             _let_go(prepared)
 
-        done = optimize(run, Hooks(stepped, log, save, lambda: interrupt.signal != 0))
+        done = optimize(run, Hooks(stepped, log, save, lambda: interrupt.signal != 0), _steps(prepared, run))
         for tracker in team.accelerator.trackers:
             tracker.finish()
         if not done:
             display.say(f"stopped after step {run.progress.step}, which is kept; the same command goes on from there")
             interrupt.leave()
+
+
+def _steps(prepared: Prepared, run: Tuning) -> Iterator[Work] | None:
+    """The steps of a method that learns from rollouts; None for the usual ones."""
+    objective = prepared.objective
+    if not isinstance(objective, OnPolicy) or prepared.rewards is None:
+        return None
+    sampler = Sampler(prepared.loaded, objective, run.ways, run.config.seed)
+    return Learner(run, objective, sampler, prepared.rewards, prepared.costs, run.head).steps()
 
 
 def _keep(prepared: Prepared, run: Tuning) -> None:
@@ -450,8 +487,8 @@ def _open_log(folder: Path, step: int) -> Journal:
 
 def scalars(entry: dict[str, Any]) -> dict[str, float]:
     """A log entry as flat numbers."""
-    parts = {f"parts/{name}": value for name, value in entry["parts"].items()}
-    return {**{name: value for name, value in entry.items() if name not in ("parts", "step")}, **parts}
+    nested = {f"{key}/{name}": value for key in ("parts", "rollouts") for name, value in entry.get(key, {}).items()}
+    return {**{name: value for name, value in entry.items() if name not in ("parts", "rollouts", "step")}, **nested}
 
 
 # After
@@ -475,7 +512,7 @@ def _check_moved(prepared: Prepared, before: Mapping[str, Tensor], run: Tuning) 
 def _finish(prepared: Prepared, run: Tuning, console: Console, about: dict[str, Any], found: Moved) -> dict[str, Any]:
     """Say and write what came of the run. Returns its manifest."""
     _tell(console, about, found)
-    _write(prepared, about)
+    _write(prepared, about, run.head)
     manifest.write_manifest(prepared.folder, about)
     checkpoint.prune(prepared.folder, run.config.save_total_limit if run.config.save_steps else 0)
     return about
@@ -492,7 +529,8 @@ def _tell(console: Console, about: dict[str, Any], found: Moved) -> None:
 
 def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> dict[str, Any]:
     recipe = prepared.recipe
-    warning = found.warning(recipe.output.dtype)
+    log = read_rows(prepared.folder / "log.jsonl") if prepared.rewards else []
+    told = [found.warning(recipe.output.dtype), *watched(log)]
     return {
         "kind": "tune",
         "identity": prepared.identity,
@@ -527,7 +565,7 @@ def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> 
             "loss_scale": run.progress.scale,
             "answers": _answers_in(prepared),
         },
-        "warnings": [warning] if warning else [],
+        "warnings": [warning for warning in told if warning],
         "resumed_from": resumed_from,
     }
 
@@ -545,7 +583,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _write(prepared: Prepared, about: dict[str, Any]) -> None:
+def _write(prepared: Prepared, about: dict[str, Any], head: torch.nn.Module | None) -> None:
     """Weights, processor and card, each file put in place whole; adds the weights' hashes to `about`."""
     part = prepared.folder / ".weights.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -555,6 +593,8 @@ def _write(prepared: Prepared, about: dict[str, Any]) -> None:
         _save_drawn(prepared, part)
         if prepared.valuer:
             valuer.save(prepared.valuer, _about_head(prepared), part)
+        if head is not None:
+            save_file({name: p.detach().cpu() for name, p in head.named_parameters()}, part / "value_head.safetensors")
         about["weights"] = {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))}
     for path in sorted(part.iterdir()):
         path.replace(prepared.folder / path.name)

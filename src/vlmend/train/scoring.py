@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +82,15 @@ def looked_at(batch: Batch, look: Look) -> Tensor:
     return mask & wanted[:, None]
 
 
+class _Told(NamedTuple):
+    """Of a part: log-probabilities, the example each belongs to, what was looked at, what the head was given."""
+
+    logps: Tensor
+    owner: Tensor
+    spots: Spots
+    hidden: Tensor | None
+
+
 @dataclass(frozen=True)
 class Forward:
     """A model that scores passes: log-probabilities of the supervised tokens, and what else an objective looks at.
@@ -90,7 +99,7 @@ class Forward:
     is read, as a matrix (`head`) where it is one. valuer: the head of one number, where the look is with one; with
     one, no log-probabilities are computed of roles that are not told. numbers: see `Needs`. features: what turns the
     pictures of shared rows into embeddings. autocast: the precision it is computed in, where that is not simply the
-    weights'.
+    weights'. temperature: logits are divided by it. hidden: what the head is given is wanted as well.
     """
 
     model: torch.nn.Module
@@ -102,6 +111,8 @@ class Forward:
     autocast: torch.dtype | None = None
     valuer: torch.nn.Module | None = None
     numbers: Mapping[Role, str] = field(default_factory=dict[Role, str])
+    temperature: float = 1.0
+    hidden: bool = False
 
     def __call__(self, micro: Micro, totals: Totals) -> Scored:
         """The scored tokens of all examples of a pass."""
@@ -109,14 +120,15 @@ class Forward:
         parts = micro.parts or (Part(tuple(range(len(micro.batch.examples)))),)
         found = [self._part(micro.batch, part) for part in parts]
         return Scored(
-            torch.cat([logps for logps, _, _ in found]),
-            torch.cat([owner for _, owner, _ in found]),
+            torch.cat([part.logps for part in found]),
+            torch.cat([part.owner for part in found]),
             tuple(example.role for example in micro.batch.examples),
             torch.tensor(micro.weights, dtype=torch.float32, device=device),
             totals,
-            _joined([spots for _, _, spots in found], self.look.roles) if self.look else None,
+            _joined([part.spots for part in found], self.look.roles) if self.look else None,
             told=self.told,
             numbers=self._numbers(micro.batch, device),
+            hidden=torch.cat([part.hidden for part in found if part.hidden is not None]) if self.hidden else None,
         )
 
     def _numbers(self, batch: Batch, device: torch.device) -> Tensor | None:
@@ -127,8 +139,7 @@ class Forward:
         found = [float(e.meta[key]) if key else 0.0 for e, key in zip(batch.examples, keys, strict=True)]
         return torch.tensor(found, dtype=torch.float32, device=device)
 
-    def _part(self, batch: Batch, part: Part) -> tuple[Tensor, Tensor, Spots]:
-        """Log-probabilities, the example each belongs to, and what was looked at."""
+    def _part(self, batch: Batch, part: Part) -> _Told:
         feed, rows = part.feed or plain(batch), torch.tensor(part.rows, device=batch.labels.device)
         labels = batch.labels[rows]
         told = supervised(
@@ -137,8 +148,8 @@ class Forward:
         seen = looked_at(batch, self.look)[rows] if self.look else torch.zeros_like(labels, dtype=torch.bool)
         spot_rows, spot_positions = torch.nonzero(seen, as_tuple=True)
         spots = feed.place[spot_rows, spot_positions]
-        logps, found = self._run(feed, told, spots, deep=part.deep)
-        return logps, rows[told.rows], replace(found, owner=rows[spot_rows])
+        logps, found, hidden = self._run(feed, told, spots, deep=part.deep)
+        return _Told(logps, rows[told.rows], replace(found, owner=rows[spot_rows]), hidden)
 
     def _told(self, labels: Tensor, examples: Sequence[Example]) -> Tensor:
         """Labels of those tokens alone whose log-probabilities are wanted."""
@@ -147,11 +158,12 @@ class Forward:
         wanted = torch.tensor([example.role in self.told for example in examples], device=labels.device)
         return torch.where(wanted[:, None], labels, _none(labels))
 
-    def _run(self, feed: Feed, told: Supervised, spots: Tensor, *, deep: bool) -> tuple[Tensor, Spots]:
-        """One call of the model: log-probabilities (N,), and what was looked at in the spots (M,), owned by nobody."""
+    def _run(self, feed: Feed, told: Supervised, spots: Tensor, *, deep: bool) -> tuple[Tensor, Spots, Tensor | None]:
+        """One call of the model: log-probabilities (N,), what was looked at in the spots (M,), owned by nobody, and the
+        states that predict the tokens (N, d)."""
         look, places = self.look, feed.place[told.rows, told.positions]
         wide, layer = look is not None and look.vocabulary, look.layer if look else None
-        narrow = self.narrow or not deep or self.valuer is not None
+        narrow = self.narrow or not deep or self.hidden or self.valuer is not None
         head = self.head if narrow else None
         wanted = torch.cat([places, spots] if wide or self.valuer else [places])
         read, where = wanted.unique(return_inverse=True) if narrow else (wanted, wanted)
@@ -168,12 +180,16 @@ class Forward:
             else:
                 last = None
                 held = self._logits(feed).flatten(0, 1)
+            if self.temperature != 1:
+                held = held / self.temperature
+                head = head and head.over(self.temperature)
             aimed = held[where[: len(places)]]
             logps = token_logps(aimed, head, told.targets) if head else logps_of(aimed, told.targets)
         at = where[len(places) :]
         states = seen[0].flatten(0, 1)[spots].float() if seen else None
         values = None if self.valuer is None or last is None else self.valuer(last[at].float()).squeeze(-1)
-        return logps, Spots(spots, states, Vocabulary(held[at], head) if wide else None, values=values)
+        hidden = last[where[: len(places)]] if self.hidden and last is not None else None
+        return logps, Spots(spots, states, Vocabulary(held[at], head) if wide else None, values=values), hidden
 
     def _logits(self, feed: Feed) -> Tensor:
         inputs: dict[str, Any] = {**feed.inputs, "attention_mask": feed.visible(self.model)}

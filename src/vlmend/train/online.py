@@ -1,0 +1,345 @@
+"""Learning from the model's own answers: sample, value, give credit, update, and count what came of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlmend.data.batches import split_evenly
+from vlmend.errors import ModelError
+from vlmend.objectives import OnPolicy
+from vlmend.ops.policy import Drawn, dead, full_kl, kl_estimate
+from vlmend.ops.scored import Loss, Sampled, Scored, Totals, given
+from vlmend.rewards import Composite, Rewarded
+from vlmend.train.loop import COUNT, SUM, Tuning, Work, remaining, update
+from vlmend.train.mask_report import check_mask
+from vlmend.train.rollouts import Sample, Sampler, Writer, by_prompt, spread
+from vlmend.train.scoring import Micro
+from vlmend.train.watch import watch
+from vlmend.types import Role
+
+
+@dataclass(frozen=True)
+class Then:
+    """Of one answer's T tokens before the first update: log pi (T,), log pi_0 (T,), KL (T,), values (T, H)."""
+
+    logps: Tensor
+    before: Tensor | None
+    divergence: Tensor | None
+    values: Tensor | None
+
+
+@dataclass
+class Tally:
+    """Sums and counts of what is logged."""
+
+    values: dict[str, float] = field(default_factory=dict[str, float])
+
+    def add(self, name: str, total: float, count: float = 1.0) -> None:
+        """So much in all, of so many."""
+        self.values[SUM + name] = self.values.get(SUM + name, 0.0) + total
+        self.values[COUNT + name] = self.values.get(COUNT + name, 0.0) + count
+
+    def mean(self, name: str) -> float | None:
+        """Of what was added under a name."""
+        count = self.values.get(COUNT + name)
+        return self.values[SUM + name] / count if count else None
+
+
+@dataclass
+class Learner:
+    """What a run on rollouts consists of beside the tuning itself."""
+
+    run: Tuning
+    objective: OnPolicy
+    sampler: Sampler
+    rewards: Composite
+    costs: Composite | None = None
+    head: nn.Linear | None = None
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.run.model, self.run.codec, self.run.ways, self.run.config.max_length)
+
+    def steps(self) -> Iterator[Work]:
+        """All remaining steps of the run."""
+        if not self.run.progress.carried:
+            self.run.progress.carried = self.objective.begin()
+        without_dropout(self.run.model)
+        for _ in remaining(self.run):
+            yield self.step
+
+    def step(self) -> dict[str, float]:
+        """One batch of prompts: answers, what they are worth, and the updates made of them."""
+        run, tally, clock = self.run, Tally(), _Clock()
+        indices = [i for row in run.plan.step(run.progress.step) for i in row]
+        examples = [run.examples[i] for i in indices]
+        samples = self.sampler(examples, [run.weights[i] for i in indices], run.progress.step)
+        tally.add("seconds/rollouts", clock())
+        worth = self.rewards([s.rollout for s in samples])
+        cost = self.costs([s.rollout for s in samples]) if self.costs else None
+        tally.add("seconds/rewards", clock())
+        kept = [
+            s for s in samples if worth[s.number].total is not None and (not cost or cost[s.number].total is not None)
+        ]
+        if not kept:
+            raise ModelError(
+                f"none of the {len(samples)} answers sampled at step {run.progress.step + 1} could be valued; there is"
+                " nothing to learn from them"
+            )
+        values = self.learn(kept, worth, cost, tally)
+        tally.add("seconds/updates", clock())
+        count(tally, samples, kept, worth, cost)
+        run.progress.carried = watch(
+            run.progress.step, self._carry(tally, len(kept)), kept, [worth[s.number].total or 0.0 for s in kept]
+        )
+        return {**values, **tally.values}
+
+    def learn(
+        self, kept: Sequence[Sample], worth: Sequence[Rewarded], cost: Sequence[Rewarded] | None, tally: Tally
+    ) -> dict[str, float]:
+        """Credit for every token, then the updates. Returns their numbers, means over updates but for tokens."""
+        self.writer.begin()
+        objective, lengths = self.objective, [len(s.ids) for s in kept]
+        then = self._look_back(kept) if self._looks_back else None
+        owner = spread(lengths)
+        drawn = Drawn(
+            rewards=_totals(worth, kept),
+            group=torch.tensor([s.group for s in kept]),
+            owner=owner,
+            penalty=self._penalty(then, len(owner), tally),
+            costs=_totals(cost, kept) if cost else None,
+            values=_joined([t.values for t in then]) if then else None,
+        )
+        carried = self.run.progress.carried
+        advantages, returns = objective.credited(drawn, carried.get("multiplier", 0.0))
+        known = Sampled(
+            advantages.float(),
+            _joined([t.logps for t in then]) if then and objective.updates > 1 else None,
+            _joined([t.before for t in then]) if then else None,
+            None if drawn.values is None else drawn.values.float(),
+            None if returns is None else returns.float(),
+        )
+        for name, value in carried.items():
+            if name in ("multiplier", "kl_weight") and (name != "kl_weight" or objective.kl_target):
+                tally.add(name, value)
+        groups = dead(drawn.rewards, drawn.group)
+        for sample in {s.group: s for s in kept}.values():
+            tally.add("dead", float(groups[sample.group]))
+            tally.add(f"dead@{sample.rollout.example.expected}", float(groups[sample.group]))
+        return self._updates(kept, known, lengths, tally)
+
+    # Before the updates
+
+    @property
+    def _looks_back(self) -> bool:
+        """Whether a pass of all answers comes before the first update."""
+        o = self.objective
+        return o.updates > 1 or o.heads or o.kl > 0
+
+    def _look_back(self, kept: Sequence[Sample]) -> list[Then]:
+        """What model and reference say of every token, without gradient, answer by answer."""
+        found: dict[int, Then] = {}
+        compared, o = self.objective.kl > 0, self.objective
+        with torch.no_grad():
+            for part in by_prompt(kept, self.run.config.per_device_train_batch_size):
+                at = 0
+                for micro in self.writer(part, compared=compared):
+                    check_mask(micro.batch)
+                    policy, reference = self._score(micro, Totals({}, {}), compared=compared)
+                    exact = (
+                        full_kl(policy.vocabulary, given(reference).vocabulary)
+                        if compared and o.kl_kind == "full"
+                        else None
+                    )
+                    for row in range(len(micro.weights)):
+                        mine = policy.owner == row
+                        before = None if reference is None else reference.logps[mine].cpu()
+                        logps = policy.logps[mine].cpu()
+                        divergence = None
+                        if exact is not None:
+                            divergence = exact[mine].cpu()
+                        elif before is not None and o.kl_kind != "full":
+                            divergence = kl_estimate(logps, before, o.kl_kind)
+                        values = policy.token_values
+                        found[part[at + row].number] = Then(
+                            logps, before, divergence, None if values is None else values[mine].cpu()
+                        )
+                    at += len(micro.weights)
+        return [found[s.number] for s in kept]
+
+    def _penalty(self, then: Sequence[Then] | None, tokens: int, tally: Tally) -> Tensor:
+        """(N,) what the KL takes off the reward at each token; counts the KL and the entropy by the way."""
+        nothing = torch.zeros(tokens, dtype=torch.float64)
+        if then is None:
+            return nothing
+        tally.add("entropy", -sum(float(t.logps.sum()) for t in then), tokens)
+        divergence = _joined([t.divergence for t in then])
+        if divergence is None:
+            return nothing
+        tally.add("kl", float(divergence.sum()), tokens)
+        tally.add("kl_answer", float(divergence.sum()), len(then))
+        weight = self.run.progress.carried["kl_weight"] if self.objective.kl_in == "reward" else 0.0
+        return weight * divergence.double()
+
+    def _score(self, micro: Micro, totals: Totals, *, compared: bool) -> tuple[Scored, Scored | None]:
+        """Policy, and reference where it is asked for, on the run's device."""
+        run = self.run
+        micro = micro.to(run.team.device)
+        reference = run.reference(micro, totals) if compared and run.reference else None
+        policy = replace(run.forward(micro, totals), named=run.objective.needs.roles)
+        if self.head is not None and policy.hidden is not None:
+            hidden = policy.hidden.float()
+            policy = replace(policy, token_values=self.head(hidden.detach() if self.objective_detaches else hidden))
+        return policy, reference
+
+    @property
+    def objective_detaches(self) -> bool:
+        """Whether what the head learns stays out of the model."""
+        return bool(getattr(self.objective, "detach", False))
+
+    # Updates
+
+    def _updates(
+        self, kept: Sequence[Sample], known: Sampled, lengths: Sequence[int], tally: Tally
+    ) -> dict[str, float]:
+        run, o = self.run, self.objective
+        ends = torch.tensor(lengths).cumsum(0).tolist()
+        where = {s.number: torch.arange(end - n, end) for s, n, end in zip(kept, lengths, ends, strict=True)}
+        moving = {s.group for s in kept if not o.idle or bool((known.advantages[where[s.number]] != 0).any())}
+        sums: dict[str, float] = {}
+        for epoch in range(o.epochs):
+            groups = sorted({s.group for s in kept})
+            random.Random(f"{run.config.seed}/{run.progress.step}/{epoch}").shuffle(groups)
+            parts = split_evenly([(g,) for g in groups], min(o.minibatches, len(groups)))
+            for part in parts:
+                chosen = {g for (g,) in part}
+                totals = totals_of([s for s in kept if s.group in chosen])
+                live = [s for s in kept if s.group in chosen & moving]
+                values = update(run, partial(self._accumulate, live, totals, known, where, tally))
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + value / (1 if name == "tokens" else o.epochs * len(parts))
+        return sums
+
+    def _accumulate(
+        self, live: Sequence[Sample], totals: Totals, known: Sampled, where: Mapping[int, Tensor], tally: Tally
+    ) -> dict[str, float]:
+        """Add up the gradients of one update."""
+        run, o = self.run, self.objective
+        wide = o.kl > 0 and o.kl_kind == "full" and o.kl_in == "loss"
+        values: dict[str, float] = {"loss": 0.0, "tokens": 0.0, "parts/policy": 0.0}
+        for part in by_prompt(live, run.config.per_device_train_batch_size):
+            at = 0
+            for micro in self.writer(part, compared=wide):
+                check_mask(micro.batch)
+                rows = part[at : at + len(micro.weights)]
+                at += len(rows)
+                policy, reference = self._score(micro, totals, compared=wide)
+                index = torch.cat([where[s.number] for s in rows])
+                policy = replace(policy, sampled=known.at(index).to(run.team.device))
+                loss = run.objective(policy, reference)
+                (loss.total * run.progress.scale).backward()
+                _note(values, loss)
+                values["tokens"] += float(micro.batch.inputs["attention_mask"].sum())
+                self._count_ratio(policy, tally)
+        return values
+
+    def _count_ratio(self, policy: Scored, tally: Tally) -> None:
+        """How far the policy has gone from the one that sampled, by now."""
+        with torch.no_grad():
+            if policy.known.old is None:
+                if not self._looks_back:
+                    tally.add("entropy", -float(policy.logps.sum()), len(policy.logps))
+                return
+            ratio, o = policy.ratio, self.objective
+            outside = (ratio < 1 - o.clip) | (ratio > 1 + o.high)
+            tally.add("clipped", float(outside.sum()), len(ratio))
+            tally.add("kl_old", float(kl_estimate(policy.known.old, policy.logps, "k3").sum()), len(ratio))
+
+    def _carry(self, tally: Tally, answers: int) -> dict[str, float]:
+        carried = self.run.progress.carried
+        return self.objective.carry(carried, tally.mean("kl_answer"), tally.mean("cost"), answers)
+
+
+class _Clock:
+    """Seconds since it was last asked."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def __call__(self) -> float:
+        before, self._at = self._at, time.monotonic()
+        return self._at - before
+
+
+def totals_of(samples: Sequence[Sample]) -> Totals:
+    """Weighted counts of an update's answers, whether they go through the model or not."""
+    tokens, examples = dict.fromkeys(Role, 0.0), dict.fromkeys(Role, 0.0)
+    for sample in samples:
+        role = sample.rollout.example.role
+        tokens[role] += sample.weight * len(sample.ids)
+        examples[role] += sample.weight
+    return Totals(tokens, examples, tokens)
+
+
+def count(
+    tally: Tally,
+    samples: Sequence[Sample],
+    kept: Sequence[Sample],
+    worth: Sequence[Rewarded],
+    cost: Sequence[Rewarded] | None,
+) -> None:
+    """What is to be seen of a step's answers: what they are worth, in every term and kind, how long, how many cut."""
+    tally.add("unscored", len(samples) - len(kept), len(samples))
+    tally.add("tokens/sampled", sum(len(s.ids) for s in samples))
+    for sample in samples:
+        kind = sample.rollout.example.expected
+        for name in ("length", f"length@{kind}"):
+            tally.add(name, len(sample.ids))
+        tally.add("cut", float(not sample.rollout.finished))
+        for found, what in ((worth, "reward"), (cost, "cost")):
+            for term, value in (found[sample.number].terms if found else {}).items():
+                if value is not None:
+                    tally.add(f"{what}/{term}", value)
+    for sample in kept:
+        kind = sample.rollout.example.expected
+        for found, what in ((worth, "reward"), (cost, "cost")):
+            total = found[sample.number].total if found else None
+            if total is not None:
+                tally.add(what, total)
+                tally.add(f"{what}@{kind}", total)
+
+
+def _note(values: dict[str, float], loss: Loss) -> None:
+    for name, share in {"loss": loss.total, **{f"parts/{n}": part for n, part in loss.parts.items()}}.items():
+        values[name] = values.get(name, 0.0) + float(share.detach())
+
+
+def _totals(found: Sequence[Rewarded], kept: Sequence[Sample]) -> Tensor:
+    return torch.tensor([found[s.number].total for s in kept], dtype=torch.float64)
+
+
+def _joined(parts: Sequence[Any]) -> Tensor | None:
+    return None if any(part is None for part in parts) else torch.cat(list(parts))
+
+
+def without_dropout(model: nn.Module) -> None:
+    """A ratio compares the policy with itself; noise of its own in either would be taken for a difference."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+
+
+def value_head(model: Any, numbers: int) -> nn.Linear:
+    """Reads so many numbers off hidden states, 0 for all at first."""
+    width: int = model.config.get_text_config().hidden_size
+    head = nn.Linear(width, numbers, device=model.device, dtype=torch.float32)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
