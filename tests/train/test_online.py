@@ -323,7 +323,7 @@ def test_the_value_head_learns_a_known_return(make: Make) -> None:
         "max_steps": 4, "learning_rate": 0.05, "per_device_train_batch_size": 4,
         "lr_scheduler_type": "constant_with_warmup",
     }  # fmt: skip
-    settings = {"kl": 0.0, "value": 1.0, "value_clip": None, "lam": 1.0, "epochs": 24, "clip": 1e-3, "detach": True}
+    settings = {"kl": 0.0, "value": 1.0, "value_clip": None, "lam": 1.0, "epochs": 32, "clip": 1e-3, "detach": True}
     recipe = make("ppo", rewards=["length?per_token=3&most=1"], train=train, **settings)
     made = learner(recipe)
     for _ in range(4):
