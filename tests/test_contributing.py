@@ -16,7 +16,7 @@ from vlmend.metrics import questions
 from vlmend.metrics.rates import said, score
 from vlmend.ops.scored import Scored, Totals
 from vlmend.registry import judges
-from vlmend.types import Example, Finish, Message, Record, Response, Role, Verdict
+from vlmend.types import Example, Finish, Message, Record, Response, Role, Rollout, Verdict
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = {  # the name of the file that stands above it, and the text
@@ -53,6 +53,12 @@ def test_the_judge_says_nothing_of_nothing() -> None:
     said = [Response(str(i), "e", text, Finish.STOP) for i, text in enumerate(("Against the rules.", "It is red.", ""))]
     verdicts = plugin("judge/judges/short")()([(example, response) for response in said], Models())
     assert [verdict.refused for verdict in verdicts] == [True, False, None]
+
+
+def test_the_reward_says_nothing_of_nothing() -> None:
+    example = Example("e", (Message("user", ("q",)),))
+    said = [Rollout(example, text, 9, finished=True) for text in ("A red ring.", "ring " * 13, " ")]
+    assert plugin("rewards/brief")()(said) == [1.0, 0.0, None]
 
 
 def test_the_attack_shouts_and_keeps_to_what_it_says() -> None:

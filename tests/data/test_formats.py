@@ -389,6 +389,16 @@ def test_what_is_not_understood_is_said_once_with_its_count(folder: Path, capsys
 # Pairs
 
 
+def test_what_rewards_and_cost_models_read_of_a_pair_is_kept_and_understood(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noted = {"expected": "refuse", "chosen_harmful": 0, "rejected_harmful": 1}
+    source = f"jsonl:{write_jsonl(folder / 'rows.jsonl', [{'prompt': 'q', 'chosen': 'a', 'rejected': 'b', **noted}])}"
+    [pair] = read_pairs(source)
+    assert dict(pair.meta) == {key: str(value) for key, value in noted.items()}
+    assert capsys.readouterr().err == ""
+
+
 def test_pairs_without_a_difference_are_named_and_refused(folder: Path) -> None:
     rows = [
         {"id": f"p{i}", "prompt": "q", "chosen": "Same.", "rejected": said}

@@ -60,6 +60,7 @@ MORE = {  # options that make a command smaller; they stand last, and the last o
     "tune": ("--set", "train.max_steps=2", "--set", "train.per_device_train_batch_size=2"),
     "eval": ("--limit", "4", "--max-new-tokens", "8", "--max-unscored", "1"),
     "generate": ("--limit", "4", "--max-new-tokens", "8"),
+    "reward": ("--data", "world:preference#test?n=4"),
     "mirage": ("--limit", "12", "--samples", "1", "--max-new-tokens", "8", "--opening", "what", "--closing", "share"),
     "tamper": ("--limit", "4", "--relearn", "0,1", "--steps", "1", "--adapter", "0", "--quantize", "8",
                "--max-new-tokens", "8"),

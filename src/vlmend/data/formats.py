@@ -52,6 +52,7 @@ Choice = TypeVar("Choice", Expected, Role)
 SHAPES = ("messages", "conversations", "prompt")
 ANSWERS = ("answer", "completion", "response")
 PAIR = ("chosen", "rejected", "rejected_images")
+NOTED = ("expected", "chosen_harmful", "rejected_harmful")  # kept with a pair, and read by rewards and cost models
 PICTURES = ("image", "images")
 LABELS = ("id", "subset", "category", "subcategory", "cluster", "role", "source", "meta")
 PARTS = "vlmend_parts"  # the turns' parts to the letter, where a text with marks cannot say them
@@ -333,7 +334,7 @@ class _Reader:
                 cluster=_cluster(row, messages, self.folder),
                 role=_choice(row, "role", Role, Role.SAFETY),
                 source=_text(row, "source", self.options.name),
-                meta=self._meta(SHARED | {*PAIR, shape}),
+                meta=self._meta(SHARED | {*PAIR, shape}, understood=NOTED),
             )
         )
 
