@@ -221,12 +221,6 @@ class MethodConfig(BaseModel):
         return PromptDecouple() if self.pd else None
 
     @property
-    def rewards(self) -> list[Any]:
-        """The rewards and costs that the method learns by, as the recipe has them; none where it learns by none."""
-        given = [self.settings.get(key) for key in ("rewards", "costs")]
-        return [term for terms in given if isinstance(terms, list | tuple) for term in terms]
-
-    @property
     def settings(self) -> dict[str, Any]:
         """The objective's own settings."""
         return dict(self.model_extra or {})

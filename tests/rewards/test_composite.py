@@ -96,28 +96,32 @@ def test_judges_that_rewards_hear_are_known() -> None:
     assert build(["length", "begins:no"]).judges == ()
 
 
-def method(**settings: Any) -> MethodConfig:
-    return MethodConfig(name="grpo", **settings)
+def refused(terms: list[Any], judges: list[str], **settings: Any) -> None:
+    """The rewards from the second on are costs."""
+    refuse_same(MethodConfig(name="grpo", **settings, rewards=terms[:1], costs=terms[1:]), judges)  # type: ignore[call-arg]
 
 
 def test_a_judge_of_the_tuned_model_that_is_its_reward_is_refused_unless_asked_for() -> None:
     with pytest.raises(ConfigError, match="refusal is a reward of method grpo"):
-        refuse_same(method(rewards=["judge:refusal"]), ["refused=refusal"])
-    for terms in (["rule"], [{"reward": "judge:(refusal)?good=2", "weight": 0.1}]):
+        refused(["judge:refusal"], ["refused=refusal"])
+    for terms in (["length", "rule"], [{"reward": "judge:(refusal)?good=2", "weight": 0.1}]):
         with pytest.raises(ConfigError, match=r"method\.same_judge=allowed"):
-            refuse_same(method(rewards=["length"], costs=terms), ["exact", "refusal?classifier="])
-        refuse_same(method(rewards=terms, same_judge="allowed"), ["refusal"])
-        refuse_same(method(rewards=terms), ["refusal:vlguard", "exact"])
-    refuse_same(method(rewards=["length"]), ["refusal"])
-    refuse_same(method(), ["refusal"])
+            refused(terms, ["exact", "refusal?classifier="])
+        refused(terms, ["refusal"], same_judge="allowed")
+        refused(terms, ["refusal:vlguard", "exact", "refusal?allow_self=yes"])
+    refused(["length"], ["refusal"])
+    refused([], ["refusal"])
+    refuse_same(MethodConfig(), ["refusal"])
+    with pytest.raises(ConfigError, match="no reward named 'ruel'"):
+        refused(["ruel"], [], same_judge="allowed")
 
 
-@pytest.mark.parametrize("terms", [["rule"], [{"reward": "judge:refusal", "name": "n"}], ["judge:(refusal)?good=2"]])
-def test_nor_does_it_judge_what_was_tuned_with_it(tmp_path: Path, terms: list[Any]) -> None:
+def test_nor_does_it_judge_what_was_tuned_with_it(tmp_path: Path) -> None:
     """By the manifest beside the weights, whoever evaluates them later."""
 
-    def models(**more: str) -> Models:
-        write_json(tmp_path / "manifest.json", {"recipe": {"method": {"name": "grpo", "rewards": terms, **more}}})
+    def models(**method: str) -> Models:
+        about = {"recipe": {"method": {"name": "grpo", **method}}, "reward_judges": ["refusal"]}
+        write_json(tmp_path / "manifest.json", about)
         return Models().testing(f"world+{tmp_path}")
 
     with pytest.raises(UsageError, match="judge refusal was the reward"):

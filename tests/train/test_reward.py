@@ -18,11 +18,13 @@ from tests.train.test_preference import pictures as pictures
 from tests.train.test_resume import Death
 from vlmend.config import Recipe, parse_recipe
 from vlmend.data.dataset import load_pairs
-from vlmend.errors import DataError, ModelError
+from vlmend.errors import ConfigError, DataError, ModelError, UsageError
 from vlmend.evaluate.preferring import measure
+from vlmend.judge.models import Models
 from vlmend.models import valuer
 from vlmend.models.load import load
 from vlmend.rewards import from_spec
+from vlmend.rewards.length import Length
 from vlmend.train import checkpoint
 from vlmend.train.loop import Tuning, accumulate, encode, take_step
 from vlmend.train.scoring import count_totals
@@ -187,6 +189,24 @@ def test_a_folder_without_a_head_or_its_base_is_one_line(make: Make, tmp_path: P
         from_spec(f"model:{recipe.output.dir}?base=elsewhere")
     with pytest.raises(ModelError, match="was tuned on other weights"):
         from_spec(f"model:{recipe.output.dir}?base=world")(rollouts([Example("e", (), ("x",))]))
+
+
+def test_what_was_tuned_by_a_judge_is_not_judged_by_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before tuning of judges that the recipe names, and after it by the manifest beside the weights."""
+    monkeypatch.setattr(Length, "__call__", lambda _, said: [float(len(set(r.text))) for r in said])  # a random model's
+    rows = [{**row, "answer": "Yes.", "chosen": None, "rejected": None} for row in PAIRS]
+    rows = [{key: value for key, value in row.items() if value} for row in rows]
+    settings = {"rewards": ["rule?match=refusal", "length"], "samples": 4, "max_new_tokens": 6}
+    recipe = make("grpo", rows, settings, max_steps=1, per_device_train_batch_size=2)
+    judged = parse_recipe({**recipe.resolved(), "judging": {"judges": ["refused=refusal"]}})
+    with pytest.raises(ConfigError, match=r"judge refusal is a reward of method grpo \(rule\?match=refusal\)"):
+        tune(judged)
+    assert not recipe.output.dir.exists()
+    tune(recipe)
+    tested = Models().testing(f"{recipe.model.name}+{recipe.output.dir}")
+    with pytest.raises(UsageError, match="judge refusal was the reward"):
+        tested.for_judge("refusal")
+    assert tested.for_judge("exact")
 
 
 def test_on_the_world_it_learns_what_is_preferred(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def sweep(
     from vlmend.judge.binding import bind
     from vlmend.registry import suites
     from vlmend.report import tables
-    from vlmend.rewards import refuse_same
+    from vlmend.rewards import refuse_same, steered_by
     from vlmend.sweep import grid as grids
     from vlmend.sweep.front import Axes
     from vlmend.sweep.results import check, measures, table
@@ -131,7 +131,7 @@ def sweep(
     for cell in cells:  # before anything runs: a wrong setting, a judge of another question, and one that is a reward
         recipe = cell.load(out)
         named = recipe.judging
-        for condition_ in asked.values() if named.judges or recipe.method.rewards else ():
+        for condition_ in asked.values() if named.judges or steered_by(recipe.method) else ():
             binding = bind(suites.from_spec(condition_.suite), named.judges)
             refuse_same(recipe.method, set(binding.judges) - binding.allowed)
             if not named.judges:

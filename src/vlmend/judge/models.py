@@ -19,7 +19,7 @@ from vlmend.errors import DataError, ModelError, StoreError, UsageError, VlmendE
 from vlmend.judge.cache import Cache
 from vlmend.judge.handout import Handout
 from vlmend.money import Purse, Usage, estimate, served
-from vlmend.registry import Spec, backend_for, rewards
+from vlmend.registry import Spec, backend_for
 from vlmend.store import read_json
 from vlmend.types import (
     Backend,
@@ -28,7 +28,6 @@ from vlmend.types import (
     Example,
     Finish,
     FirstWords,
-    HearsJudges,
     Message,
     Response,
     Scorer,
@@ -431,24 +430,14 @@ def _rewards(model: str) -> tuple[str, ...]:
     """
     folder = Path(model.removeprefix("hf:").rpartition("+")[2]).expanduser()
     try:
-        recipe = read_json(folder / "manifest.json").get("recipe")
+        about = read_json(folder / "manifest.json")
     except StoreError:
         return ()
+    recipe = about.get("recipe")
     method = recipe.get("method") if isinstance(recipe, Mapping) else None
     if not isinstance(method, Mapping) or method.get("same_judge") == "allowed":
         return ()
-    return tuple(dict.fromkeys(name for text in _named(method, inside=False) for name in (text, *_heard_by(text))))
-
-
-def _heard_by(text: str) -> tuple[str, ...]:
-    """Names of the judges that a reward hears; none for a text that names no reward."""
-    try:
-        if Spec.parse(text).name not in rewards.names():
-            return ()
-        reward = rewards.from_spec(text)
-        return tuple(reward.judges) if isinstance(reward, HearsJudges) else ()
-    except VlmendError:  # a judge that is not here is asked by nobody
-        return ()
+    return tuple(dict.fromkeys([*_named(method, inside=False), *about.get("reward_judges", ())]))
 
 
 def _named(data: Any, *, inside: bool) -> Iterator[str]:

@@ -106,22 +106,28 @@ def from_spec(text: str, options: Mapping[str, Any] = MappingProxyType({})) -> R
 
 
 def refuse_same(method: MethodConfig, judges: Iterable[str]) -> None:
-    """Raise ConfigError where a judge that is to judge the tuned model is heard by a reward of its method.
+    """Raise ConfigError where a judge that is to judge the tuned model is heard by a reward or cost of its method.
 
     `judges` are specs or `QUESTION=SPEC`, of which those with allow_self=yes are let be. Two specs that differ in
     options alone name one judge.
     """
-    if method.same_judge == "allowed" or not method.rewards:
+    made = [build([term]) for term in steered_by(method)]
+    if method.same_judge == "allowed" or not made:
         return
-    made = [build([term]) for term in method.rewards]
     heard = {_which(name): one.terms[0][0].reward for one in made for name in one.judges}
     given, let_be = from_specs(named(judge)[1] for judge in judges)
     for spec in (judge.name for judge in given if judge.name not in let_be):
         if _which(spec) in heard:
             raise ConfigError(
-                f"judge {spec} is a reward of method {method.name} ({heard[_which(spec)]}), and says"
-                " nothing about what was tuned with it; method.same_judge=allowed asks for it all the same"
+                f"judge {spec} is a reward of method {method.name} ({heard[_which(spec)]}), and says nothing about what"
+                " was tuned with it; method.same_judge=allowed asks for it all the same"
             )
+
+
+def steered_by(method: MethodConfig) -> list[Any]:
+    """The rewards and costs that a method learns by, as a recipe lists them; none where it learns by none."""
+    given = [method.settings.get(key) for key in ("rewards", "costs")]
+    return [term for terms in given if isinstance(terms, list | tuple) for term in terms]
 
 
 def _which(judge: str) -> tuple[str, str]:

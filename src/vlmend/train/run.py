@@ -125,7 +125,6 @@ def tune(recipe: Recipe, *, console: Console | None = None, dry_run: bool = Fals
     """
     console = console or Console(stderr=True)
     config, folder = recipe.train, recipe.output.dir
-    refuse_same(recipe.method, recipe.judging.judges)
     team = Team.gather(device=recipe.model.device, config=config, folder=folder)
     team.first(lambda: refuse_other(folder, {"recipe": comparable(recipe)}))
     prepared = _prepare(recipe, team)
@@ -156,6 +155,7 @@ def _finished(folder: Path) -> dict[str, Any]:
 def _prepare(recipe: Recipe, team: Team) -> Prepared:
     objective = build_objective(recipe.method)
     needs, config = objective.needs, recipe.train
+    refuse_same(recipe.method, recipe.judging.judges)
     rewards, costs = _rewards(objective, team)
     whole = _mix(recipe, needs)
     mix = whole.of_roles(needs.roles)
@@ -548,6 +548,7 @@ def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> 
         "warning": prepared.mix.warning,
         "pictures": prepared.pictures.to_json(),
         "trained": sorted(run.trained),
+        "reward_judges": [name for made in (prepared.rewards, prepared.costs) if made for name in made.judges],
         "stopped_early": run.progress.enough,
         "steps": run.progress.step,
         "tokens": run.progress.tokens,
