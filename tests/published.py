@@ -12,7 +12,7 @@ from vlmend.registry import sources
 def lay_out(top: Path) -> None:
     """Write `data/` below this folder."""
     names = {"safety_mirage": "VLGuard", "mis": "MIS", "safeeraser": "SafeEraser", "llava_instruct": "llava",
-             "unsafe_concepts": "UnsafeConcepts", "mme": "MME"}  # fmt: skip
+             "unsafe_concepts": "UnsafeConcepts", "mme": "MME", "llava_bench": "LLaVA-Bench"}  # fmt: skip
     for source, folder in names.items():
         (top / "data" / folder).mkdir(parents=True)
         sources.find(source).sample(top / "data" / folder)

@@ -130,6 +130,7 @@ TOLD = [
             )
         ],
     ),
+    Told("llava_bench:data", [{"subset": kind, "answers": ("A cat.",)} for kind in ("conv", "detail", "complex")], []),
     Told(
         "alignment:(folder:data)",
         [{"subset": f"image_{side}", "meta": {"label": side}} for side in ("unsafe", "safe")],

@@ -20,6 +20,8 @@ from vlmend.errors import ModelError
 from vlmend.models.load import device_of
 
 HEADS = {3: ("safe", "unsafe", "N/A"), 5: ("A", "B", "C", "D", "N/A")}  # alignment, perception (arXiv 2507.11155)
+ON_HUB = ("yiting/alignment_classifier", "yiting/perception_classifier")
+HEAD = "epoch_10.pt"
 LONGEST = 512  # tokens; longer answers are cut at the end, as the published heads were trained
 
 
@@ -61,12 +63,14 @@ class PublishedHead(nn.Module):
 
 
 def load(name: str, *, base: str = "roberta-base", device: str = "auto") -> Classifier:
-    """A folder or Hugging Face id, or a published head's `.pt` file on the encoder `base`. Raises ModelError."""
+    """A folder or Hugging Face id; a published head, its `.pt` file or id, on the encoder `base`. Raises ModelError."""
     path = Path(name).expanduser()
     where = device_of(device)
     try:
-        if path.suffix in (".pt", ".pth", ".bin") or (path.is_dir() and (path / "epoch_10.pt").is_file()):
-            head = path if path.is_file() else path / "epoch_10.pt"
+        if name in ON_HUB and not path.exists():
+            path = _fetched(name)
+        if path.suffix in (".pt", ".pth", ".bin") or (path.is_dir() and (path / HEAD).is_file()):
+            head = path if path.is_file() else path / HEAD
             labels, module, tokenizer = _published(head, base)
         else:
             labels, module, tokenizer = _pretrained(name if not path.exists() else str(path))
@@ -78,6 +82,12 @@ def load(name: str, *, base: str = "roberta-base", device: str = "auto") -> Clas
     module.requires_grad_(False)
     module.eval().to(where)
     return Classifier(labels, _fingerprint(module, tokenizer), module, tokenizer, where)
+
+
+def _fetched(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(name, HEAD))
 
 
 def _pretrained(name: str) -> tuple[tuple[str, ...], Any, Any]:

@@ -57,7 +57,7 @@ OPTIONAL = {
     "xstest": {"focus", "note"},
 }
 FREE = {"harmful.json", "pid_splits.json", "problems.json", "prompt.json"}  # objects with more entries than are read
-LENIENT = {"folder", "hf", "jsonl"}  # sources for rows of any shape keep what they do not know
+LENIENT = {"folder", "hf", "jsonl", "llava_bench"}  # sources for rows of any shape keep what they do not know
 TEXTS = {".json", ".jsonl", ".csv", ".parquet", ".txt"}
 NAMES = [name for name in sources.names() if hasattr(sources.find(name), "sample")]
 

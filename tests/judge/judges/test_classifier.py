@@ -196,6 +196,20 @@ def test_published_perception_head_picks_a_letter(tmp_path: Path) -> None:
     assert [v.correct for v in found] == [None if i == 4 else i == 1 for i in best]
 
 
+def test_published_heads_are_fetched_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = head(tmp_path, 3)
+    asked: list[tuple[str, ...]] = []
+
+    def fetched(*what: str) -> str:
+        asked.append(what)
+        return str(folder / "epoch_10.pt")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetched)
+    loaded = classify.load("yiting/alignment_classifier", base=str(tmp_path / "base"), device="cpu")
+    assert loaded.fingerprint == classify.load(str(folder), base=str(tmp_path / "base"), device="cpu").fingerprint
+    assert asked == [("yiting/alignment_classifier", "epoch_10.pt")]
+
+
 @pytest.mark.parametrize("damage", ["missing", "extra", "shape", "pickle"])
 def test_every_key_has_to_fit(tmp_path: Path, damage: str) -> None:
     head(tmp_path, 3)
