@@ -53,8 +53,12 @@ WORDS = {
     r"unlearn_\{[a-z,]*\}.yaml --base": "unlearn_npo.yaml --grid train.max_steps=1",
     r"pd=false,true --grid train.seed=0,1,2": "pd=true --grid train.seed=0",
     r"n=60\b": "n=4",
-    r"(sweep --file recipes/sweeps/\w+.yaml)": r"\1 --grid train.max_steps=1 --grid train.per_device_train_batch_size=1"
-    " --grid train.gradient_accumulation_steps=1",
+    r"sweep --file (recipes/sweeps/\w+.yaml)": (
+        r"sweep recipes/unsafe_concepts/sft.yaml --file \1 --grid train.max_steps=1 --workers 2"
+        " --grid train.per_device_train_batch_size=1 --grid train.gradient_accumulation_steps=1"
+        " --suite 'unsafe_concepts:data/UnsafeConcepts?ask=perception' --condition again='mme:data/MME?category=OCR'"
+        " --metric perception --safety perception --utility perception"
+    ),
     r"(tune recipes/vlguard_posthoc.yaml)": r"\1 --set data.mix.1.n=8",  # the sample has 16 conversations
     r"&as_coded=true": "",  # an option of LLaVA-1.5 alone, which the embedded model is not
 }

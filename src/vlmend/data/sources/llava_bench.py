@@ -4,7 +4,7 @@ Two layouts are read. The authors' (liuhaotian/llava-bench-in-the-wild on the Hu
 `questions.jsonl`, `answers_gpt4.jsonl`, maybe `context.jsonl` (what a picture shows, written by people), and `images`.
 VLMEvalKit's: `LLaVABench.tsv` with index, question, category, caption, gpt4_ans, and the picture as base64 or a path.
 
-Answers are joined by id. Not checked, for want of the files: what else rows say; in answers and tables it is passed over.
+Answers are joined by id. Not checked, for want of files: what else rows say; in answers and tables it is passed over.
 """
 
 from __future__ import annotations
