@@ -60,6 +60,9 @@ WORDS = {
         " --metric perception --safety perception --utility perception"
     ),
     r"(tune recipes/vlguard_posthoc.yaml)": r"\1 --set data.mix.1.n=8",  # the sample has 16 conversations
+    # a start of two steps samples nothing that differs
+    r"(tune recipes/world/rl_(?:grpo|rloo|ppo).yaml)": r"\1 --set method.temperature=3.0"
+    " --set method.max_new_tokens=8 --set 'method.rewards=[length]'",
     r"&as_coded=true": "",  # an option of LLaVA-1.5 alone, which the embedded model is not
 }
 MORE = {  # options that make a command smaller; they stand last, and the last one counts

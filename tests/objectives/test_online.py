@@ -79,6 +79,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("grpo", {"loss_mean": "constant", "kl": 0.1}),
     ("rloo", {"kl": 0.1, "kl_kind": "full"}),
     ("ppo", {"kl": 0.1, "kl_kind": "k2", "kl_in": "loss", "entropy": 0.05}),
+    ("ppo", {"loss_mean": "constant", "stretch": True}),
     ("reinforce_pp", {"baseline": True, "entropy": 0.1}),
 ]
 
@@ -160,6 +161,15 @@ def test_a_kl_in_the_reward_is_taken_off_where_it_arises(toy: Toy) -> None:
     assert found[0].item() == pytest.approx((1 - 2) - 0)
 
 
+def test_a_stretched_reward_is_that_of_the_batch_and_what_is_taken_off_is_not(toy: Toy) -> None:
+    objective = method("ppo", stretch=True, whiten=False, lam=1.0)
+    penalty = torch.zeros(len(toy.score().owner), dtype=torch.float64)
+    penalty[4] = 8.0  # the last token of the first answer
+    found = objective.credit(5 * SCORES + 2, penalty, drawn(objective, toy), 0).advantages
+    assert found[0].item() == pytest.approx(1.0 - 8.0)
+    assert found[-1].item() == pytest.approx(0.9)
+
+
 def test_costs_are_weighed_against_rewards(toy: Toy) -> None:
     """(A_r - m A_c) / (1 + m): nothing of the cost at m = 0, nothing of the reward when m is large."""
     objective = method("grpo", costs=("length",), limit=0.2, multiplier_rate=0.5)
@@ -214,7 +224,7 @@ def test_longer_answers_weigh_as_the_mean_says(toy: Toy) -> None:
         ({"name": "grpo", "samples": 1}, "samples is at least 2"),
         ({"name": "rloo", "samples": 1}, "samples is at least 2"),
         ({"name": "reinforce_pp", "baseline": True}, "set samples to 2"),
-        ({"name": "grpo", "kl": 0.1, "kl_kind": "k1"}, "k1 in the loss has a gradient of 0"),
+        ({"name": "grpo", "kl": 0.1, "kl_kind": "k1"}, "in the loss the gradient of k1 is 0"),
         ({"name": "grpo", "kl": 0.1, "kl_target": 1.0}, "kl_target moves the weight of a KL in the reward"),
         ({"name": "ppo", "gamma": 1.5}, "gamma"),
         ({"name": "grpo", "pd": True}, "pd adds a term"),

@@ -18,6 +18,7 @@ from vlmend.ops.policy import (
     last_tokens,
     leave_one_out,
     returns_to_go,
+    stretched,
     value_loss,
     whitened,
 )
@@ -61,6 +62,19 @@ def test_the_gradient_of_k2_is_that_of_the_kl_and_k1s_is_nothing() -> None:
     (k1,) = torch.autograd.grad((weights * kl_estimate(now, before, "k1")).sum(), raw)
     assert torch.allclose(k2, exact)
     assert torch.allclose(k1, torch.zeros_like(k1), atol=1e-12)
+
+
+def test_clamped_it_is_too_large_and_pays_nothing_for_coming_back() -> None:
+    now, before = logits(0, 5, 7).log_softmax(-1), logits(1, 5, 7).log_softmax(-1)
+    plain, clamped = (kl_estimate(now, before, kind) for kind in ("k1", "k1_clamped"))
+    assert (clamped[plain > 0] == plain[plain > 0]).all()
+    assert (clamped[plain < 0] == 0).all()
+    assert ((now.exp() * clamped).sum(-1) > (now.exp() * plain).sum(-1)).all()
+
+
+def test_stretched_over_zero_to_one() -> None:
+    assert stretched(torch.tensor([2.0, 4.0, 3.0])).tolist() == [0.0, 1.0, 0.5]
+    assert stretched(torch.tensor([2.0, 2.0])).tolist() == [0.0, 0.0]
 
 
 def test_entropy_is_that_of_torch_and_has_its_gradient() -> None:

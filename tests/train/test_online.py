@@ -171,6 +171,9 @@ def test_the_first_update_finds_a_ratio_of_one(make: Make) -> None:
     made = learner(
         make("ppo", epochs=2, minibatches=2, kl=0.1, model={"lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.5}})
     )
+    with torch.no_grad():  # so that dropout, were there any, would be seen
+        for name, p in made.run.trained.items():
+            p.add_(0.1 if "lora_B" in name else 0.0)
     ratios: list[float] = []
     honest = made._count_ratio
 
@@ -294,6 +297,23 @@ def test_the_log_tells_what_came_of_it(make: Make) -> None:
     assert rows[-1]["reward/letters"] > rows[0]["reward/letters"]
     assert rows[-1]["reward"] == pytest.approx(rows[-1]["reward/letters"] + 0.001 * rows[-1]["length"])
     assert f"reward {rows[-1]['reward']:.3g}" in shown
+    said = [entry["said"] for entry in log_of(recipe.output.dir)]
+    assert all(len(each) == 1 and len(set(each[0]["text"])) / 10 <= each[0]["reward"] for each in said)
+
+
+def test_a_cut_answer_is_worth_less(make: Make) -> None:
+    """By that much, at its end: its advantage among answers that all had the same reward is below those that ended."""
+    recipe = make("rloo", rewards=["length?per_token=1&most=1"], unfinished=2.0, samples=60, max_new_tokens=3)
+    made = learner(recipe)
+    samples = sampled(made)
+    taken = made._unfinished(
+        samples, torch.repeat_interleave(torch.arange(120), torch.tensor([len(s.ids) for s in samples]))
+    )
+    cut = [not s.rollout.finished for s in samples]
+    assert any(cut)
+    assert taken.sum().item() == 2.0 * sum(cut)
+    ends = torch.tensor([len(s.ids) for s in samples]).cumsum(0) - 1
+    assert taken[ends].tolist() == [2.0 * each for each in cut]
 
 
 def test_a_kind_of_request_that_nothing_is_learned_of_ends_the_run(make: Make) -> None:

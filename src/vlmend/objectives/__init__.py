@@ -186,6 +186,8 @@ class OnPolicy:
     temperature), which is the policy that is tuned (`top_p` below 1 draws from its likelier part), and goes through
     them `epochs` times in `minibatches` parts, each of which is an update.
 
+    An answer that was cut off at the limit has `unfinished` taken off its reward.
+
     `clip` and `clip_high` (`clip` where it is not given) bound the ratio pi / pi_old. `kl` weighs the KL from the model
     before tuning, as `kl_kind` estimates it: in the loss, or taken off the reward (`kl_in`), where its weight may
     follow `kl_target` (nats per answer; arXiv 1909.08593, section 2.2). `entropy` weighs the entropy, to be kept.
@@ -200,6 +202,7 @@ class OnPolicy:
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Annotated[int, Field(gt=0)] = 48
+    unfinished: Weight = 0.0
     epochs: Annotated[int, Field(gt=0)] = 1
     minibatches: Annotated[int, Field(gt=0)] = 1
     clip: Positive = 0.2
@@ -218,10 +221,10 @@ class OnPolicy:
     heads: ClassVar[bool] = False  # whether a head reads what is still to come
 
     def __post_init__(self) -> None:
-        if self.kl and self.kl_in == "loss" and self.kl_kind == "k1":
+        if self.kl and self.kl_in == "loss" and self.kl_kind.startswith("k1"):
             raise ConfigError(
-                "kl_kind k1 in the loss has a gradient of 0 on average, whatever the KL is: take k2, k3 or full, or"
-                " kl_in: reward"
+                f"kl_kind {self.kl_kind} is for kl_in: reward; in the loss the gradient of k1 is 0 on average, whatever"
+                " the KL is: take k2, k3 or full there"
             )
         if self.kl_target and not (self.kl and self.kl_in == "reward"):
             raise ConfigError("kl_target moves the weight of a KL in the reward: set kl above 0 and kl_in: reward")

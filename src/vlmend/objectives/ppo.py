@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vlmend.objectives import OnPolicy, Positive, Weight
-from vlmend.ops.policy import Credit, Drawn, Kind, at_the_end, clipped, gae, value_loss, whitened
+from vlmend.ops.policy import Credit, Drawn, Kind, at_the_end, clipped, gae, stretched, value_loss, whitened
 from vlmend.ops.scored import Loss, Scored
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,6 +23,10 @@ class Ppo(OnPolicy):
     `gamma` and `lam` (arXiv 1506.02438), `whiten` over the tokens of the step; R_t = A_t + V_t from before that. V_t is
     a linear head on the state that predicts token t, clipped to within `value_clip` of what it was, if that is given.
     `detach` keeps its gradient from the model.
+
+    Two options are for repeating what others ran: `loss_mean: constant` divides sums by `max_new_tokens` and answers,
+    as a mean over padding does; `stretch` spreads the rewards of a step over 0 to 1, so that what an answer is worth
+    hangs on what else was sampled.
     """
 
     samples: int = 1
@@ -36,6 +40,8 @@ class Ppo(OnPolicy):
     value_clip: Positive | None = 0.2
     whiten: bool = True
     detach: bool = False
+    loss_mean: Literal["token", "constant"] = "token"
+    stretch: bool = False
 
     heads: ClassVar[bool] = True
 
@@ -44,6 +50,7 @@ class Ppo(OnPolicy):
         if drawn.values is None:
             raise RuntimeError("PPO got no values")
         values = drawn.values[:, head]
+        scores = stretched(scores) if self.stretch else scores
         rewards = at_the_end(scores, drawn.owner) - penalty
         advantages = gae(rewards, values, drawn.owner, self.gamma, self.lam)
         return Credit(whitened(advantages) if self.whiten else advantages, advantages + values)
@@ -56,11 +63,17 @@ class Ppo(OnPolicy):
         errors = value_loss(values, known.values, known.returns, self.value_clip).sum(dim=1)
         return Loss.of(
             {
-                "policy": policy.token_mean(surrogate),
-                "value": self.value * policy.token_mean(errors),
-                **self.beside(policy, reference, Scored.token_mean),
+                "policy": self.mean(policy, surrogate),
+                "value": self.value * self.mean(policy, errors),
+                **self.beside(policy, reference, self.mean),
             }
         )
+
+    def mean(self, policy: Scored, values: Tensor) -> Tensor:
+        """Of (N,) token values, as `loss_mean` says."""
+        if self.loss_mean == "token":
+            return policy.token_mean(values)
+        return policy.example_mean(policy.sums(values) / self.max_new_tokens)
 
 
 plugin = Ppo

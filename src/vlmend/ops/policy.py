@@ -21,15 +21,15 @@ from vlmend.ops.scored import Vocabulary
 
 TINY = 1e-6  # added to standard deviations
 CHUNK = 2048  # positions whose distributions exist at once
-Kind = Literal["k1", "k2", "k3", "full"]
+Kind = Literal["k1", "k1_clamped", "k2", "k3", "full"]
 
 
 @dataclass(frozen=True)
 class Drawn:
     """E sampled answers of a step, N tokens in all: what came of them and what they are answers to.
 
-    rewards and costs (E,), costs only where there are any; penalty (N,): what of the KL is taken off at each token, 0
-    where none is; values (N, H): what H heads read before each token, of the reward and then of the cost.
+    rewards and costs (E,), costs only where there are any; penalty (N,): what is taken off at each token, of the KL and
+    for being cut off; values (N, H): what H heads read before each token, of the reward and then of the cost.
     """
 
     rewards: Tensor
@@ -62,12 +62,15 @@ def kl_estimate(now: Tensor, before: Tensor, kind: Kind) -> Tensor:
     divergence", 2020). With d = log pi - log pi_0:
 
     k1 = d, unbiased, of either sign; k2 = d^2 / 2, biased, its gradient is that of the KL; k3 = e^-d - 1 + d, unbiased
-    and never negative.
+    and never negative. k1_clamped = max(d, 0), as some published code has it, is too large on average, and pays nothing
+    for a return to pi_0.
     """
     gap = now - before
     match kind:
         case "k1":
             return gap
+        case "k1_clamped":
+            return gap.clamp(min=0)
         case "k2":
             return gap**2 / 2
         case "k3":
@@ -136,6 +139,12 @@ def dead(rewards: Tensor, group: Tensor) -> Tensor:
 def _per_group(values: Tensor, group: Tensor) -> Tensor:
     count = int(group.max()) + 1 if len(group) else 0
     return values.new_zeros(count).index_add(0, group, values)
+
+
+def stretched(values: Tensor) -> Tensor:
+    """(values - least) / (most - least), 0 if all are equal: what one is worth hangs on what else is in the batch."""
+    width = values.max() - values.min()
+    return torch.zeros_like(values) if width == 0 else (values - values.min()) / width
 
 
 def whitened(values: Tensor, *, shift: bool = True) -> Tensor:

@@ -84,7 +84,11 @@ def _facts(recipe: Recipe, about: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("trained parameters", f"{sum(part['trained'] for part in about['trainable'].values()):,}"),
         ("change of the weights (norm)", f"{about['moved']:.4g}"),
         ("trained weights that moved", percent(about["moved_share"])),
-        ("supervised tokens in the first batches", f"{mask['supervised']:,}, none of them picture or padding"),
+        *(
+            [("supervised tokens in the first batches", f"{mask['supervised']:,}, none of them picture or padding")]
+            if mask["supervised"]
+            else [("answers", "the model's own, valued by rewards")]
+        ),
         *(("model family, " + name, str(value)) for name, value in recipe.model.family.items()),
         ("seed", str(about["seeds"]["train"])),
     ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vlmend.data.batches import split_evenly
 from vlmend.errors import ModelError
 from vlmend.objectives import OnPolicy
-from vlmend.ops.policy import Drawn, dead, full_kl, kl_estimate
+from vlmend.ops.policy import Drawn, at_the_end, dead, full_kl, kl_estimate
 from vlmend.ops.scored import Loss, Sampled, Scored, Totals, given
 from vlmend.rewards import Composite, Rewarded
 from vlmend.train.loop import COUNT, SUM, Tuning, Work, remaining, update
@@ -65,6 +65,7 @@ class Learner:
     head: nn.Linear | None = None
 
     def __post_init__(self) -> None:
+        self.said: list[dict[str, Any]] = []  # one answer of the last step for each kind of request, to be read
         self.writer = Writer(self.run.model, self.run.codec, self.run.ways, self.run.config.max_length)
 
     def steps(self) -> Iterator[Work]:
@@ -96,6 +97,10 @@ class Learner:
         values = self.learn(kept, worth, cost, tally)
         tally.add("seconds/updates", clock())
         count(tally, samples, kept, worth, cost)
+        self.said = [
+            {"example": s.rollout.example.id, "text": s.rollout.text, "reward": worth[s.number].total}
+            for s in {str(s.rollout.example.expected): s for s in reversed(samples)}.values()
+        ]
         run.progress.carried = watch(
             run.progress.step, self._carry(tally, len(kept)), kept, [worth[s.number].total or 0.0 for s in kept]
         )
@@ -113,7 +118,7 @@ class Learner:
             rewards=_totals(worth, kept),
             group=torch.tensor([s.group for s in kept]),
             owner=owner,
-            penalty=self._penalty(then, len(owner), tally),
+            penalty=self._penalty(then, len(owner), tally) + self._unfinished(kept, owner),
             costs=_totals(cost, kept) if cost else None,
             values=_joined([t.values for t in then]) if then else None,
         )
@@ -187,6 +192,11 @@ class Learner:
         tally.add("kl_answer", float(divergence.sum()), len(then))
         weight = self.run.progress.carried["kl_weight"] if self.objective.kl_in == "reward" else 0.0
         return weight * divergence.double()
+
+    def _unfinished(self, kept: Sequence[Sample], owner: Tensor) -> Tensor:
+        """(N,) what is taken off at the last token of an answer that was cut off."""
+        cut = torch.tensor([not s.rollout.finished for s in kept], dtype=torch.float64)
+        return self.objective.unfinished * at_the_end(cut, owner)
 
     def _score(self, micro: Micro, totals: Totals, *, compared: bool) -> tuple[Scored, Scored | None]:
         """Policy, and reference where it is asked for, on the run's device."""
@@ -333,7 +343,7 @@ def without_dropout(model: nn.Module) -> None:
     """A ratio compares the policy with itself; noise of its own in either would be taken for a difference."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.eval()
+            module.p = 0.0  # which, other than being in evaluation, outlasts what is done in between
 
 
 def value_head(model: Any, numbers: int) -> nn.Linear:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ from vlmend.train.display import Display, show_mask, show_trainable
 from vlmend.train.identity import FREE, comparable, finished, identity, refuse_other
 from vlmend.train.keeping import Showing
 from vlmend.train.layers import find_layer
-from vlmend.train.loop import Hooks, Tuning, Work, optimize
+from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.moved import Moved, compare, snapshot
 from vlmend.train.online import Learner, value_head
@@ -421,6 +421,7 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
         Display(console, run.total, run.progress.step, quiet=not team.is_main) as display,
         Interrupt() as interrupt,
     ):
+        learner = _learner(prepared, run)
         if resumed_from:
             display.say(f"going on from step {resumed_from}")
         if run.config.report_to != "none":
@@ -428,7 +429,7 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
 
         def log(entry: dict[str, Any]) -> None:
             if journal is not None:
-                journal.append(entry)
+                journal.append({**entry, **({"said": learner.said} if learner else {})})
             team.accelerator.log(scalars(entry), step=entry["step"])
             left = (run.total - run.progress.step) * run.progress.seconds / run.progress.step
             display.log(entry, left)
@@ -440,7 +441,7 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
             display.step(step)
             _let_go(prepared)
 
-        done = optimize(run, Hooks(stepped, log, save, lambda: interrupt.signal != 0), _steps(prepared, run))
+        done = optimize(run, Hooks(stepped, log, save, lambda: interrupt.signal != 0), learner and learner.steps())
         for tracker in team.accelerator.trackers:
             tracker.finish()
         if not done:
@@ -448,13 +449,13 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
             interrupt.leave()
 
 
-def _steps(prepared: Prepared, run: Tuning) -> Iterator[Work] | None:
-    """The steps of a method that learns from rollouts; None for the usual ones."""
+def _learner(prepared: Prepared, run: Tuning) -> Learner | None:
+    """What a method that learns from rollouts does in place of the usual steps."""
     objective = prepared.objective
     if not isinstance(objective, OnPolicy) or prepared.rewards is None:
         return None
     sampler = Sampler(prepared.loaded, objective, run.ways, run.config.seed)
-    return Learner(run, objective, sampler, prepared.rewards, prepared.costs, run.head).steps()
+    return Learner(run, objective, sampler, prepared.rewards, prepared.costs, run.head)
 
 
 def _keep(prepared: Prepared, run: Tuning) -> None:
