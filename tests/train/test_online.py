@@ -245,7 +245,7 @@ class Death(BaseException):
     ("name", "settings"),
     [
         ("grpo", {"kl": 0.1}),
-        ("ppo", {"epochs": 2, "minibatches": 2, "kl_target": 0.5, "costs": ["length?per_token=1"], "limit": 0.01}),
+        ("ppo", {"epochs": 2, "minibatches": 2, "kl_target": 0.5, "costs": ["length?per_token=-1"], "limit": 0.01}),
     ],
 )
 def test_a_kill_changes_no_bit(
@@ -279,7 +279,9 @@ def test_a_kill_changes_no_bit(
     if name == "ppo":
         head = [(recipe.output.dir / "value_head.safetensors").read_bytes() for recipe in (whole, killed)]
         assert head[0] == head[1]
-        assert logged(whole)[-1]["multiplier"] > 1
+        last = logged(whole)[-1]
+        assert last["multiplier"] > 1
+        assert last["cost"] == pytest.approx(last["length"])  # a reward of -1 for each token
 
 
 def test_the_log_tells_what_came_of_it(make: Make) -> None:

@@ -192,9 +192,9 @@ class OnPolicy:
     before tuning, as `kl_kind` estimates it: in the loss, or taken off the reward (`kl_in`), where its weight may
     follow `kl_target` (nats per answer; arXiv 1909.08593, section 2.2). `entropy` weighs the entropy, to be kept.
 
-    With `costs`, which are to stay at or below `limit` on average, advantages are (A_r - m A_c) / (1 + m), where
-    m >= 0 starts at `multiplier` and is moved by `multiplier_rate` * (mean cost - limit) after each step (Safe RLHF,
-    arXiv 2310.12773, section 3.3).
+    `costs` are rewards as well, high where all is well: an answer's cost is the negative of their sum. It is to stay at
+    or below `limit` on average: advantages are (A_r - m A_c) / (1 + m), where m >= 0 starts at `multiplier` and moves
+    by `multiplier_rate` * (mean cost - limit) after each step (Safe RLHF, arXiv 2310.12773, section 3.3).
     """
 
     rewards: tuple[Mapping[str, Any] | str, ...] = ()

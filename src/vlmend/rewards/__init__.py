@@ -58,6 +58,11 @@ class Rewarded:
     total: float | None
     terms: Mapping[str, float | None]
 
+    def as_cost(self) -> Rewarded:
+        """The same turned around: what it costs, where what is wanted is little of it."""
+        terms = {name: None if value is None else -value for name, value in self.terms.items()}
+        return Rewarded(None if self.total is None else -self.total, terms)
+
 
 @dataclass(frozen=True)
 class Composite:

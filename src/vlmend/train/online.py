@@ -84,7 +84,7 @@ class Learner:
         samples = self.sampler(examples, [run.weights[i] for i in indices], run.progress.step)
         tally.add("seconds/rollouts", clock())
         worth = self.rewards([s.rollout for s in samples])
-        cost = self.costs([s.rollout for s in samples]) if self.costs else None
+        cost = [one.as_cost() for one in self.costs([s.rollout for s in samples])] if self.costs else None
         tally.add("seconds/rewards", clock())
         kept = [
             s for s in samples if worth[s.number].total is not None and (not cost or cost[s.number].total is not None)
