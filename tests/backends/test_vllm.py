@@ -12,6 +12,7 @@ import pytest
 from vlmend import data
 from vlmend.backends.vllm import Vllm
 from vlmend.errors import ConfigError, ModelError
+from vlmend.models import engines
 from vlmend.registry import backend_for
 from vlmend.types import Decoding, Example, Finish, Image, Message
 
@@ -176,6 +177,30 @@ def test_an_engine_that_is_dead_ends_the_run(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Engine, "chat", chat)
     with pytest.raises(ModelError, match="EngineCore"):
         list(Vllm("world").generate(scenes(3), Decoding()))
+
+
+def test_an_engine_that_fails_amid_computing_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was computing is still in it, and would be computed again with whatever is asked next."""
+    asked: list[int] = []
+
+    def chat(self: Any, messages: list[Any], *given: Any, **named: Any) -> list[Any]:
+        asked.append(len(messages))
+        raise RuntimeError("no offset")
+
+    monkeypatch.setattr(Engine, "chat", chat)
+    monkeypatch.setattr(Engine, "llm_engine", SimpleNamespace(has_unfinished_requests=lambda: True), raising=False)
+    with pytest.raises(ModelError, match=r"amid computing.*no offset"):
+        list(Vllm("world").generate(scenes(3), Decoding()))
+    assert asked == [3]
+
+
+def test_on_a_processor_prompts_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In process and served alike; on a GPU vLLM decides."""
+    for there in (True, False):
+        monkeypatch.setattr(engines, "on_processor", lambda there=there: there)
+        given = engines.EngineSettings().arguments(1)
+        assert ("enable_chunked_prefill" in given) is there
+        assert ("--no-enable-chunked-prefill" in engines.words(given)) is there
 
 
 @pytest.mark.parametrize(("said", "setting"), [

@@ -1,25 +1,25 @@
 """The embedded model in a real vLLM, as it is shipped: its greedy answers equal the local backend's, token for token.
 
-Only `make test-engines` runs this. Every row counts: of what a trained model says, nothing hangs on rounding.
+Only `make test-engines` runs this. Every row counts: of what a trained model says, nothing hangs on rounding. Each run
+is a process of its own, as a user's is: two engines in one would share its memory.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engines.serving import MEMORY, serving
-from vlmend import data
-from vlmend.backends.hf import Hf
 from vlmend.backends.openai import Openai
-from vlmend.backends.vllm import Vllm
-from vlmend.cli import main
 from vlmend.models.engines import engine
+from vlmend.store import Run
 from vlmend.types import Decoding, Example, Finish, Message, Response
 from vlmend.world import WEIGHTS
 
@@ -29,63 +29,53 @@ pytestmark = [
     pytest.mark.skipif(TWO_LAYERS, reason="the embedded model reads two layers of its tower, vLLM's projector one"),
 ]
 
-HOW = Decoding(max_new_tokens=48)
-DRAWN = Decoding(do_sample=True, temperature=1.0, num_return_sequences=4, max_new_tokens=48, seed=1)
-TOO_LONG = Example("long", (Message("user", ("word " * 2000,)),))
+SUITE = "world?n=70"  # 210 requests, a third of them on two pictures
+DRAWN = ("--do-sample", "--temperature", "1", "--num-return-sequences", "4")
+Said = dict[tuple[str, int], tuple[str, int, int]]
+Ask = Callable[..., Said]
 
 
-@pytest.fixture(scope="module")
-def rows() -> list[Example]:
-    """202 requests of every kind, a third of them on two pictures."""
-    found = [*data.load("world:suite#test?n=100").examples]
-    two = [e for e in found if len(e.images) == 2]
-    assert len(two) >= 40
-    return found
+def vlmend(*words: object) -> None:
+    subprocess.run([sys.executable, "-m", "vlmend", *map(str, words)], check=True)
+
+
+def said(responses: Iterable[Response]) -> Said:
+    return {(r.example_id, r.sample): (r.text, r.tokens, r.prompt_tokens) for r in responses}
 
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Refusals, tuned for a minute."""
     out = tmp_path_factory.mktemp("tuned") / "run"
-    words = ["tune", "recipes/world/sft_balanced.yaml", "--out", str(out), "--set", "train.max_steps=60"]
-    assert main([*words, "--set", "train.save_steps=0"]) == 0
+    fast = ("--set", "train.max_steps=60", "--set", "train.save_steps=0")
+    vlmend("tune", "recipes/world/sft_balanced.yaml", "--out", out, *fast)
     return out
 
 
-def said(responses: Iterable[Response]) -> dict[tuple[str, int], tuple[str, int, int]]:
-    return {(r.example_id, r.sample): (r.text, r.tokens, r.prompt_tokens) for r in responses}
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
+    """What a model answers to the suite; the same is asked once."""
+    known: dict[tuple[object, ...], Said] = {}
+
+    def asked(model: str, *more: str) -> Said:
+        if (model, *more) not in known:
+            out = tmp_path_factory.mktemp("asked") / "run"
+            vlmend("generate", "--model", model, "--suite", SUITE, "--max-new-tokens", 48, "--out", out, *more)
+            known[model, *more] = said(record.response for record in Run.open(out).records())
+        return known[model, *more]
+
+    return asked
 
 
-def local(model: str, rows: Sequence[Example], how: Decoding = HOW) -> dict[tuple[str, int], tuple[str, int, int]]:
-    return said(Hf(model, dtype="float32", device="cpu").generate(rows, how))
+def local(model: str, ask: Ask, *more: str) -> Said:
+    return ask(model, "--dtype", "float32", "--device", "cpu", *more)
 
 
-def in_process(model: str, impl: str = "auto") -> Vllm:
-    return Vllm(model, dtype="float32", gpu_memory_utilization=float(MEMORY), images=2, model_impl=impl)  # pyright: ignore
+def in_process(model: str, *more: str) -> str:
+    return f"vllm:{model}?{'&'.join(('dtype=float32', f'gpu_memory_utilization={MEMORY}', 'images=2', *more))}"
 
 
-@pytest.mark.parametrize("tuned", [False, True], ids=["plain", "adapter"])
-def test_in_process(tuned: bool, adapter: Path, rows: list[Example]) -> None:
-    spec = f"world+{adapter}" if tuned else "world"
-    wanted = local(spec, rows)
-    backend = in_process(spec)
-    assert said(backend.generate(rows, HOW)) == wanted
-    refusals = sum(text.startswith("I'm sorry") for text, _, _ in wanted.values())
-    assert (refusals > 20) is tuned
-    given = {r.example_id: r for r in backend.generate([rows[0], TOO_LONG, rows[1]], HOW)}
-    assert given["long"].finish is Finish.FAILED
-    assert {r.example_id: r.text for r in given.values() if r.example_id != "long"} == {
-        e.id: wanted[e.id, 0][0] for e in rows[:2]
-    }
-    if not tuned:
-        same_law(said(backend.generate(rows, DRAWN)), local(spec, rows, DRAWN), wanted)
-
-
-def same_law(
-    found: dict[tuple[str, int], tuple[str, int, int]],
-    ours: dict[tuple[str, int], tuple[str, int, int]],
-    greedy: dict[tuple[str, int], tuple[str, int, int]],
-) -> None:
+def same_law(found: Said, ours: Said, greedy: Said) -> None:
     """Four samples of each row: other draws, of the same distribution as ours and not the likeliest alone."""
     assert found.keys() == ours.keys()
     assert Counter(sample for _, sample in found) == dict.fromkeys(range(4), len(greedy))
@@ -96,9 +86,22 @@ def same_law(
     assert abs(likeliest[0] - likeliest[1]) < 4 * math.sqrt(2 * n * share * (1 - share))
 
 
-def test_by_transformers_own_classes(rows: list[Example]) -> None:
+def test_in_process(ask: Ask) -> None:
+    wanted = local("world", ask)
+    assert len(wanted) >= 200
+    assert ask(in_process("world")) == wanted
+    same_law(ask(in_process("world"), *DRAWN), local("world", ask, *DRAWN), wanted)
+
+
+def test_with_an_adapter(adapter: Path, ask: Ask) -> None:
+    wanted = local(f"world+{adapter}", ask)
+    assert ask(in_process(f"world+{adapter}")) == wanted
+    assert sum(text.startswith("I'm sorry") for text, _, _ in wanted.values()) > 20
+
+
+def test_by_transformers_own_classes(ask: Ask) -> None:
     """What vLLM does with a model that it has no class of its own for."""
-    assert said(in_process("world", "transformers").generate(rows[:60], HOW)) == local("world", rows[:60])
+    assert ask(in_process("world", "model_impl=transformers")) == local("world", ask)
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +110,11 @@ def served(adapter: Path) -> Iterator[str]:
         yield url
 
 
-def test_served(served: str, adapter: Path, rows: list[Example]) -> None:
-    plain = Openai(f"world@{served}")
-    wanted = local("world", rows)
-    assert said(plain.generate(rows, HOW)) == wanted
-    assert said(Openai(f"world+{adapter.name}@{served}").generate(rows, HOW)) == local(f"world+{adapter}", rows)
-    assert [r.finish for r in plain.generate([TOO_LONG], HOW)] == [Finish.FAILED]
-    same_law(said(plain.generate(rows, DRAWN)), local("world", rows, DRAWN), wanted)
+def test_served(served: str, adapter: Path, ask: Ask) -> None:
+    plain = f"openai:world@{served}"
+    wanted = local("world", ask)
+    assert ask(plain) == wanted
+    assert ask(f"openai:world+{adapter.name}@{served}") == local(f"world+{adapter}", ask)
+    same_law(ask(plain, *DRAWN), local("world", ask, *DRAWN), wanted)
+    long = Example("long", (Message("user", ("word " * 2000,)),))
+    assert [r.finish for r in Openai(f"world@{served}").generate([long], Decoding())] == [Finish.FAILED]

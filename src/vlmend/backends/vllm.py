@@ -155,7 +155,9 @@ class Vllm:
         asked = [example for example, _ in chats]
         try:
             outputs = self._chat(engine, [chat for _, chat in chats], [_sampling(e, decoding) for e in asked])
-        except Exception as error:  # noqa: BLE001  # an engine's own, of many kinds and of no common base
+        except Exception as error:  # an engine's own, of many kinds and of no common base
+            if _amid(engine):
+                raise ModelError(f"vllm failed amid computing, and answers no more: {_line(error)}") from error
             if len(asked) > 1:
                 half = len(asked) // 2
                 yield from self._answer(engine, asked[:half], decoding)
@@ -242,6 +244,15 @@ def _sampling(example: Example, decoding: Decoding) -> Any:
         n=decoding.num_return_sequences, max_tokens=decoding.max_new_tokens, min_tokens=decoding.min_new_tokens,
         repetition_penalty=decoding.repetition_penalty, **settings,
     )  # fmt: skip
+
+
+def _amid(engine: Any) -> bool:
+    """Whether questions are left in the engine, which nobody can go on with: it failed while it computed.
+
+    What is wrong with a prompt is found before, and those that were put in with it are taken out again.
+    """
+    inner = getattr(engine, "llm_engine", None)
+    return inner is not None and bool(inner.has_unfinished_requests())
 
 
 def _of_the_prompt(error: Exception) -> bool:

@@ -74,6 +74,8 @@ class EngineSettings:
             "mm_processor_kwargs": self.object("mm_processor_kwargs"),
             "model_impl": "" if self.model_impl == "auto" else self.model_impl,
         }
+        if on_processor():  # a prompt cut in two is drawn from with a seed, which vLLM cannot there, and dies of
+            made["enable_chunked_prefill"] = False
         return made | {name: value for name, value in optional.items() if value}
 
     @property
@@ -88,8 +90,8 @@ def words(arguments: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for name, value in arguments.items():
         option = "--" + name.replace("_", "-")
-        if value is True:
-            found.append(option)
+        if isinstance(value, bool):
+            found.append(option if value else f"--no-{option.removeprefix('--')}")
         else:
             found += [option, json.dumps(value) if isinstance(value, Mapping) else str(value)]
     return found
