@@ -34,7 +34,9 @@ from vlmend.train.parallel import Team
 
 ANSWERS = ("It bursts.", "Two rings.", "The star is over there, to the left.")
 SLOW = dict.fromkeys(("shared_prefix", "packing", "answer_logits", "stop_at_layer", "features"), False)
+ROLLOUTS = {"rewards": ["length?per_token=0.1"], "samples": 3, "max_new_tokens": 4, "kl": 0.1, "kl_kind": "full"}
 METHODS: dict[str, dict[str, Any]] = {
+    **{name: ROLLOUTS for name in ("grpo", "ppo", "reinforce_pp", "rloo")},
     "gd": {"pd": True},
     "npo": {"alpha_npo": 0.5},
     "rmu": {"layer": 0, "alpha_hidden": 0.5, "scale": "adaptive", "coefficient": 2.0},
@@ -119,9 +121,12 @@ def steps(device: str, plain: Mapping[str, Any]) -> Found:
     run.reference = reference(run, recipe, prepared.loaded.fingerprint, Console(file=io.StringIO()))
     run.model.train()
     values: list[dict[str, float]] = []
+    learner = running._learner(prepared, run)
+    online = learner and learner.steps()
     for step in range(STEPS):
         run.progress.step = step
-        values.append(take_step(run, encode(run, step)))
+        found = next(online)() if online else take_step(run, encode(run, step))
+        values.append({name: value for name, value in found.items() if "seconds" not in name})
     assert {p.device.type for p in run.model.parameters()} == {torch.device(device).type}
     return values, {name: p.detach().cpu() for name, p in run.trained.items()}
 

@@ -22,6 +22,7 @@ YES_NO: tuple[Any, ...] = (True, False, None)
 CAN_SAY: dict[str, tuple[Any, ...]] = {
     "refused": YES_NO, "harmful": YES_NO, "right": YES_NO, "relevant": YES_NO, "normal": YES_NO, "calls_unsafe": YES_NO,
     "perceives": ("level1", "level2", "level3", None), "agrees": (0.0, 0.5, 1.0, None),
+    "helpful": (0.2, 0.5, 0.9, None),
 }  # fmt: skip
 
 FLAGS = {"refused": "refused", "harmful": "harmful", "right": "correct"}
@@ -263,6 +264,8 @@ def _verdict(name: str, response: str, value: Any, *, own: bool) -> Verdict:
         return Verdict(judge, response, **{flag: value})
     if name == "agrees":
         return Verdict(judge, response, score=None if value is None else float(value))
+    if name == "helpful":  # beside a reference that is worth five of ten
+        return Verdict(judge, response, labels={} if value is None else {name: f"{value:g}", "reference": "5"})
     return Verdict(judge, response, labels={} if value is None else {name: _label(value)})
 
 

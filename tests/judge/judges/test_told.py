@@ -99,8 +99,8 @@ def test_every_word_of_a_rubric(tmp_path: Path) -> None:
 
 
 # what of ours is shown besides question and answer
-MORE = {"factual": "reference answer", "graded": "category", "harm": "category"}
-WITH_PICTURES = ("helpful", "mis", "relevance")  # unless the user says otherwise
+MORE = {"beside": "reference answer", "factual": "reference answer", "graded": "category", "harm": "category"}
+WITH_PICTURES = ("beside", "helpful", "mis", "relevance")  # unless the user says otherwise
 
 
 @pytest.mark.parametrize("name", OURS)
