@@ -100,8 +100,11 @@ def test_in_process(model: Path, rows: list[Example]) -> None:
     assert {r.finish for r in bad} == {Finish.FAILED}
     kept = list(backend.generate(rows[:4], Decoding(schema=SCHEMA, max_new_tokens=40)))
     assert all(json.loads(r.text)["label"] in ("safe", "unsafe") for r in kept)
-    four = list(backend.generate(rows[:5], Decoding(do_sample=True, num_return_sequences=4, max_new_tokens=4)))
-    assert len({(r.example_id, r.sample) for r in four}) == 20
+    many = [e for e in islice(data.load("world:safe#test?n=400").examples, 400) if len(e.images) == 1][:240]
+    drawn = Decoding(do_sample=True, num_return_sequences=4, max_new_tokens=4)
+    four = list(backend.generate(many, drawn))  # more tokens than go through at once
+    assert len({(r.example_id, r.sample) for r in four}) == 4 * len(many) == 960
+    assert all(r.finish is not Finish.FAILED for r in four)
 
 
 @pytest.fixture(scope="module")
