@@ -145,6 +145,21 @@ def test_a_judge_with_a_schema_is_read_and_fails_its_controls(served: str, tmp_p
     assert "controls" in Run.open(run).metrics()["metrics"]["asr.rubric:tone"]["marked"]
 
 
+@pytest.mark.parametrize("tuned", [False, True], ids=["plain", "adapter"])
+@pytest.mark.parametrize("impl", ["auto", "transformers"])
+def test_in_a_process_of_its_own(model: Path, adapter: Path, impl: str, tuned: bool, tmp_path: Path) -> None:
+    """By vLLM's classes, and by transformers' as for a model that vLLM has none for; as a user asks."""
+    spec = f"{model}+{adapter}" if tuned else str(model)
+    asked = ["--suite", "world", "--limit", "48", "--max-new-tokens", "16"]
+    engines = f"vllm:{spec}?gpu_memory_utilization={MEMORY}&dtype=float32&images=2&model_impl={impl}"
+    found: list[dict[str, tuple[str, int, int]]] = []
+    for name, words in (("engine", [engines]), ("local", [spec, "--dtype", "float32", "--device", "cpu"])):
+        command = ["generate", "--model", *words, *asked, "--out", str(tmp_path / name)]
+        subprocess.run([sys.executable, "-m", "vlmend", *command], check=True)
+        found.append(said(record.response for record in Run.open(tmp_path / name).records()))
+    equal(*found, f"{impl}, {'with an adapter' if tuned else 'plain'}")
+
+
 def test_killed_and_resumed(model: Path, tmp_path: Path) -> None:
     spec = f"vllm:{model}?gpu_memory_utilization={MEMORY}&dtype=float32&images=2&window=4"
     words = ["generate", "--model", spec, "--suite", "world", "--limit", "24", "--out", str(tmp_path / "run")]
