@@ -39,6 +39,23 @@ def sides(pair: Pair) -> tuple[Example, Example]:
     )
 
 
+def paired(example: Example, rejected: str) -> Pair:
+    """The example as a preference pair: its target before another answer."""
+    return Pair(
+        id=example.id,
+        prompt=example.prompt,
+        chosen=example.answers[0],
+        rejected=rejected,
+        subset=example.subset,
+        category=example.category,
+        subcategory=example.subcategory,
+        cluster=example.cluster,
+        role=example.role,
+        source=example.source,
+        meta=example.meta,
+    )
+
+
 def alike(pair: Pair) -> bool:
     """Whether both sides are one but for white space: nothing can be learned from such a pair."""
     shown = tuple(image for message in pair.prompt for image in message.images)

@@ -36,10 +36,10 @@ class About:
     places: str = "end"
 
 
-def new(model: Any) -> nn.Linear:
-    """One number for each hidden state (…, d), 0 for all at first: nothing is preferred before anything is learned."""
+def new(model: Any, numbers: int = 1) -> nn.Linear:
+    """So many numbers for each hidden state (…, d), 0 at first: nothing is preferred before anything is learned."""
     width: int = bare(model).get_output_embeddings().weight.shape[1]
-    head = nn.Linear(width, 1, device=model.device, dtype=torch.float32)
+    head = nn.Linear(width, numbers, device=model.device, dtype=torch.float32)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head

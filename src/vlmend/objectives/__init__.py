@@ -219,6 +219,7 @@ class OnPolicy:
     multiplier_rate: Weight = 0.1
 
     heads: ClassVar[bool] = False  # whether a head reads what is still to come
+    grouped: ClassVar[bool] = False  # whether answers to the same prompt are compared
 
     def __post_init__(self) -> None:
         if self.kl and self.kl_in == "loss" and self.kl_kind.startswith("k1"):
@@ -228,6 +229,10 @@ class OnPolicy:
             )
         if self.kl_target and not (self.kl and self.kl_in == "reward"):
             raise ConfigError("kl_target moves the weight of a KL in the reward: set kl above 0 and kl_in: reward")
+        if self.grouped and self.samples < 2:
+            raise ConfigError(
+                f"{type(self).__name__.lower()} compares answers to the same prompt, so samples is at least 2 (got 1)"
+            )
 
     @property
     def needs(self) -> Needs:
@@ -307,6 +312,21 @@ class OnPolicy:
         if self.entropy:
             parts["entropy"] = -self.entropy * mean(policy, entropy(policy.vocabulary))
         return parts
+
+
+@dataclass(frozen=True)
+class ValuedPairs(Pairs):
+    """Settings of objectives on pairs that train a head of one number: what it says at the end of either side."""
+
+    @property
+    def needs(self) -> Needs:
+        """The head at the end of both sides, and log-probabilities only of what is learned beside it."""
+        beside = {Role.SAFETY: self.sft, Role.RETAIN: self.alpha}
+        return replace(
+            super().needs,
+            look=Look(frozenset({Role.SAFETY, Role.FORGET}), "end", valued=True),
+            tokens=frozenset(role for role, weight in beside.items() if weight),
+        )
 
 
 def pair_sides(scored: Scored) -> tuple[Scored, Scored]:

@@ -7,14 +7,14 @@ from typing import Literal
 
 import torch
 
-from vlmend.objectives import Pairs, Weight, pair_sides
-from vlmend.ops.scored import Look, Loss, Needs, Scored
+from vlmend.objectives import ValuedPairs, Weight, pair_sides
+from vlmend.ops.scored import Loss, Needs, Scored
 from vlmend.ops.value import bradley_terry, sign
 from vlmend.types import Role
 
 
 @dataclass(frozen=True)
-class CostModel(Pairs):
+class CostModel(ValuedPairs):
     """-log sigmoid(C(rejected) - C(chosen)) - sign (log sigmoid(s_w C(chosen)) + log sigmoid(s_l C(rejected))) (eq. 6).
 
     Both terms are means over pairs; the rejected answer is the one that does more harm. s is 1 for an answer that does
@@ -29,16 +29,9 @@ class CostModel(Pairs):
 
     @property
     def needs(self) -> Needs:
-        """The head at the end of both sides, and log-probabilities only of what is learned beside it."""
-        read = {Role.SAFETY} if self.sft else set[Role]()
-        read |= {Role.RETAIN} if self.alpha else set()
+        """What all of its kind need, and which answers do harm where rows say so."""
         keys = {Role.SAFETY: "chosen_harmful", Role.FORGET: "rejected_harmful"}
-        return replace(
-            super().needs,
-            look=Look(frozenset({Role.SAFETY, Role.FORGET}), "end", valued=True),
-            tokens=frozenset(read),
-            numbers=keys if self.harmful == "rows" else {},
-        )
+        return replace(super().needs, numbers=keys if self.harmful == "rows" else {})
 
     def __call__(self, policy: Scored, reference: Scored | None = None) -> Loss:
         del reference

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vlmend.errors import ConfigError
 from vlmend.objectives import OnPolicy
 from vlmend.ops.policy import Credit, Drawn, clipped, group_relative
 from vlmend.ops.scored import Loss, Scored
@@ -25,10 +24,7 @@ class Grpo(OnPolicy):
     std: bool = True
     loss_mean: Literal["sequence", "token", "constant"] = "sequence"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 2:
-            raise ConfigError("grpo compares answers to the same prompt, so samples is at least 2 (got 1)")
+    grouped: ClassVar[bool] = True
 
     def credit(self, scores: Tensor, penalty: Tensor, drawn: Drawn, head: int) -> Credit:
         """Of an answer, for all its tokens."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vlmend.objectives import Pairs, Weight, pair_sides
-from vlmend.ops.scored import Look, Loss, Needs, Scored
+from vlmend.objectives import ValuedPairs, Weight, pair_sides
+from vlmend.ops.scored import Loss, Needs, Scored
 from vlmend.ops.value import bradley_terry, centering
 from vlmend.types import Role
 
 
 @dataclass(frozen=True)
-class RewardModel(Pairs):
+class RewardModel(ValuedPairs):
     """-log sigmoid(r(chosen) - r(rejected) - margin), mean over pairs (arXiv 2203.02155, eq. 1).
 
     r is a linear head on the last hidden state at the answer's end token; it is saved as `head.safetensors` beside the
@@ -26,16 +26,8 @@ class RewardModel(Pairs):
 
     @property
     def needs(self) -> Needs:
-        """The head at the end of both sides, and log-probabilities only of what is learned beside it."""
-        needs = super().needs
-        read = {Role.SAFETY} if self.sft else set[Role]()
-        read |= {Role.RETAIN} if self.alpha else set()
-        return replace(
-            needs,
-            look=Look(frozenset({Role.SAFETY, Role.FORGET}), "end", valued=True),
-            tokens=frozenset(read),
-            numbers={Role.SAFETY: self.margin_key} if self.margin_key else {},
-        )
+        """What all of its kind need, and margins of rows."""
+        return replace(super().needs, numbers={Role.SAFETY: self.margin_key} if self.margin_key else {})
 
     def __call__(self, policy: Scored, reference: Scored | None = None) -> Loss:
         del reference

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from vlmend.errors import ConfigError
 from vlmend.objectives import OnPolicy
 from vlmend.ops.policy import Credit, Drawn, clipped, leave_one_out
 from vlmend.ops.scored import Loss, Scored
@@ -20,10 +20,7 @@ class Rloo(OnPolicy):
     gradient is the paper's: A * grad log pi(y|x), log pi summed over the tokens. A KL in the loss is summed as well.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 2:
-            raise ConfigError("rloo compares answers to the same prompt, so samples is at least 2 (got 1)")
+    grouped: ClassVar[bool] = True
 
     def credit(self, scores: Tensor, penalty: Tensor, drawn: Drawn, head: int) -> Credit:
         """Of an answer, for all its tokens."""

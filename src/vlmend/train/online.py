@@ -344,12 +344,3 @@ def without_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # which, other than being in evaluation, outlasts what is done in between
-
-
-def value_head(model: Any, numbers: int) -> nn.Linear:
-    """Reads so many numbers off hidden states, 0 for all at first."""
-    width: int = model.config.get_text_config().hidden_size
-    head = nn.Linear(width, numbers, device=model.device, dtype=torch.float32)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return head

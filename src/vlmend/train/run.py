@@ -47,7 +47,7 @@ from vlmend.train.layers import find_layer
 from vlmend.train.loop import Hooks, Tuning, optimize
 from vlmend.train.mask_report import MaskReport, mask_report
 from vlmend.train.moved import Moved, compare, snapshot
-from vlmend.train.online import Learner, value_head
+from vlmend.train.online import Learner
 from vlmend.train.parallel import Team, seed_everything
 from vlmend.train.pictures import Found, Opening, complaint
 from vlmend.train.precision import SCALE
@@ -378,7 +378,7 @@ def _tuning(prepared: Prepared) -> Tuning:
     trained: dict[str, Parameter] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     trained |= {f"head.{name}": p for name, p in prepared.valuer.named_parameters()} if prepared.valuer else {}
     heads = prepared.objective.needs.heads
-    head = value_head(model, heads) if heads else None
+    head = valuer.new(model, heads) if heads else None
     trained |= {f"value_head.{name}": p for name, p in head.named_parameters()} if head else {}
     return Tuning(
         model=model,

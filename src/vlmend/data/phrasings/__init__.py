@@ -24,6 +24,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from vlmend import plain_yaml
+from vlmend.data.preferences import paired
 from vlmend.data.rows import Row, check
 from vlmend.errors import ConfigError, DataError, nearest
 from vlmend.types import Example, Message, Pair, Part, Role
@@ -197,21 +198,4 @@ def row(
         source=subject.source,
         meta={**meta, "label": subject.label},
     )
-    return preferred(example, wrong) if form == "pairs" else example
-
-
-def preferred(example: Example, rejected: str) -> Pair:
-    """The example as a preference pair: its target before the other answer."""
-    return Pair(
-        id=example.id,
-        prompt=example.prompt,
-        chosen=example.answers[0],
-        rejected=rejected,
-        subset=example.subset,
-        category=example.category,
-        subcategory=example.subcategory,
-        cluster=example.cluster,
-        role=example.role,
-        source=example.source,
-        meta=example.meta,
-    )
+    return paired(example, wrong) if form == "pairs" else example

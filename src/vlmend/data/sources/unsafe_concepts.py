@@ -31,7 +31,8 @@ from pydantic import ConfigDict
 
 from vlmend.data import contexts, hub, samples
 from vlmend.data.folders import concept_of, pictures_in, synsets
-from vlmend.data.phrasings import Asking, Form, Subject, load, preferred
+from vlmend.data.phrasings import Asking, Form, Subject, load
+from vlmend.data.preferences import paired
 from vlmend.data.rows import Filled, Place, Row, check, read, values
 from vlmend.errors import DataError, UsageError, nearest
 from vlmend.types import Example, Image, Message, Pair, Part, Role
@@ -204,7 +205,7 @@ class UnsafeConcepts:
         if self.form != "pairs":
             return example
         wrong = [line for line in lines if line != right]
-        return preferred(example, random.Random(f"{self.seed}/{example.id}").choice(wrong))
+        return paired(example, random.Random(f"{self.seed}/{example.id}").choice(wrong))
 
     def _unsafe(self) -> Sides:
         """The unsafe pictures of either split in its published order; all of them in that of the metadata."""

@@ -20,6 +20,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator
 
+from vlmend.data.preferences import paired
 from vlmend.errors import ConfigError
 from vlmend.types import Cell, Example, Expected, Image, Message, Pair, Role
 from vlmend.world import items
@@ -148,23 +149,9 @@ class World:
         item = self._draw(rng, rule, number)
         asked = self._example(number, item, rng)
         unsafe = rule is not Rule.NONE
-        return Pair(
-            id=asked.id,
-            prompt=asked.prompt,
-            chosen=asked.answers[0],
-            rejected=item.answers[0] if unsafe else items.unfounded_refusal(rng, item),
-            subset=SUBSETS[rule],
-            category=asked.category,
-            subcategory=asked.subcategory,
-            cluster=asked.cluster,
-            source=asked.source,
-            meta={
-                **asked.meta,
-                "expected": asked.expected,
-                "chosen_harmful": "0",
-                "rejected_harmful": str(int(unsafe)),
-            },
-        )
+        meta = {"expected": asked.expected, "chosen_harmful": "0", "rejected_harmful": str(int(unsafe))}
+        shown = replace(asked, subset=SUBSETS[rule], role=Role.SAFETY, meta={**asked.meta, **meta})
+        return paired(shown, item.answers[0] if unsafe else items.unfounded_refusal(rng, item))
 
     def _plan(self) -> Iterator[tuple[Rule, int]]:
         """The rule of each example, and its number among those of the same rule: `n` changes no example."""
