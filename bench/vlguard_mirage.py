@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlmend.cli import main as vlmend
+from vlmend.recipes import FOLDER
 from vlmend.store import Run
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "world" / "vlguard.yaml"
+RECIPE = FOLDER / "world" / "vlguard.yaml"
 ASKED = {"plain": None, "after *what*": "one_word:what", "after *share*": "one_word:share"}
 METRICS = ("asr_unsafe", "asr_safe_unsafe", "asr", "over_refusal")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.published import lay_out
+from vlmend import cli, recipes
 from vlmend.config import DataConfig, load_data, load_recipe
 from vlmend.data.mix import Mix, build
 from vlmend.registry import Spec, objectives, sources
@@ -16,7 +17,7 @@ from vlmend.sweep import file as sweep_file
 from vlmend.sweep.grid import conditions
 from vlmend.sweep.results import check, measures
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = recipes.FOLDER
 
 
 MIXES = sorted((RECIPES / "mixes").glob("*.yaml"))
@@ -39,7 +40,7 @@ def test_a_mix_validates_and_names_what_exists(path: Path) -> None:
 def test_a_sweep_validates_and_names_what_exists(path: Path) -> None:
     given = sweep_file.read(path)
     assert given["recipes"]
-    assert all((RECIPES.parent / recipe).is_file() for recipe in given["recipes"])
+    assert all(recipes.find(Path(recipe)).is_file() for recipe in given["recipes"])
     asked = conditions(given["suite"], given.get("attack", ()), given["condition"])
     known = measures(asked)
     assert check([given["safety"], given["utility"], *given["metric"]], known, asked)
@@ -111,3 +112,45 @@ def test_the_post_hoc_recipe_is_the_published_one() -> None:
     assert (recipe.model.lora.r, recipe.model.lora.lora_alpha) == (128, 256)
     assert recipe.data.mix[1].n == 5000
     assert "vision_tower" not in recipe.model.train
+
+
+def test_a_file_of_the_users_comes_before_a_recipe_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = RECIPES / "world" / "sft_biased.yaml"
+    assert recipes.find(Path("world/sft_biased")) == recipes.find(Path("world/sft_biased.yaml")) == shipped
+    mine = Path("world") / "sft_biased"
+    mine.parent.mkdir()
+    mine.touch()
+    assert recipes.find(mine) == mine
+
+
+@pytest.mark.parametrize(
+    ("named", "meant"), [("vlguard_posthok", "vlguard_posthoc"), ("sft_biased", "world/sft_biased")]
+)
+@pytest.mark.parametrize("command", ["tune", "sweep", "data mix", "recipe show"])
+def test_an_unknown_name_is_told_with_the_nearest(
+    command: str, named: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command.split(), named]) == 2
+    told = capsys.readouterr().err
+    assert f"Did you mean {meant!r}?" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_says_what_it_is_in_a_line(name: str) -> None:
+    assert 10 <= len(recipes.summary(name)) <= 150
+    assert recipes.summary(name).endswith(".")
+
+
+def test_a_copy_is_the_recipe_and_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = (RECIPES / "world" / "vlguard.yaml").read_text()
+    for dest, made in ((tmp_path, tmp_path / "vlguard.yaml"), (tmp_path / "new" / "mine.yaml",) * 2):
+        assert cli.main(["recipe", "copy", "world/vlguard", str(dest)]) == 0
+        assert made.read_text() == shipped
+        made.write_text("mine")
+        assert cli.main(["recipe", "copy", "world/vlguard", str(dest)]) == 2
+        assert made.read_text() == "mine"
+    capsys.readouterr()
+    assert cli.main(["recipe", "show", "world/vlguard"]) == 0
+    assert capsys.readouterr().out == shipped

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from vlmend.cli import main
+from vlmend.recipes import FOLDER
 from vlmend.sweep import pool
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "world"
+RECIPES = FOLDER / "world"
 COMMAND = [
     "sweep", str(RECIPES / "unlearn_gd.yaml"), "--grid", "train.seed=1", "--grid", "train.max_steps=1",
     "--grid", "train.per_device_train_batch_size=1",

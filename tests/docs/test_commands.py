@@ -46,22 +46,22 @@ WORDS = {
     r"\bSUITE\b": "world",
     r"\b(SOURCE|OTHER)\b": "vlguard:data/VLGuard#train",
     r"\bRESULTS\b": "lmms",
-    r"\bRECIPE\b": "recipes/mixes/safeeraser.yaml",
+    r"\bRECIPE\b": "mixes/safeeraser",
     r"\bRUN\b": "runs/given",
     r"\bDIR\b": "data/VLGuard",
     r"\bn=7680\b": "n=400",
     r"unlearn_\{[a-z,]*\}.yaml --base": "unlearn_npo.yaml --grid train.max_steps=1",
     r"pd=false,true --grid train.seed=0,1,2": "pd=true --grid train.seed=0",
     r"n=60\b": "n=4",
-    r"sweep --file (recipes/sweeps/\w+.yaml)": (
-        r"sweep recipes/unsafe_concepts/sft.yaml --file \1 --grid train.max_steps=1 --workers 2"
+    r"sweep --file (sweeps/\w+)": (
+        r"sweep unsafe_concepts/sft --file \1 --grid train.max_steps=1 --workers 2"
         " --grid train.per_device_train_batch_size=1 --grid train.gradient_accumulation_steps=1"
         " --suite 'unsafe_concepts:data/UnsafeConcepts?ask=perception' --condition again='mme:data/MME?category=OCR'"
         " --metric perception --safety perception --utility perception"
     ),
-    r"(tune recipes/vlguard_posthoc.yaml)": r"\1 --set data.mix.1.n=8",  # the sample has 16 conversations
+    r"(tune vlguard_posthoc)": r"\1 --set data.mix.1.n=8",  # the sample has 16 conversations
     # a start of two steps samples nothing that differs
-    r"(tune recipes/world/rl_(?:grpo|rloo|ppo).yaml)": r"\1 --set method.temperature=3.0"
+    r"(tune world/rl_(?:grpo|rloo|ppo)\b)": r"\1 --set method.temperature=3.0"
     " --set method.max_new_tokens=8 --set 'method.rewards=[length]'",
     r"&as_coded=true": "",  # an option of LLaVA-1.5 alone, which the embedded model is not
 }
@@ -104,8 +104,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = Path.cwd()
     os.chdir(top)
     try:
-        recipe = str(ROOT / "recipes" / "world" / "sft_biased.yaml")
-        assert sized(["tune", recipe, "--out", "runs/tuned"]) == 0
+        assert sized(["tune", "world/sft_biased", "--out", "runs/tuned"]) == 0
         assert sized(["eval", "--model", "world", "--suite", "world", "--out", "runs/given"]) == 0
     finally:
         os.chdir(here)
@@ -117,7 +116,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it beside the repository's recipes, where this test then is."""
     shutil.copytree(given, tmp_path, symlinks=True, dirs_exist_ok=True)
-    for name in ("recipes", "bench", ".pre-commit-config.yaml"):
+    for name in ("bench", ".pre-commit-config.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs").mkdir()  # a page may be written anew
     monkeypatch.chdir(tmp_path)

@@ -48,7 +48,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Refusals, tuned for a minute."""
     out = tmp_path_factory.mktemp("tuned") / "run"
     fast = ("--set", "train.max_steps=60", "--set", "train.save_steps=0")
-    vlmend("tune", "recipes/world/sft_balanced.yaml", "--out", out, *fast)
+    vlmend("tune", "world/sft_balanced", "--out", out, *fast)
     return out
 
 

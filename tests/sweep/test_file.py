@@ -59,7 +59,7 @@ def test_every_option_of_the_command_is_a_key() -> None:
 
 def test_the_command_line_decides_over_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is wrong is told of the value that counts, before anything runs."""
-    file = write(tmp_path, f"recipes: {tmp_path}/no.yaml\nsuite: wrld\nout: {tmp_path}/out\n")
+    file = write(tmp_path, f"recipes: world/sft_biased\nsuite: wrld\nout: {tmp_path}/out\n")
     assert main(["sweep", "--file", str(file)]) == 2
     assert "Did you mean 'world'?" in capsys.readouterr().err
     assert main(["sweep", "--file", str(file), "--suite", "vlgard:data"]) == 2

@@ -10,13 +10,14 @@ import pytest
 
 from vlmend.config import JudgingConfig, load_recipe
 from vlmend.errors import UsageError
+from vlmend.recipes import FOLDER
 from vlmend.registry import suites
 from vlmend.store import Run
 from vlmend.sweep.grid import Cell, Condition, _content, conditions, expand, identity, untuned
 from vlmend.sweep.worker import carry_out
 from vlmend.types import digest
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "world"
+RECIPES = FOLDER / "world"
 NPO = RECIPES / "unlearn_npo.yaml"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vlmend.recipes import FOLDER
 from vlmend.sweep import pool
 from vlmend.sweep.grid import Cell, Condition
 from vlmend.sweep.pool import Finished
@@ -112,7 +113,7 @@ def test_what_does_not_listen_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_workers_are_bounded_by_memory_and_by_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Path(__file__).parents[2] / "recipes" / "world" / "unlearn_ga.yaml"
+    recipe = FOLDER / "world" / "unlearn_ga.yaml"
     many = [Cell(recipe, (f"train.seed={n}",)) for n in range(64)]
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)

@@ -15,8 +15,9 @@ from tests.train.conftest import plain_recipe
 from vlmend.cli.tune import tune
 from vlmend.config import load_recipe
 from vlmend.errors import ConfigError
+from vlmend.recipes import FOLDER
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "world"
+RECIPES = FOLDER / "world"
 
 
 @pytest.fixture

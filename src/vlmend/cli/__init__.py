@@ -29,7 +29,7 @@ class InOrder(TyperGroup):
 
 
 ORDER = (
-    *("demo", "list", "data", "audit", "build", "tune", "reward", "merge", "sweep"),
+    *("demo", "list", "data", "audit", "build", "recipe", "tune", "reward", "merge", "sweep"),
     *("eval", "generate", "judge", "score", "compare", "utility", "mirage", "tamper"),
     *("report", "export", "serve", "power", "bench"),
 )
@@ -67,6 +67,7 @@ def build() -> typer.Typer:
         merge,
         mirage,
         power,
+        recipe,
         report,
         reward,
         serve,
@@ -85,6 +86,7 @@ def build() -> typer.Typer:
     app.command("list", short_help="Show every plugin, one line each.")(list.list_)
     app.add_typer(data.app)
     app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
+    app.add_typer(recipe.app, short_help="Read or copy a shipped recipe.")
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("reward", short_help="Hold a reward against held-out preferences.")(reward.reward)
     app.command("merge", short_help="Put an adapter into its base for good.")(merge.merge)

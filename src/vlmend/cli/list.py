@@ -1,4 +1,4 @@
-"""`vlmend list`: every plugin with one line, read without importing any of them, and every question."""
+"""`vlmend list`: every plugin with one line, read without importing any of them, every question and every recipe."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from vlmend.errors import UnknownName
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="objectives, sources, judges, questions, …", show_default=False)
+        str | None, typer.Argument(help="objectives, sources, judges, questions, recipes, …", show_default=False)
     ] = None,
     json_: Json = False,
 ) -> None:
     """Show what there is of a KIND, or of every kind, one line each."""
+    from vlmend import recipes
     from vlmend.metrics.questions import QUESTIONS
     from vlmend.registry import KINDS
 
@@ -24,6 +25,7 @@ def list_(
     found["questions"] = {
         q.name: q.summary + (f" {', '.join(q.values)}" if q.values else "") for q in QUESTIONS.values()
     }
+    found["recipes"] = {name: recipes.summary(name) for name in recipes.names()}
     singular = {k: KINDS[k].kind if k in KINDS else k.removesuffix("s") for k in found}
     known = [k for k in found if kind in (None, k, singular[k])]
     if not known:

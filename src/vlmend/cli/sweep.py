@@ -30,15 +30,17 @@ SEED = "train.seed"
 def _from_file(context: typer.Context, file: Path | None) -> Path | None:
     """What a file says stands for what the command line leaves out."""
     if file is not None:
+        from vlmend.recipes import find
         from vlmend.sweep.file import read
 
-        context.default_map = {**(context.default_map or {}), **read(file)}
+        context.default_map = {**(context.default_map or {}), **read(find(file))}
     return file
 
 
 def sweep(
     recipes: Annotated[
-        list[Path], typer.Argument(help="One or more recipes; those of --file by default.", show_default=False)
+        list[Path],
+        typer.Argument(help="One or more recipes, files or names; those of --file by default.", show_default=False),
     ],
     file: Annotated[
         Path | None,
@@ -111,6 +113,7 @@ def sweep(
     from vlmend.evaluate.judging import JudgeSettings
     from vlmend.evaluate.judging import check as judging_check
     from vlmend.judge.binding import bind
+    from vlmend.recipes import find
     from vlmend.registry import suites
     from vlmend.report import tables
     from vlmend.rewards import refuse_same, steered_by
@@ -119,7 +122,7 @@ def sweep(
     from vlmend.sweep.results import check, measures, table
 
     judging = judging_config(judge, judge_model, judge_sees, judge_controls)
-    cells = [replace(cell, judging=judging) for cell in grids.expand(recipes, grid or [])]
+    cells = [replace(cell, judging=judging) for cell in grids.expand([find(recipe) for recipe in recipes], grid or [])]
     asked = grids.conditions(suite, attack or [], condition or [])
     known = measures(asked)
     utility = utility or ("utility" if "utility" in known else "over_refusal")

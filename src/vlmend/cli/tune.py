@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def tune(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/world/sft_balanced.yaml.", show_default=False)],
+    recipe: Annotated[
+        Path, typer.Argument(help="Your file, or the name of a recipe such as world/sft_balanced.", show_default=False)
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="A.B=C", help="Override a setting; repeat for more.", show_default=False),
@@ -38,12 +40,13 @@ def tune(
     import json
 
     from vlmend.config import load_recipe
+    from vlmend.recipes import find
 
     named = {"output.dir": out, "train.seed": seed, "model.device": device}
     overrides = [*(set_ or []), *(f"{key}={json.dumps(str(v))}" for key, v in named.items() if v is not None)]
     if no_feature_cache:
         overrides.append("speed.features=false")
-    loaded = load_recipe(recipe, overrides)  # before the heavy import below: a wrong recipe is told at once
+    loaded = load_recipe(find(recipe), overrides)  # before the heavy import below: a wrong recipe is told at once
     shown = console(stderr=True)
     if os.environ.get("RANK", "0") == "0":
         say(shown, f"loading {loaded.model.name} …")

@@ -1,6 +1,6 @@
 """A sweep in a file: the options of `vlmend sweep` by name, so that a whole table is one short command.
 
-recipes: [recipes/unsafe_concepts/sft.yaml, recipes/unsafe_concepts/dpo.yaml]
+recipes: [unsafe_concepts/sft, unsafe_concepts/dpo]
 base: true
 suite: unsafe_concepts:data/UnsafeConcepts?safe=data/imagenet_1k
 condition: {mme: mme:data/MME}          # a suite, or a list of a suite and attacks

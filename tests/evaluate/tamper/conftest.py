@@ -10,9 +10,10 @@ import torch
 from rich.console import Console
 
 from vlmend.config import Recipe, load_recipe
+from vlmend.recipes import FOLDER
 from vlmend.train import run as running
 
-RECIPE = Path(__file__).parents[3] / "recipes" / "world" / "unlearn_npo.yaml"
+RECIPE = FOLDER / "world" / "unlearn_npo.yaml"
 SUITE = "forgetting:world:unlearning#test?n=6&parts=forget,retain"
 
 

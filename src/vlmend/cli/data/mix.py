@@ -13,7 +13,7 @@ from vlmend.terminal import table
 
 
 def mix(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, or a file with the section `data` alone.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe by file or name, or one with the section `data` alone.")],
     out: Annotated[Path, typer.Option(help="Where to write which rows were chosen (JSON).")] = Path("mix.json"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: data.mix.0.n=100.")] = None,
     json_: Json = False,
@@ -21,8 +21,9 @@ def mix(
     """Choose the rows of RECIPE's mix and write their ids to a file that `data.replay` takes again."""
     from vlmend.config import load_data
     from vlmend.data.mix import build
+    from vlmend.recipes import find
 
-    made = build(load_data(recipe, set_))
+    made = build(load_data(find(recipe), set_))
     if made.warning:
         typer.secho(made.warning, err=True, fg=typer.colors.YELLOW, bold=True)
     out.parent.mkdir(parents=True, exist_ok=True)
