@@ -51,7 +51,8 @@ test-engines: venv
 # Oldest and newest are our own tests on the versions of transformers and peft that are allowed.
 #   make test-peers PEERS='trl oldest'
 PEERS := trl llamafactory ms_swift lmms_eval inspect oldest newest
-TESTS_trl := tests/peers/test_trl.py tests/peers/test_trl_preference.py
+TESTS_trl := tests/peers/test_trl.py tests/peers/test_trl_preference.py tests/peers/test_trl_grpo.py
+WITH_trl := -e .
 OURS  := tests/models tests/train tests/backends
 TESTS_oldest := $(OURS)
 TESTS_newest := $(OURS)
@@ -63,7 +64,7 @@ $(HOME_OF_PEERS)/prepared: venv
 
 test-peer-%: $(HOME_OF_PEERS)/prepared
 	@echo "$*:"; test -x $(HOME_OF_PEERS)/$*/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(HOME_OF_PEERS)/$*
-	@$(BIN)/uv pip install --quiet --python $(HOME_OF_PEERS)/$*/bin/python -r tests/peers/$*.txt pytest pytest-timeout \
+	@$(BIN)/uv pip install --quiet --python $(HOME_OF_PEERS)/$*/bin/python -r tests/peers/$*.txt $(WITH_$*) pytest pytest-timeout \
 	    || { echo "skipped: $* cannot be installed here"; exit 0; }; \
 	  PYTHONPATH=src VLMEND_PEERS=$(CURDIR)/$(HOME_OF_PEERS)/prepared OMP_NUM_THREADS=1 $(HOME_OF_PEERS)/$*/bin/python -m pytest \
 	    -o addopts= -o filterwarnings=default -p no:cacheprovider -q $(or $(TESTS_$*),tests/peers/test_$*.py)

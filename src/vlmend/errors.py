@@ -45,6 +45,9 @@ class UnknownName(UsageError, KeyError):
         meant, known_names = hint or nearest(name, self.known), ", ".join(self.known) or "none"
         super().__init__(f"no {kind} named {brief(name)}.{meant} Known: {known_names}.")
 
+    def __reduce__(self) -> tuple[object, ...]:  # by its message, as what goes from process to process is made again
+        return UsageError, self.args
+
     def __str__(self) -> str:  # KeyError would print the repr
         return str(self.args[0])
 

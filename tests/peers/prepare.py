@@ -24,9 +24,11 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoP
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.models import tiny
+from vlmend.config import parse_recipe
 from vlmend.data import export
 from vlmend.data.preferences import sides
 from vlmend.models.codec import Codec
+from vlmend.train import handover
 from vlmend.types import Example, Image, Message, Pair
 
 # As the checkpoints have them: a system text where none is given, and marks of what the assistant says for TRL.
@@ -152,6 +154,26 @@ FORMS = {
 }
 
 
+def online(folder: Path) -> None:
+    """Prompts and rewards for who samples the answers; what the last is worth nobody knows."""
+    prompts = asked(folder / "pictures")
+    rows = [Example(name, unlearned(p), (f"It is {name}.",)) for name, p in prompts.items()]
+    rows.append(Example("unknown", prompts["single"]))
+    file = export.write(rows, "trl", folder / "online" / "rows.jsonl", absolute=True).file
+    rewards = [{"reward": "length?per_token=0.01"}, {"reward": "rule?finished=false", "weight": 2.0}]
+    recipe = parse_recipe(
+        {
+            "model": {"name": str(folder / "qwen2_vl")},
+            "method": {"name": "grpo", "rewards": rewards, "samples": 4, "max_new_tokens": 12, "unfinished": 0.5},
+            "data": {"mix": [{"source": f"jsonl:{file}?allow_outside=true"}]},
+            "train": {"max_steps": 1, "per_device_train_batch_size": len(rows), "learning_rate": 0.01},
+            "output": {"dir": str(folder / "none")},
+        }
+    )
+    for program in ("trl", "verl"):
+        handover.write(recipe, program, folder / "online" / program)
+
+
 def main(folder: Path) -> None:
     codec = codec_of(folder)
     told = {}
@@ -164,6 +186,7 @@ def main(folder: Path) -> None:
                 if form != "openai":
                     export.write(items, form, folder / f"{form}_table" / naming / name / "data.parquet", **how)
     (folder / "known.json").write_text(json.dumps(told))
+    online(folder)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from PIL import Image as Pillow
 from rich.console import Console
 
 from tests.models import tiny
+from tests.train.rolling import LETTERS, letters
 from vlmend.config import Recipe, parse_recipe
+from vlmend.rewards.begins import Begins
 from vlmend.train import run as running
 from vlmend.train.loop import Tuning
 from vlmend.train.parallel import Team
@@ -64,6 +66,19 @@ def make_recipe(base: Path, data: Path, tmp_path: Path) -> MakeRecipe:
         return parse_recipe({name: {**plain[name], **sections.get(name, {})} for name in plain})
 
     return make
+
+
+@pytest.fixture
+def make(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> MakeRecipe:
+    """`make("grpo", samples=4, train={...})`: short answers of a random model, the more letters the better."""
+    monkeypatch.setattr(Begins, "__call__", letters)
+
+    def recipe(name: str, out: str = "out", train: dict[str, Any] | None = None, **settings: Any) -> Recipe:
+        sections = {key: settings.pop(key) for key in ("model", "speed", "data") if key in settings}
+        own = {"name": name, "rewards": [LETTERS], "samples": 4, "max_new_tokens": 6, **settings}
+        return make_recipe(out, method=own, train={"max_steps": 3, **(train or {})}, **sections)
+
+    return recipe
 
 
 def plain_recipe(base: Path, data: Path, out: Path) -> dict[str, dict[str, Any]]:

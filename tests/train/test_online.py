@@ -3,83 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.train.conftest import MakeRecipe, log_of, tune
+from tests.train.rolling import LETTERS, gradient, learner, logps_of, sampled
 from vlmend.config import Recipe
 from vlmend.errors import ConfigError, ModelError
 from vlmend.models.merged import merged
-from vlmend.ops.scored import Totals
 from vlmend.rewards.begins import Begins
 from vlmend.train import checkpoint
-from vlmend.train import run as running
-from vlmend.train.before import reference
-from vlmend.train.online import Learner
-from vlmend.train.parallel import Team
-from vlmend.train.rollouts import Sample, Sampler, Writer
 from vlmend.types import Rollout
 
-LETTERS = "begins:letters"
-Make = Callable[..., Recipe]
-
-
-@pytest.fixture(autouse=True)
-def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reward that tells the answers of a random model apart: how many different letters they have, over 10."""
-    honest = Begins.__call__
-
-    def call(self: Begins, rollouts: Sequence[Rollout]) -> list[float | None]:
-        return [len(set(r.text)) / 10 for r in rollouts] if self.words == "letters" else honest(self, rollouts)
-
-    monkeypatch.setattr(Begins, "__call__", call)
-
-
-@pytest.fixture
-def make(make_recipe: MakeRecipe) -> Make:
-    """`make("grpo", samples=4, train={...})`: short answers of a random model, the more letters the better."""
-
-    def recipe(name: str, out: str = "out", train: dict[str, Any] | None = None, **settings: Any) -> Recipe:
-        sections = {key: settings.pop(key) for key in ("model", "speed", "data") if key in settings}
-        own = {"name": name, "rewards": [LETTERS], "samples": 4, "max_new_tokens": 6, **settings}
-        return make_recipe(out, method=own, train={"max_steps": 3, **(train or {})}, **sections)
-
-    return recipe
-
-
-def learner(recipe: Recipe) -> Learner:
-    """A run that is about to take its first step."""
-    prepared = running._prepare(recipe, Team.gather(device="cpu"))
-    run = running._tuning(prepared)
-    recipe.output.dir.mkdir(exist_ok=True)
-    from rich.console import Console
-
-    run.reference = reference(run, recipe, prepared.loaded.fingerprint, Console(quiet=True))
-    sampler = Sampler(prepared.loaded, prepared.objective, run.ways, run.config.seed)  # pyright: ignore[reportArgumentType]
-    assert prepared.rewards is not None
-    made = Learner(run, sampler.settings, sampler, prepared.rewards, prepared.costs, run.head)
-    next(made.steps())
-    return made
-
-
-def sampled(made: Learner, step: int = 0) -> list[Sample]:
-    indices = [i for row in made.run.plan.step(step) for i in row]
-    return made.sampler([made.run.examples[i] for i in indices], [1.0] * len(indices), step)
-
-
-def logps_of(made: Learner, samples: Sequence[Sample]) -> Tensor:
-    """(N,) of all tokens, in the order of the samples."""
-    found: list[Tensor] = []
-    with torch.no_grad():
-        for micro in Writer(made.run.model, made.run.codec, made.run.ways)(samples, compared=False):
-            found.append(made.run.forward(micro, Totals({}, {})).logps)
-    return torch.cat(found)
+Make = MakeRecipe
 
 
 def weights(recipe: Recipe) -> bytes:
@@ -141,9 +82,9 @@ def test_answers_follow_from_seed_step_prompt_and_number(make: Make) -> None:
     made, other = learner(make("rloo")), learner(make("rloo", out="other", train={"seed": 1}))
     first = [s.ids for s in sampled(made)]
     assert [s.ids for s in sampled(made)] == first
-    assert [
-        s.ids for s in made.sampler([made.run.examples[i] for (i,) in made.run.plan.step(0)], [1.0] * 2, 1)
-    ] != first
+    examples = [made.run.examples[i] for (i,) in made.run.plan.step(0)]
+    assert [s.ids for s in made.sampler(examples, [1.0] * 2, 1, (0, 1))] != first
+    assert [s.ids for s in made.sampler(examples[1:], [1.0], 0, (1,))] == first[4:], "whoever is asked beside it"
     assert [s.ids for s in sampled(other)] != first
     assert len({s.ids for s in sampled(made) if s.group == 0}) > 1
 
@@ -186,17 +127,6 @@ def test_the_first_update_finds_a_ratio_of_one(make: Make) -> None:
     assert len(ratios) == 4
     assert ratios[0] < 1e-5
     assert ratios[-1] > 1e-3
-
-
-def gradient(made: Learner) -> dict[str, Tensor]:
-    """Of the first update, without the update."""
-    held: dict[str, Tensor] = {}
-    made.run.optimizer.step = lambda *_: held.update(  # type: ignore[method-assign]
-        {n: p.grad.clone() for n, p in made.run.trained.items() if p.grad is not None}
-    )
-    made.run.config.__dict__["max_grad_norm"] = 1e9
-    made.step()
-    return held
 
 
 @pytest.mark.parametrize(
@@ -369,14 +299,11 @@ def test_weights_tuned_in_full_are_compared_with_what_they_were(make: Make) -> N
     assert seen[-1] > 1e-3
 
 
-def test_what_it_cannot_do_is_said_before_it_starts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_cannot_do_is_said_before_it_starts(make: Make) -> None:
     with pytest.raises(ConfigError, match=r"train\.reference: cached keeps log-probabilities of the data's answers"):
         tune(make("grpo", kl=0.1, train={"reference": "cached"}))
     with pytest.raises(ConfigError, match=r"rewards\.0"):
         tune(make("grpo", out="a", rewards=["nonsense"]))
-    monkeypatch.setattr(Team, "size", property(lambda self: 2))
-    with pytest.raises(ConfigError, match="runs in one process"):
-        running._rewards(running.build_objective(make("grpo", out="b").method), Team.gather(device="cpu"))
 
 
 def test_prompts_need_no_answers(make: Make, data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from tests.train.rolling import letters
 from vlmend.config import Recipe
+from vlmend.rewards.begins import Begins
 from vlmend.train.run import tune
 
 
@@ -28,6 +30,7 @@ def start(recipe: Recipe, shown: Path, **variables: str) -> BaseProcess:
 def _work(recipe: Recipe, shown: Path, variables: dict[str, str]) -> None:
     os.environ.update(variables)
     torch.set_num_threads(1)
+    Begins.__call__ = letters  # pyright: ignore[reportAttributeAccessIssue]
     with shown.open("w") as file:
         try:
             tune(recipe, console=Console(file=file, width=160))

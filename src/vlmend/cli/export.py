@@ -1,7 +1,8 @@
-"""`vlmend export`: runs in the formats of other tools."""
+"""`vlmend export`: runs and recipes in the formats of other tools."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,20 @@ import typer
 from vlmend.cli._common import Json, console, print_json
 from vlmend.terminal import plural, say
 
-app = typer.Typer(name="export", help="Write runs in the formats of other tools.", no_args_is_help=True)
+
+class Program(StrEnum):
+    """Who is to tune."""
+
+    TRL = "trl"
+    VERL = "verl"
+
+
+app = typer.Typer(name="export", help="Write runs and recipes in the formats of other tools.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Write runs in the formats of other tools."""
+    """Write runs and recipes in the formats of other tools."""
 
 
 @app.command("inspect", short_help="Logs that `inspect view` opens.")
@@ -38,3 +47,29 @@ def inspect(
         return
     for log in written:
         typer.echo(f"{log.path}: {plural(log.samples, 'sample')}; inspect view --log-dir {out} shows them")
+
+
+@app.command("rl", short_help="Prompts and rewards for TRL's GRPOTrainer or verl.")
+def rl(
+    recipe: Annotated[Path, typer.Argument(help="A recipe whose method learns from rollouts.", show_default=False)],
+    program: Annotated[Program, typer.Option("--for", help="Who is to tune.")],
+    out: Annotated[Path, typer.Option(help="A folder for rows, pictures and reward.py.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Override a setting; repeat for more.", show_default=False),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Write the prompts of RECIPE and its rewards as a function, for trainers that run on many GPUs."""
+    from vlmend.config import load_recipe
+
+    loaded = load_recipe(recipe, set_ or [])
+    from vlmend.train.handover import write
+
+    written = write(loaded, program.value, out)
+    if json_:
+        print_json({"folder": str(written.folder), "prompts": written.prompts, "notes": list(written.notes)})
+        return
+    for note in written.notes:
+        say(console(stderr=True), note, "yellow")
+    typer.echo(f"{written.folder}: {plural(written.prompts, 'prompt')} for {program.value}, and reward.py")

@@ -87,7 +87,7 @@ class Codec:
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.model_type: str = config.model_type
         self.image_id = _image_id(processor, config)
-        self.eos_ids = _eos_ids(self.tokenizer, generation_config)
+        self.eos_ids = end_ids(self.tokenizer, generation_config)
         self.pad_id = _pad_id(self.tokenizer)
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self._by_size: dict[tuple[int, int], int] = {}
@@ -495,7 +495,8 @@ def _image_id(processor: Any, config: Any) -> int:
     return -1
 
 
-def _eos_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+def end_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    """Tokens that end an answer. Raises ModelError where none is named."""
     found = getattr(generation_config, "eos_token_id", None)
     ids = found if isinstance(found, list) else [found]
     known = frozenset(i for i in [*ids, tokenizer.eos_token_id] if isinstance(i, int))

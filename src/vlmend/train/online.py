@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from vlmend.ops.scored import Loss, Sampled, Scored, Totals, given
 from vlmend.rewards import Composite, Rewarded
 from vlmend.train.loop import COUNT, SUM, Tuning, Work, remaining, update
 from vlmend.train.mask_report import check_mask
-from vlmend.train.rollouts import Sample, Sampler, Writer, by_prompt, spread
+from vlmend.train.rollouts import Account, Sample, Sampler, Writer, by_prompt, spread
 from vlmend.train.scoring import Micro
 from vlmend.train.watch import watch
 from vlmend.types import Role
@@ -46,6 +46,15 @@ class Tally:
         """So much in all, of so many."""
         self.values[SUM + name] = self.values.get(SUM + name, 0.0) + total
         self.values[COUNT + name] = self.values.get(COUNT + name, 0.0) + count
+
+    @classmethod
+    def summed(cls, shares: Iterable[Mapping[str, float]]) -> Tally:
+        """Of all processes together."""
+        whole = cls()
+        for share in shares:
+            for name, value in share.items():
+                whole.values[name] = whole.values.get(name, 0.0) + value
+        return whole
 
     def mean(self, name: str) -> float | None:
         """Of what was added under a name."""
@@ -77,59 +86,104 @@ class Learner:
             yield self.step
 
     def step(self) -> dict[str, float]:
-        """One batch of prompts: answers, what they are worth, and the updates made of them."""
-        run, tally, clock = self.run, Tally(), _Clock()
-        indices = [i for row in run.plan.step(run.progress.step) for i in row]
-        examples = [run.examples[i] for i in indices]
-        samples = self.sampler(examples, [run.weights[i] for i in indices], run.progress.step)
+        """One batch of prompts: answers, what they are worth, and the updates made of them.
+
+        Each process samples, values and learns from answers to its own prompts; credit is given for all together.
+        """
+        run, team, tally, clock = self.run, self.run.team, Tally(), _Clock()
+        self.writer.begin()
+        samples = team.together(self._sampled)
         tally.add("seconds/rollouts", clock())
-        worth = self.rewards([s.rollout for s in samples])
-        cost = [one.as_cost() for one in self.costs([s.rollout for s in samples])] if self.costs else None
+        worth, cost = team.together(partial(self._valued, samples))
         tally.add("seconds/rewards", clock())
         kept = [
             s for s in samples if worth[s.number].total is not None and (not cost or cost[s.number].total is not None)
         ]
-        if not kept:
+        then = team.together(partial(self._look_back, kept)) if self._looks_back else None
+        told = team.collect((len(samples), self._accounts(kept, worth, cost, then, tally)))
+        accounts = sorted((one for _, some in told for one in some), key=lambda one: one.number)
+        if not accounts:
             raise ModelError(
-                f"none of the {len(samples)} answers sampled at step {run.progress.step + 1} could be valued; there is"
-                " nothing to learn from them"
+                f"none of the {sum(n for n, _ in told)} answers sampled at step {run.progress.step + 1} could be"
+                " valued; there is nothing to learn from them"
             )
-        values = self.learn(kept, worth, cost, tally)
+        values = self._learn(kept, then, accounts, tally)
         tally.add("seconds/updates", clock())
         count(tally, samples, kept, worth, cost)
-        self.said = [
-            {"example": s.rollout.example.id, "text": s.rollout.text, "reward": worth[s.number].total}
-            for s in {str(s.rollout.example.expected): s for s in reversed(samples)}.values()
-        ]
-        run.progress.carried = watch(
-            run.progress.step, self._carry(tally, len(kept)), kept, [worth[s.number].total or 0.0 for s in kept]
-        )
+        tally.add("tokens/sampled", sum(len(s.ids) for s in samples), 1 / team.size)
+        said = {
+            str(s.rollout.example.expected): {
+                "example": s.rollout.example.id, "text": s.rollout.text, "reward": worth[s.number].total
+            }
+            for s in reversed(samples)
+        }  # fmt: skip
+        shares = team.collect((tally.values, said))
+        tally = Tally.summed([values for values, _ in shares])
+        self.said = list({kind: one for _, some in reversed(shares) for kind, one in some.items()}.values())
+        carried = self.objective.carry(run.progress.carried, tally.mean("kl_answer"), tally.mean("cost"), len(accounts))
+        run.progress.carried = watch(run.progress.step, carried, accounts)
         return {**values, **tally.values}
 
-    def learn(
-        self, kept: Sequence[Sample], worth: Sequence[Rewarded], cost: Sequence[Rewarded] | None, tally: Tally
+    def _sampled(self) -> list[Sample]:
+        """Answers to this process's share of the step's prompts, numbered through the step."""
+        run = self.run
+        places = {row: place for place, row in enumerate(run.plan.step(run.progress.step))}
+        rows = run.plan.share(run.progress.step, run.team.rank)
+        if not rows:
+            return []
+        indices = [index for (index,) in rows]
+        examples, weights = [run.examples[i] for i in indices], [run.weights[i] for i in indices]
+        return self.sampler(examples, weights, run.progress.step, [places[row] for row in rows])
+
+    def _valued(self, samples: Sequence[Sample]) -> tuple[dict[int, Rewarded], dict[int, Rewarded]]:
+        """What answers are worth and what they cost, by number; no costs where none are counted."""
+        rollouts, numbers = [s.rollout for s in samples], [s.number for s in samples]
+        worth = dict(zip(numbers, self.rewards(rollouts), strict=True))
+        costs = [one.as_cost() for one in self.costs(rollouts)] if self.costs else []
+        return worth, dict(zip(numbers, costs, strict=True)) if self.costs else {}
+
+    def _accounts(
+        self,
+        kept: Sequence[Sample],
+        worth: Mapping[int, Rewarded],
+        cost: Mapping[int, Rewarded],
+        then: Sequence[Then] | None,
+        tally: Tally,
+    ) -> list[Account]:
+        """What the other processes are to know of this one's answers."""
+        lengths = [len(s.ids) for s in kept]
+        penalty = self._penalty(then, sum(lengths), tally) + self._unfinished(kept, spread(lengths))
+        return [
+            Account(
+                sample.number,
+                sample.group,
+                sample.rollout.example.role,
+                str(sample.rollout.example.expected),
+                sample.weight,
+                worth[sample.number].total or 0.0,
+                (cost[sample.number].total or 0.0) if cost else None,
+                taken,
+                then[place].values if then else None,
+            )
+            for place, (sample, taken) in enumerate(zip(kept, penalty.split(lengths), strict=True))
+        ]
+
+    def _learn(
+        self, kept: Sequence[Sample], then: Sequence[Then] | None, accounts: Sequence[Account], tally: Tally
     ) -> dict[str, float]:
         """Credit for every token, then the updates. Returns their numbers, means over updates but for tokens."""
-        self.writer.begin()
-        objective, lengths = self.objective, [len(s.ids) for s in kept]
-        then = self._look_back(kept) if self._looks_back else None
-        owner = spread(lengths)
-        drawn = Drawn(
-            rewards=_totals(worth, kept),
-            group=torch.tensor([s.group for s in kept]),
-            owner=owner,
-            penalty=self._penalty(then, len(owner), tally) + self._unfinished(kept, owner),
-            costs=_totals(cost, kept) if cost else None,
-            values=_joined([t.values for t in then]) if then else None,
-        )
-        carried = self.run.progress.carried
+        objective, carried = self.objective, self.run.progress.carried
+        drawn = _drawn(accounts)
         advantages, returns = objective.credited(drawn, carried.get("multiplier", 0.0))
+        spans = dict(zip([a.number for a in accounts], _spans([a.tokens for a in accounts]), strict=True))
+        mine = _joined([spans[s.number] for s in kept])
+        mine = torch.zeros(0, dtype=torch.long) if mine is None else mine
         known = Sampled(
-            advantages.float(),
+            advantages[mine].float(),
             _joined([t.logps for t in then]) if then and objective.updates > 1 else None,
             _joined([t.before for t in then]) if then else None,
-            None if drawn.values is None else drawn.values.float(),
-            None if returns is None else returns.float(),
+            None if drawn.values is None else drawn.values[mine].float(),
+            None if returns is None else returns[mine].float(),
         )
         for name, value in carried.items():
             if name in ("multiplier", "kl_weight") and (name != "kl_weight" or objective.kl_target):
@@ -138,7 +192,7 @@ class Learner:
         for sample in {s.group: s for s in kept}.values():
             tally.add("dead", float(groups[sample.group]))
             tally.add(f"dead@{sample.rollout.example.expected}", float(groups[sample.group]))
-        return self._updates(kept, known, lengths, tally)
+        return self._updates(kept, accounts, known, tally)
 
     # Before the updates
 
@@ -217,25 +271,33 @@ class Learner:
     # Updates
 
     def _updates(
-        self, kept: Sequence[Sample], known: Sampled, lengths: Sequence[int], tally: Tally
+        self, kept: Sequence[Sample], accounts: Sequence[Account], known: Sampled, tally: Tally
     ) -> dict[str, float]:
         run, o = self.run, self.objective
-        ends = torch.tensor(lengths).cumsum(0).tolist()
-        where = {s.number: torch.arange(end - n, end) for s, n, end in zip(kept, lengths, ends, strict=True)}
+        where = dict(zip([s.number for s in kept], _spans([len(s.ids) for s in kept]), strict=True))
         moving = {s.group for s in kept if not o.idle or bool((known.advantages[where[s.number]] != 0).any())}
         sums: dict[str, float] = {}
         for epoch in range(o.epochs):
-            groups = sorted({s.group for s in kept})
+            groups = sorted({a.group for a in accounts})
             random.Random(f"{run.config.seed}/{run.progress.step}/{epoch}").shuffle(groups)
             parts = split_evenly([(g,) for g in groups], min(o.minibatches, len(groups)))
             for part in parts:
                 chosen = {g for (g,) in part}
-                totals = totals_of([s for s in kept if s.group in chosen])
+                totals = totals_of([a for a in accounts if a.group in chosen])
                 live = [s for s in kept if s.group in chosen & moving]
-                values = update(run, partial(self._accumulate, live, totals, known, where, tally))
+                values = update(run, partial(self._share, live, totals, known, where, tally))
                 for name, value in values.items():
                     sums[name] = sums.get(name, 0.0) + value / (1 if name == "tokens" else o.epochs * len(parts))
         return sums
+
+    def _share(
+        self, live: Sequence[Sample], totals: Totals, known: Sampled, where: Mapping[int, Tensor], tally: Tally
+    ) -> dict[str, float]:
+        """This process's part of an update; its numbers have the names that any process's have."""
+        team = self.run.team
+        values = team.together(partial(self._accumulate, live, totals, known, where, tally))
+        names = {name: 0.0 for some in team.collect(list(values)) for name in some}
+        return {**names, **values}
 
     def _accumulate(
         self, live: Sequence[Sample], totals: Totals, known: Sampled, where: Mapping[int, Tensor], tally: Tally
@@ -272,10 +334,6 @@ class Learner:
             tally.add("clipped", float(outside.sum()), len(ratio))
             tally.add("kl_old", float(kl_estimate(policy.known.old, policy.logps, "k3").sum()), len(ratio))
 
-    def _carry(self, tally: Tally, answers: int) -> dict[str, float]:
-        carried = self.run.progress.carried
-        return self.objective.carry(carried, tally.mean("kl_answer"), tally.mean("cost"), answers)
-
 
 class _Clock:
     """Seconds since it was last asked."""
@@ -288,13 +346,12 @@ class _Clock:
         return self._at - before
 
 
-def totals_of(samples: Sequence[Sample]) -> Totals:
+def totals_of(accounts: Iterable[Account]) -> Totals:
     """Weighted counts of an update's answers, whether they go through the model or not."""
     tokens, examples = dict.fromkeys(Role, 0.0), dict.fromkeys(Role, 0.0)
-    for sample in samples:
-        role = sample.rollout.example.role
-        tokens[role] += sample.weight * len(sample.ids)
-        examples[role] += sample.weight
+    for account in accounts:
+        tokens[account.role] += account.weight * account.tokens
+        examples[account.role] += account.weight
     return Totals(tokens, examples, tokens)
 
 
@@ -302,12 +359,11 @@ def count(
     tally: Tally,
     samples: Sequence[Sample],
     kept: Sequence[Sample],
-    worth: Sequence[Rewarded],
-    cost: Sequence[Rewarded] | None,
+    worth: Mapping[int, Rewarded],
+    cost: Mapping[int, Rewarded],
 ) -> None:
     """What is to be seen of a step's answers: what they are worth, in every term and kind, how long, how many cut."""
     tally.add("unscored", len(samples) - len(kept), len(samples))
-    tally.add("tokens/sampled", sum(len(s.ids) for s in samples))
     for sample in samples:
         kind = sample.rollout.example.expected
         for name in ("length", f"length@{kind}"):
@@ -331,12 +387,27 @@ def _note(values: dict[str, float], loss: Loss) -> None:
         values[name] = values.get(name, 0.0) + float(share.detach())
 
 
-def _totals(found: Sequence[Rewarded], kept: Sequence[Sample]) -> Tensor:
-    return torch.tensor([found[s.number].total for s in kept], dtype=torch.float64)
+def _drawn(accounts: Sequence[Account]) -> Drawn:
+    """A step's answers, of all processes."""
+    costs = [a.cost for a in accounts if a.cost is not None]
+    return Drawn(
+        rewards=torch.tensor([a.reward for a in accounts], dtype=torch.float64),
+        group=torch.tensor([a.group for a in accounts]),
+        owner=spread([a.tokens for a in accounts]),
+        penalty=torch.cat([a.penalty for a in accounts]),
+        costs=torch.tensor(costs, dtype=torch.float64) if costs else None,
+        values=_joined([a.values for a in accounts]),
+    )
+
+
+def _spans(lengths: Sequence[int]) -> list[Tensor]:
+    """Where the tokens of each answer stand, one after the other."""
+    return list(torch.arange(sum(lengths)).split(list(lengths)))
 
 
 def _joined(parts: Sequence[Any]) -> Tensor | None:
-    return None if any(part is None for part in parts) else torch.cat(list(parts))
+    """End to end; None where there are none, or not of all."""
+    return torch.cat(list(parts)) if parts and all(part is not None for part in parts) else None
 
 
 def without_dropout(model: nn.Module) -> None:

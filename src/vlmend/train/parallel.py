@@ -143,6 +143,32 @@ class Team:
             raise outcome[1]
         return outcome[0]
 
+    def collect(self, mine: T) -> list[T]:
+        """What each process has, in their order."""
+        found: list[Any] = [mine]
+        if self.size > 1:
+            found *= self.size
+            torch.distributed.all_gather_object(found, mine)
+        return found
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What this process makes of its share, or in all of them the error that the first to fail raises.
+
+        For work that goes wrong in one process alone: the others would wait for it for ever.
+        """
+        if self.size == 1:
+            return work()
+        done: list[T] = []
+        failed: Exception | None = None
+        try:
+            done.append(work())
+        except (VlmendError, OSError) as error:
+            failed = error
+        for error in self.collect(failed):
+            if error is not None:
+                raise error
+        return done[0]
+
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""
         return self.sum({"flag": float(flag)})["flag"] > 0

@@ -20,7 +20,7 @@ from vlmend.objectives import OnPolicy
 from vlmend.train.precision import computing
 from vlmend.train.scoring import Micro, Part
 from vlmend.train.speed import Ways
-from vlmend.types import Decoding, Example, Rollout, digest
+from vlmend.types import Decoding, Example, Role, Rollout, digest
 
 TOKENS = 16_384  # that are sampled side by side, padding and what is still to be said included
 
@@ -34,6 +34,29 @@ class Sample:
     weight: float
     ids: tuple[int, ...]
     rollout: Rollout
+
+
+@dataclass(frozen=True)
+class Account:
+    """What every process knows of an answer that one of them sampled: all that credit and means are made of.
+
+    `expected` is what the request was to get; penalty (T,) and values (T, H) are those of its tokens (see `Drawn`).
+    """
+
+    number: int
+    group: int
+    role: Role
+    expected: str
+    weight: float
+    reward: float
+    cost: float | None
+    penalty: torch.Tensor
+    values: torch.Tensor | None
+
+    @property
+    def tokens(self) -> int:
+        """How many it has."""
+        return len(self.penalty)
 
 
 @dataclass
@@ -59,8 +82,13 @@ class Sampler:
             banned=self.loaded.codec.unspeakable,
         )
 
-    def __call__(self, examples: Sequence[Example], weights: Sequence[float], step: int) -> list[Sample]:
-        """`samples` answers to each example, in order. Raises DataError or ModelError where there is none to get."""
+    def __call__(
+        self, examples: Sequence[Example], weights: Sequence[float], step: int, groups: Sequence[int]
+    ) -> list[Sample]:
+        """`samples` answers to each example, in order; `groups` are the examples' places in the step.
+
+        Raises DataError or ModelError where there is none to get.
+        """
         decoding = Decoding(
             max_new_tokens=self.settings.max_new_tokens,
             do_sample=True,
@@ -78,11 +106,10 @@ class Sampler:
             for answer in self._engine.answers(examples, decoding):
                 if not answer.ids:
                     raise ModelError(f"no answer to example {answer.wanted.example.id!r} can be sampled: {answer.why}")
-                group = place[id(answer.wanted.example)]
-                number = group * self.settings.samples + answer.wanted.sample
-                found[number] = Sample(
-                    number, group, weights[group], tuple(answer.ids), self._heard(answer.wanted.example, answer.ids)
-                )
+                at = place[id(answer.wanted.example)]
+                number = groups[at] * self.settings.samples + answer.wanted.sample
+                heard = self._heard(answer.wanted.example, answer.ids)
+                found[number] = Sample(number, groups[at], weights[at], tuple(answer.ids), heard)
         model.train(training)
         return [found[key] for key in sorted(found)]
 

@@ -23,7 +23,7 @@ from vlmend import manifest
 from vlmend.config import Recipe, TrainConfig
 from vlmend.data.batches import Plan, Stream, picture_groups, streams_of
 from vlmend.data.mix import Mix, build
-from vlmend.errors import ConfigError, DataError, ModelError, StoreError, brief
+from vlmend.errors import DataError, ModelError, StoreError, brief
 from vlmend.interrupt import Interrupt
 from vlmend.models import load as models
 from vlmend.models import valuer
@@ -156,7 +156,7 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     objective = build_objective(recipe.method)
     needs, config = objective.needs, recipe.train
     refuse_same(recipe.method, recipe.judging.judges)
-    rewards, costs = _rewards(objective, team)
+    rewards, costs = _rewards(objective)
     whole = _mix(recipe, needs)
     mix = whole.of_roles(needs.roles)
     mix = mix if needs.rollouts else mix.taught()
@@ -192,15 +192,10 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     )  # fmt: skip
 
 
-def _rewards(objective: Objective, team: Team) -> tuple[Composite | None, Composite | None]:
+def _rewards(objective: Objective) -> tuple[Composite | None, Composite | None]:
     """What values the model's own answers, and what they cost, where the method learns from them."""
     if not isinstance(objective, OnPolicy):
         return None, None
-    if team.size > 1:
-        raise ConfigError(
-            f"a method that learns from rollouts runs in one process, and {team.size} were started; on several GPUs"
-            " TRL's GRPOTrainer or verl are what there is"
-        )
     return build_rewards(objective.rewards), build_rewards(objective.costs) if objective.costs else None
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from vlmend.errors import ModelError
-from vlmend.train.rollouts import Sample
+from vlmend.train.rollouts import Account
 
 FIRST = 5  # batches after which a kind of request that nothing is learned of ends the run
 LONGER = 1.5  # times as long as at first, or as short, answers are worth a word
@@ -15,9 +15,7 @@ FELL = 0.05  # of the range of a reward's means
 SEEN = "first/"
 
 
-def watch(
-    step: int, carried: Mapping[str, float], kept: Sequence[Sample], rewards: Sequence[float]
-) -> dict[str, float]:
+def watch(step: int, carried: Mapping[str, float], accounts: Sequence[Account]) -> dict[str, float]:
     """Count in the first batches which kinds of request have answers of different worth; `step` is from 0.
 
     Raises ModelError after the last of these where all prompts of a kind got answers of one worth each, and not the
@@ -27,9 +25,9 @@ def watch(
     if step >= FIRST:
         return seen
     groups: dict[tuple[str, int], list[float]] = {}
-    for sample, reward in zip(kept, rewards, strict=True):
-        groups.setdefault((str(sample.rollout.example.expected), sample.group), []).append(reward)
-        seen[f"{SEEN}best"] = max(reward, seen.get(f"{SEEN}best", reward))
+    for account in accounts:
+        groups.setdefault((account.expected, account.group), []).append(account.reward)
+        seen[f"{SEEN}best"] = max(account.reward, seen.get(f"{SEEN}best", account.reward))
     for (kind, _), found in groups.items():
         for name, value in (("prompts", 1.0), ("reward", fmean(found))):
             seen[f"{SEEN}{name}/{kind}"] = seen.get(f"{SEEN}{name}/{kind}", 0.0) + value

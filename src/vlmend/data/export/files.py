@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +65,25 @@ def parquet_writer(form: str, album: Album) -> Callable[[Iterator[Row], Path], N
     picture = TEXT if not album.cells else beside if album.naming == "relative" else anywhere
 
     def write(rows: Iterator[Row], file: Path) -> None:
-        import pyarrow as arrow
-        from pyarrow import parquet
-
-        first = list(islice(rows, BATCH))
+        first = list(islice(rows, 1))
         pairs = bool(first) and not first[0].keys().isdisjoint(("chosen", "rejected_response"))
-        schema = _schema({**_said(form, pairs=pairs), **_beside(picture, pairs=pairs)})
-        with parquet.ParquetWriter(file, schema) as writer:
-            while first:
-                try:
-                    writer.write_table(arrow.Table.from_pylist([_in_full(row) for row in first], schema))
-                except UnicodeEncodeError as error:
-                    raise DataError(f"parquet cannot hold a text of these rows: {error}") from error
-                first = list(islice(rows, BATCH))
+        write_table(chain(first, rows), file, {**_said(form, pairs=pairs), **_beside(picture, pairs=pairs)})
 
     return write
+
+
+def write_table(rows: Iterator[Row], file: Path, features: Row) -> None:
+    """Rows as parquet with these columns, as `datasets` describes them."""
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    schema = _schema(features)
+    with parquet.ParquetWriter(file, schema) as writer:
+        while some := list(islice(rows, BATCH)):
+            try:
+                writer.write_table(arrow.Table.from_pylist([_in_full(row) for row in some], schema))
+            except UnicodeEncodeError as error:
+                raise DataError(f"parquet cannot hold a text of these rows: {error}") from error
 
 
 def _in_full(row: Row) -> Row:
@@ -101,14 +105,14 @@ FLAG: Row = {"dtype": "bool", "_type": "Value"}
 
 def _said(form: str, *, pairs: bool) -> Row:
     """The columns of what is said."""
-    blocks = {"role": TEXT, "content": _listed({"type": TEXT, "text": TEXT})}
+    blocks = {"role": TEXT, "content": listed({"type": TEXT, "text": TEXT})}
     if form == "llamafactory":
         turn = {"from": TEXT, "value": TEXT}
         sides = {"chosen": turn, "rejected": turn} if pairs else {}
-        return {"id": TEXT, "conversations": _listed({**turn, "loss": FLAG}), **sides}
+        return {"id": TEXT, "conversations": listed({**turn, "loss": FLAG}), **sides}
     if form == "swift":
         sides = {"rejected_response": TEXT} if pairs else {}
-        return {"id": TEXT, "messages": _listed({"role": TEXT, "content": TEXT, "loss": FLAG}), **sides}
+        return {"id": TEXT, "messages": listed({"role": TEXT, "content": TEXT, "loss": FLAG}), **sides}
     if form == "alpaca":
         sides = {"chosen": TEXT, "rejected": TEXT} if pairs else {"output": TEXT}
         return {
@@ -116,27 +120,26 @@ def _said(form: str, *, pairs: bool) -> Row:
             "instruction": TEXT,
             "input": TEXT,
             **sides,
-            "history": _listed(_listed(TEXT)),
+            "history": listed(listed(TEXT)),
             "system": TEXT,
         }
     if form == "trl_messages":
-        return {"id": TEXT, "messages": _listed({**blocks, "loss": FLAG})}
-    answer = _listed(blocks)
+        return {"id": TEXT, "messages": listed({**blocks, "loss": FLAG})}
+    answer = listed(blocks)
     sides = {"chosen": answer, "rejected": answer} if pairs else {"completion": answer}
-    return {"id": TEXT, "prompt": _listed({**blocks, "loss": FLAG}), **sides}
+    return {"id": TEXT, "prompt": listed({**blocks, "loss": FLAG}), **sides}
 
 
 def _beside(picture: Row, *, pairs: bool) -> Row:
     """The columns of pictures and labels."""
-    more = (
-        {"rejected_images": _listed(picture)} if pairs else {"label": FLAG, "expected": TEXT, "answers": _listed(TEXT)}
-    )
-    exact = {PARTS: _listed(_listed(TEXT))}
+    more = {"rejected_images": listed(picture)} if pairs else {"label": FLAG, "expected": TEXT, "answers": listed(TEXT)}
+    exact = {PARTS: listed(listed(TEXT))}
     labels = dict.fromkeys((key for key in LABELS if key not in ("expected", "answers")), TEXT)
-    return {"images": _listed(picture), **more, **labels, **exact}
+    return {"images": listed(picture), **more, **labels, **exact}
 
 
-def _listed(feature: Row) -> Row:
+def listed(feature: Row) -> Row:
+    """A list of these."""
     return {"feature": feature, "_type": "List"}
 
 

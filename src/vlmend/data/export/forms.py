@@ -53,7 +53,7 @@ def _trl(item: Item, album: Album) -> Row:
 def _trl_messages(item: Item, album: Album) -> Row:
     """TRL's rows of whole conversations."""
     turns = [
-        {"role": m.role, "content": [_part(part) for part in m.parts]} | _unlearned(m, "loss", False)
+        {"role": m.role, "content": [part_of(part) for part in m.parts]} | _unlearned(m, "loss", False)
         for m in item.prompt
     ]
     told = _said(item).get("completion", [])
@@ -67,13 +67,13 @@ def _sharegpt(item: Item, album: Album) -> Row:
 
 def _llamafactory(item: Item, album: Album) -> Row:
     """ShareGPT's turns, parts one right behind the other: its templates write them as they stand."""
-    _refuse_moving(item)
+    refuse_moving(item)
     return _conversations(item, album, "")
 
 
 def _conversations(item: Item, album: Album, between: str) -> Row:
     asked = [
-        {"from": SPEAKERS[m.role], "value": _marked(m, between), **_unlearned(m, "loss", False)} for m in item.prompt
+        {"from": SPEAKERS[m.role], "value": marked(m, between), **_unlearned(m, "loss", False)} for m in item.prompt
     ]
     if isinstance(item, Pair):
         said = {"conversations": asked, "chosen": _plain(item.chosen), "rejected": _plain(item.rejected)}
@@ -95,8 +95,8 @@ def _swift(item: Item, album: Album) -> Row:
     """ms-swift's messages with marks for pictures; of a pair the last one is chosen and `rejected_response` is not."""
     if any(tag in text for text in texts_of(item) for tag in ("<img>", "</img>")):
         raise DataError("its text holds <img>, which ms-swift takes for the name of a picture")
-    _refuse_moving(item)
-    asked = [{"role": m.role, "content": _marked(m, ""), **_unlearned(m, "loss", False)} for m in item.prompt]
+    refuse_moving(item)
+    asked = [{"role": m.role, "content": marked(m, ""), **_unlearned(m, "loss", False)} for m in item.prompt]
     last = [{"role": "assistant", "content": _unmarked(text)} for text in answers_of(item)[:1]]
     other = {"rejected_response": _unmarked(item.rejected)} if isinstance(item, Pair) else {}
     exact = _exact([turn["content"] for turn in asked], item.prompt)
@@ -108,9 +108,9 @@ def _alpaca(item: Item, album: Album) -> Row:
     system = [m for m in item.prompt if m.role == "system"]
     if any(len(m.parts) != 1 or not m.text for m in system):
         raise DataError("the system's turn is more than one text, and this format has one")
-    _refuse_moving(item)
+    refuse_moving(item)
     turns = [m for m in item.prompt if m.role != "system"]
-    told = [_marked(m, "") for m in turns]
+    told = [marked(m, "") for m in turns]
     if not all(text.strip() for text in told):
         raise DataError("a turn says and shows nothing, and this format has no place for it")
     row: Row = {"id": item.id, "instruction": told[-1], "input": ""}
@@ -149,13 +149,13 @@ def _openai(item: Item, album: Album) -> Row:
 def _content(message: Message, album: Album) -> str | list[Row]:
     if message.role != "user" and len(message.parts) == 1:
         return message.text
-    return [_part(part, album) for part in message.parts]
+    return [part_of(part, album) for part in message.parts]
 
 
 def _blocks(item: Item) -> list[Row]:
     """The turns of a prompt, which TRL does not learn: where we do, it is said."""
     return [
-        {"role": m.role, "content": [_part(part) for part in m.parts]}
+        {"role": m.role, "content": [part_of(part) for part in m.parts]}
         | ({"loss": True} if m.role == "assistant" and m.supervised else _unlearned(m, "loss", False))
         for m in item.prompt
     ]
@@ -197,7 +197,7 @@ def answers_of(item: Item) -> tuple[str, ...]:
     return item.answers or item.avoid
 
 
-def _part(part: str | Image, album: Album | None = None) -> Row:
+def part_of(part: str | Image, album: Album | None = None) -> Row:
     """A content part; a picture is its place alone, or with an album its name as well."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
@@ -219,7 +219,8 @@ def _plain(answer: str) -> Row:
     return {"from": "gpt", "value": _unmarked(answer)}
 
 
-def _marked(message: Message, between: str) -> str:
+def marked(message: Message, between: str) -> str:
+    """A turn as text, with a mark for each picture. Raises DataError where its text holds one itself."""
     return between.join(MARK if isinstance(part, Image) else _unmarked(part) for part in message.parts)
 
 
@@ -231,7 +232,8 @@ def _unmarked(text: str) -> str:
     return text
 
 
-def _refuse_moving(item: Item) -> None:
+def refuse_moving(item: Item) -> None:
+    """Raise DataError where a text holds a mark of what moves or sounds."""
     for text in texts_of(item):
         if found := next((tag for tag in ("<video>", "<audio>") if tag in text), ""):
             raise DataError(f"its text holds {found}, which would be taken for one; trl, openai and parquet can say it")
