@@ -63,6 +63,7 @@ WORDS = {
     # a start of two steps samples nothing that differs
     r"(tune world/rl_(?:grpo|rloo|ppo)\b)": r"\1 --set method.temperature=3.0"
     " --set method.max_new_tokens=8 --set 'method.rewards=[length]'",
+    r"(export rl world/rl_grpo)": r"\1 --set data.mix.0.n=8",
     r"&as_coded=true": "",  # an option of LLaVA-1.5 alone, which the embedded model is not
 }
 MORE = {  # options that make a command smaller; they stand last, and the last one counts

@@ -155,23 +155,24 @@ FORMS = {
 
 
 def online(folder: Path) -> None:
-    """Prompts and rewards for who samples the answers; what the last is worth nobody knows."""
-    prompts = asked(folder / "pictures")
-    rows = [Example(name, unlearned(p), (f"It is {name}.",)) for name, p in prompts.items()]
-    rows.append(Example("unknown", prompts["single"]))
-    file = export.write(rows, "trl", folder / "online" / "rows.jsonl", absolute=True).file
+    """Prompts and rewards for who samples the answers, with pictures or without; what one is worth nobody knows."""
     rewards = [{"reward": "length?per_token=0.01"}, {"reward": "rule?finished=false", "weight": 2.0}]
-    recipe = parse_recipe(
-        {
-            "model": {"name": str(folder / "qwen2_vl")},
-            "method": {"name": "grpo", "rewards": rewards, "samples": 4, "max_new_tokens": 12, "unfinished": 0.5},
-            "data": {"mix": [{"source": f"jsonl:{file}?allow_outside=true"}]},
-            "train": {"max_steps": 1, "per_device_train_batch_size": len(rows), "learning_rate": 0.01},
-            "output": {"dir": str(folder / "none")},
-        }
-    )
-    for program in ("trl", "verl"):
-        handover.write(recipe, program, folder / "online" / program)
+    rows = [Example(name, unlearned(p), (f"It is {name}.",)) for name, p in asked(folder / "pictures").items()]
+    for kind, some in (("pictures", [r for r in rows if r.images]), ("words", [r for r in rows if not r.images])):
+        unknown = Example("unknown", some[0].prompt)
+        top = folder.resolve() / "online" / kind
+        file = export.write([*some, unknown], "trl", top / "rows.jsonl", absolute=True).file
+        recipe = parse_recipe(
+            {
+                "model": {"name": str(folder.resolve() / "qwen2_vl")},
+                "method": {"name": "grpo", "rewards": rewards, "samples": 4, "max_new_tokens": 96, "unfinished": 0.5},
+                "data": {"mix": [{"source": f"jsonl:{file}?allow_outside=true"}]},
+                "train": {"max_steps": 1, "per_device_train_batch_size": len(some) + 1, "warmup_ratio": 0.0},
+                "output": {"dir": str(folder / "none")},
+            }
+        )
+        for program in ("trl", "verl"):
+            handover.write(recipe, program, top / program)
 
 
 def main(folder: Path) -> None:

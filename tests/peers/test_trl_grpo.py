@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import runpy
+import sys
 import warnings
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +21,10 @@ import torch
 from datasets import load_dataset
 from PIL import Image as Pictures
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import GRPOConfig, GRPOTrainer
 
 from tests.peers.known import FOLDER, MODEL
-from vlmend.registry import sources
+from vlmend.config import DataConfig, MixPart
+from vlmend.data.mix import build as build_mix
 from vlmend.rewards import build
 from vlmend.types import Example, Rollout
 
@@ -39,12 +41,16 @@ def module(folder: Path) -> ModuleType:
     return made
 
 
-def examples() -> dict[str, Example]:
-    return {e.id: e for e in sources.from_spec(f"jsonl:{FOLDER / 'online' / 'rows.jsonl'}?allow_outside=true")}
+def examples(kind: str) -> dict[str, Example]:
+    rows = DataConfig(mix=(MixPart(source=f"jsonl:{FOLDER / 'online' / kind / 'rows.jsonl'}?allow_outside=true"),))
+    return {e.id: e for e in build_mix(rows).examples}
 
 
-def test_a_step_of_grpo_gets_the_rewards_that_answers_get_here(tmp_path: Path) -> None:
-    folder, processor = FOLDER / "online" / "trl", AutoProcessor.from_pretrained(MODEL)
+@pytest.mark.parametrize("kind", ["pictures", "words"])
+def test_a_step_of_grpo_gets_the_rewards_that_answers_get_here(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, processor = FOLDER / "online" / kind / "trl", AutoProcessor.from_pretrained(MODEL)
     theirs = module(folder)
     heard: list[dict[str, Any]] = []
 
@@ -53,28 +59,18 @@ def test_a_step_of_grpo_gets_the_rewards_that_answers_get_here(tmp_path: Path) -
         heard.append({**columns, "completions": completions, "values": values})
         return values
 
-    rows = load_dataset(
-        "parquet", data_files=str(folder / "train.parquet"), split="train", cache_dir=str(tmp_path / "cache")
-    )
-    model = AutoModelForImageTextToText.from_pretrained(MODEL)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "reward", SimpleNamespace(reward=reward))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = GRPOTrainer(
-            model=model,
-            reward_funcs=reward,
-            args=GRPOConfig(
-                output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none", save_strategy="no",
-                disable_tqdm=True, **json.loads((folder / "grpo.json").read_text()),
-            ),
-            train_dataset=rows,
-            processing_class=processor,
-        )  # fmt: skip
-        trainer.train()
-    assert any(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
-    known, [told] = examples(), heard
+        trainer = runpy.run_path(str(folder / "train.py"))["trainer"]
+    before = AutoModelForImageTextToText.from_pretrained(MODEL).state_dict()
+    after = AutoModelForImageTextToText.from_pretrained(tmp_path / "out").state_dict()
+    assert any(not torch.equal(after[name], value) for name, value in before.items())
+    known, [told] = examples(kind), heard
     assert len(told["values"]) == 4 * len(known)
-    ends = {processor.tokenizer.eos_token_id, *np.atleast_1d(model.generation_config.eos_token_id).tolist()}
+    ends = {processor.tokenizer.eos_token_id, *np.atleast_1d(trainer.model.generation_config.eos_token_id).tolist()}
     rollouts = [
         Rollout(
             known[json.loads(row)["id"]],
@@ -106,7 +102,7 @@ def test_a_step_of_grpo_gets_the_rewards_that_answers_get_here(tmp_path: Path) -
 
 def test_rows_for_verl_are_in_its_layout_and_worth_the_same(tmp_path: Path) -> None:
     """As its documentation has it; verl itself is not run."""
-    folder, known = FOLDER / "online" / "verl", examples()
+    folder, known = FOLDER / "online" / "pictures" / "verl", examples("pictures")
     score = module(folder).compute_score
     rows = load_dataset(
         "parquet", data_files=str(folder / "train.parquet"), split="train", cache_dir=str(tmp_path / "cache")

@@ -14,7 +14,7 @@ import torch
 from tests.train.conftest import MakeRecipe, tune
 from tests.train.test_processes import free_port
 from vlmend.config import TrainConfig
-from vlmend.errors import ConfigError, StoreError
+from vlmend.errors import ConfigError, StoreError, UnknownName, UsageError
 from vlmend.train import checkpoint
 from vlmend.train.identity import refuse_other
 from vlmend.train.parallel import Team
@@ -101,3 +101,28 @@ def test_the_first_process_decides_for_all_by_what_it_sees(tmp_path: Path) -> No
     newest, looked, error, anyone, nobody = one
     assert (newest, looked, anyone, nobody) == ("checkpoint-00000000", None, True, False)
     assert "holds no tuning run" in error
+
+
+def share(team: Team, rank: int, folder: Path) -> object:
+    """Each has something of its own; then one of them fails, with an error that takes more than its message to make."""
+    del folder
+
+    def works() -> int:
+        if rank == 1:
+            raise UnknownName("thing", "a", ["b"])
+        return rank
+
+    collected = team.collect({"rank": rank})
+    fine = team.together(lambda: rank * 10)
+    try:
+        team.together(works)
+    except UsageError as error:
+        return [collected, fine, str(error)]
+    return None
+
+
+def test_what_one_process_fails_at_is_raised_in_all(tmp_path: Path) -> None:
+    one, two = of_two(share, tmp_path)
+    everyone, said = [{"rank": 0}, {"rank": 1}], "no thing named 'a'. Known: b."
+    assert one == [everyone, 0, said]
+    assert two == [everyone, 10, said]

@@ -51,7 +51,9 @@ def inspect(
 
 @app.command("rl", short_help="Prompts and rewards for TRL's GRPOTrainer or verl.")
 def rl(
-    recipe: Annotated[Path, typer.Argument(help="A recipe whose method learns from rollouts.", show_default=False)],
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe, or its name, whose method learns from rollouts.", show_default=False)
+    ],
     program: Annotated[Program, typer.Option("--for", help="Who is to tune.")],
     out: Annotated[Path, typer.Option(help="A folder for rows, pictures and reward.py.")],
     set_: Annotated[
@@ -62,8 +64,9 @@ def rl(
 ) -> None:
     """Write the prompts of RECIPE and its rewards as a function, for trainers that run on many GPUs."""
     from vlmend.config import load_recipe
+    from vlmend.recipes import find
 
-    loaded = load_recipe(recipe, set_ or [])
+    loaded = load_recipe(find(recipe), set_ or [])
     from vlmend.train.handover import write
 
     written = write(loaded, program.value, out)

@@ -55,6 +55,26 @@ def reward(completions, completion_ids, example, log_metric=None, **columns):
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **settings):
     return HANDED.for_verl(solution_str, ground_truth, UNSCORED)
 '''
+TRAIN = '''"""GRPO by TRL on these prompts and rewards: `accelerate launch train.py`."""
+
+import json
+from pathlib import Path
+
+from datasets import load_dataset
+from reward import reward
+from trl import GRPOConfig, GRPOTrainer
+
+HERE = Path(__file__).resolve().parent
+
+trainer = GRPOTrainer(
+    model={model!r},
+    reward_funcs=reward,
+    args=GRPOConfig(output_dir="out", **json.loads((HERE / "grpo.json").read_text())),
+    train_dataset=load_dataset("parquet", data_files=str(HERE / "train.parquet"), split="train"),
+)
+trainer.train()
+trainer.save_model()
+'''
 
 
 @dataclass(frozen=True)
@@ -140,7 +160,7 @@ class Written:
 
 
 def write(recipe: Recipe, program: str, folder: Path) -> Written:
-    """Write rows and `reward.py`, and for TRL's GRPOTrainer `grpo.json`.
+    """Write rows and `reward.py`, and for TRL's GRPOTrainer `grpo.json` and `train.py`.
 
     Raises ConfigError for a recipe that learns from no rollouts, or by what the program does not know.
     """
@@ -170,7 +190,8 @@ def write(recipe: Recipe, program: str, folder: Path) -> Written:
     if program == "trl" and isinstance(objective, Grpo):
         text = json.dumps(grpo_settings(recipe, objective), indent=2)
         write_atomic(folder / SETTINGS, f"{text}\n".encode())
-    return Written(folder, len(mix.examples), tuple(_notes(recipe.model, objective, program)))
+        write_atomic(folder / "train.py", TRAIN.format(model=recipe.model.name).encode())
+    return Written(folder, len(mix.examples), tuple(_notes(recipe.model, objective, program, mix.examples)))
 
 
 def grpo_settings(recipe: Recipe, objective: Grpo) -> dict[str, Any]:
@@ -198,9 +219,15 @@ def grpo_settings(recipe: Recipe, objective: Grpo) -> dict[str, Any]:
     }
 
 
-def _notes(model: ModelConfig, objective: OnPolicy, program: str) -> list[str]:
-    """What is not handed over."""
+def _notes(model: ModelConfig, objective: OnPolicy, program: str, examples: Sequence[Example]) -> list[str]:
+    """What is not handed over, or not taken."""
     found: list[str] = []
+    bare = sum(not example.images for example in examples)
+    if program == "trl" and 0 < bare < len(examples):
+        found.append(
+            f"{bare:,} of {len(examples):,} prompts show no picture: TRL 1.16's GRPOTrainer fails on a batch that has"
+            " prompts with pictures and prompts without; write them apart"
+        )
     if model.adapter:
         found.append(f"the recipe goes on from adapter {model.adapter}: merge it into the model first (vlmend merge)")
     if program != "trl" or not isinstance(objective, Grpo):
@@ -220,12 +247,13 @@ def _processor(name: str, revision: str | None, *, trusted: bool) -> tuple[Any, 
     from transformers import AutoProcessor, GenerationConfig
 
     folder = locate(name)
+    at: dict[str, Any] = {"revision": revision}
     try:
-        processor: Any = AutoProcessor.from_pretrained(folder, revision=revision, trust_remote_code=trusted)
+        processor: Any = AutoProcessor.from_pretrained(folder, trust_remote_code=trusted, **at)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"the processor of {name} does not load: {' '.join(str(error).split())}") from error
     try:
-        generation: Any = GenerationConfig.from_pretrained(folder, revision=revision)
+        generation: Any = GenerationConfig.from_pretrained(folder, **at)
     except OSError:  # not every model has one
         generation = None
     return getattr(processor, "tokenizer", processor), generation
