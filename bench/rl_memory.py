@@ -4,7 +4,7 @@
 
 Each runs in a process of its own, one after the other and all of them again (A B C A B C). All learn from the same
 answers, drawn at random and put in place of what would be sampled: rollouts are left aside, in time and in memory. The
-peak is that of a step after one to get going, over what the process held before the model was loaded, so that a second
+peak is that of a step, over what the process held before the model was loaded, so that a second
 model in memory, or a copy of its weights, would show in full; `over the weights` is what comes on top of them.
 Sizes are those of shapes.py; on a CPU memory is to be compared on `wide`.
 """
@@ -33,10 +33,9 @@ from vlmend.train.parallel import Team
 from vlmend.train.rollouts import Sample, Writer
 from vlmend.types import Rollout
 
-ONLINE = {"rewards": ["length"], "samples": 1}
 METHODS: dict[str, dict[str, Any]] = {
     "sft": {},
-    "ppo": {**ONLINE, "epochs": 2},
+    "ppo": {"rewards": ["length"], "epochs": 1},
     "grpo": {"rewards": ["length"], "kl": 0.05},
 }
 
@@ -52,7 +51,7 @@ def recipe(name: str, folder: Path, settings: argparse.Namespace) -> Recipe:
             "method": {"name": name, **METHODS[name], **own},
             "data": {"mix": [{"source": settings.source}]},
             "train": {
-                "max_steps": 2,
+                "max_steps": 1,
                 "per_device_train_batch_size": settings.rows // samples,
                 "gradient_accumulation_steps": 2,
             },
@@ -84,12 +83,9 @@ def measure(name: str, folder: Path, settings: argparse.Namespace) -> dict[str, 
         else:
             halves = answers[: settings.rows], answers[settings.rows :]
             take_step(run, [micro for half in halves for micro in writer(half, compared=False)])
-        run.progress.step += 1
 
     if learner is not None:
         next(learner.steps())
-    step()
-    forget_peak(settings.device)
     step()
     peak = memory(settings.device) - empty
     return {"method": name, "weights": round(weights), "peak": round(peak), "over the weights": round(peak - weights)}
@@ -136,10 +132,9 @@ def main() -> None:
                 print(line, file=sys.stderr)
     keys = ("weights", "peak", "over the weights")
     told = {name: {key: statistics.median(one[key] for one in some) for key in keys} for name, some in found.items()}
-    for name, one in told.items():
+    for one in told.values():
         one["times SFT's peak"] = round(one["peak"] / told["sft"]["peak"], 3)
         one["times SFT's over the weights"] = round(one["over the weights"] / told["sft"]["over the weights"], 3)
-        del name
     print(json.dumps({"size": settings.size, "rows": settings.rows, "new_tokens": settings.new, **told}))
 
 
