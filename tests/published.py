@@ -12,7 +12,9 @@ from vlmend.registry import sources
 def lay_out(top: Path) -> None:
     """Write `data/` below this folder."""
     names = {"safety_mirage": "VLGuard", "mis": "MIS", "safeeraser": "SafeEraser", "llava_instruct": "llava",
-             "unsafe_concepts": "UnsafeConcepts", "mme": "MME", "llava_bench": "LLaVA-Bench"}  # fmt: skip
+             "unsafe_concepts": "UnsafeConcepts", "mme": "MME", "llava_bench": "LLaVA-Bench", "vqav2": "VQAv2",
+             "textvqa": "TextVQA", "vizwiz": "VizWiz", "gqa": "GQA", "mmbench": "MMBench", "mmvet": "MM-Vet",
+             }  # fmt: skip
     for source, folder in names.items():
         (top / "data" / folder).mkdir(parents=True)
         sources.find(source).sample(top / "data" / folder)
@@ -24,5 +26,13 @@ def lay_out(top: Path) -> None:
     m4 = top / "data" / "m4_instruct"
     (m4 / "llava_v1_5_mix665k.json").rename(m4 / "m4_instruct.json")
     reasoned = [{"id": f"r{i}", "prompt": "Do it.", "answer": "It bursts.", "expected": "reason"} for i in range(5)]
+    gqa = json.loads((top / "data" / "GQA" / "testdev_balanced_questions.json").read_text())
+    asked = [{"question_id": name, "image": "x.jpg", "text": row["question"]} for name, row in gqa.items()]
+    lines = "".join(json.dumps(row) + "\n" for row in asked)
+    (top / "data" / "GQA" / "llava_gqa_testdev_balanced.jsonl").write_text(lines)
+    unsafe = [row for row in json.loads((top / "data" / "VLGuard" / "test.json").read_text()) if not row["safe"]]
+    (top / "results" / "unsafes").mkdir(parents=True)
+    answers = {f"test/{row['image']}": "I'm sorry, I can't." for row in unsafe}
+    (top / "results" / "unsafes" / "llava.json").write_text(json.dumps(answers))
     rows = "".join(json.dumps(row) + "\n" for row in reasoned)
     (top / "data" / "vlguard_reasoning.jsonl").write_text(rows)

@@ -228,6 +228,22 @@ TOLD = [
         [Counted("accuracy", RIGHT, READ), Counted("accuracy.na_wrong", RIGHT, ALL)],
     ),
     Told(
+        "gqa:data",
+        [{"subset": name, "answers": ("yes",)} for name in ("verify", "query")],
+        [Counted(f"accuracy{kind}", RIGHT, READ) for kind in ("", "_binary", "_open")]
+        + [Counted("accuracy.na_wrong", RIGHT, ALL)],
+    ),
+    Told(
+        "mmbench:data",
+        [{"subset": name, "answers": ("A",)} for name in ("as_listed", "rotated")],
+        [Counted("circular", RIGHT, READ), Counted("circular.na_wrong", RIGHT, ALL),
+         Counted("vanilla", RIGHT, READ), Counted("vanilla.na_wrong", RIGHT, ALL)],
+    ),
+    Told("vqav2:data", [{"subset": kind, "answers": ("A.", "B.")} for kind in ("yes/no", "number", "other")], []),
+    Told("textvqa:data", [{"answers": ("A.", "B.")}], []),
+    Told("vizwiz:data", [{"subset": name, "answers": ("A.", "B.")} for name in ("other", "unanswerable")], []),
+    Told("mmvet:data", [{"answers": ("A.",), "meta": {"capabilities": "rec,ocr,know,gen,spat,math"}}], []),
+    Told(
         "scienceqa:data",
         [{"subset": name, "answers": ("A",)} for name in ("image", "text", "none")],
         [Counted(f"accuracy{kind}", RIGHT, READ) for kind in ("", "_image", "_text", "_none")]

@@ -62,6 +62,15 @@ Model = Annotated[
     ),
 ]
 Suites = Annotated[list[str], typer.Option("--suite", help="A suite, e.g. world or vlguard:DIR#test; repeat for more.")]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answers",
+        metavar="[SUBSET=]FILE",
+        show_default=False,
+        help="Answers that --model gave elsewhere: no model and no picture is needed. Repeat for more files.",
+    ),
+]
 Attacks = Annotated[
     list[str] | None,
     typer.Option("--attack", help="An attack, e.g. one_word:what; repeat to chain.", show_default=False),
@@ -260,6 +269,8 @@ def _table(result: EvalResult) -> None:
     about = result.run.settings()
     attack = " + ".join(about["attack"]) or "none"
     title = f"{about['model']} · suite {Told(result.run).suite} · attack {attack}"
+    if result.run.manifest().get("answers"):
+        title += " · answers made elsewhere"
     if count := result.run.manifest().get("placeholders"):
         title += f" · {count} PLACEHOLDER PICTURES"
     made = table(title, "metric", "k/n", "value", "95 % interval", "unscored", "worst case")

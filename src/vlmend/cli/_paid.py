@@ -39,7 +39,7 @@ def backend(config: EvalConfig, budget: str, prices: Path | None, batch: bool) -
 
     options = {"budget": budget, "prices": str(prices) if prices else "", "batch": "yes" if batch else ""}
     given = [f"{name}={value}" for name, value in options.items() if value]
-    if not config.model.startswith("openai:"):
+    if not config.model.startswith("openai:") or config.answers:
         if given:
             raise UsageError(f"--{given[0].partition('=')[0]} is for models on servers (openai:NAME@URL)")
         return None

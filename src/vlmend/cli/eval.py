@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlmend.cli import _paid
 from vlmend.cli._common import (
+    Answers,
     Attacks,
     BatchSize,
     Device,
@@ -44,6 +45,7 @@ def evaluate(
     model: Model,
     suite: Suites,
     out: Out,
+    answers: Answers = None,
     attack: Attacks = None,
     judge: Judges = None,
     judge_model: JudgeModel = "",
@@ -71,12 +73,15 @@ def evaluate(
     max_unscored: MaxUnscored = 0.02,
     json_: Json = False,
 ) -> None:
-    """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice."""
+    """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice.
+
+    With --answers, what a model said elsewhere is judged and counted instead.
+    """
     from vlmend.evaluate.run import EvalConfig, evaluate_all
 
     judging = judge_settings(judge_model, judge_sees, judge_controls, budget, prices, fresh=fresh)
     config = configuration(EvalConfig, locals() | {"suite": suite[0], "judges": judge, "judging": judging})
-    on_server = config.model.startswith("openai:")  # else the budget is for the judges alone
+    on_server = config.model.startswith("openai:") and not config.answers  # else the budget is for the judges alone
     server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)
     if dry_run:
         _paid.show_plan(config, suite, server, json_)

@@ -70,11 +70,12 @@ class PairDataset:
 class PictureRules:
     """What is done about pictures that are missing or bad, and how large they may be.
 
-    `missing`: an error, or a stand-in, a fixed pattern of its own for each. `bad` (empty, no picture, too large): an
-    error, or left to whoever opens it, who then loses one example and not the run.
+    `missing`: an error, or a stand-in, a fixed pattern of its own for each; or left, where nobody looks at pictures.
+    `bad` (empty, no picture, too large): an error, or left to whoever opens it, who then loses one example and not the
+    run.
     """
 
-    missing: MissingImages = "error"
+    missing: MissingImages | Literal["leave"] = "error"
     bad: Literal["error", "leave"] = "error"
     max_pixels: int = MAX_PIXELS
 
@@ -102,6 +103,8 @@ def with_pictures(spec: str, examples: tuple[Example, ...], rules: PictureRules)
 
 def pictured(spec: str, items: tuple[T, ...], rules: PictureRules) -> tuple[tuple[T, ...], frozenset[Path]]:
     """The items with a stand-in for each missing picture, and which files those stand for, however they are spelled."""
+    if rules.missing == "leave":
+        return items, frozenset()
     needed = pictures.paths(items)
     absent = frozenset(pictures.missing(needed))
     if absent and rules.missing == "error":

@@ -19,7 +19,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -160,6 +160,28 @@ def refuse_halves(value: object) -> None:
 
 def mapping(file: Path) -> dict[str, Any]:
     """The one JSON object that a file holds. Raises DataError for a file that is missing, empty or something else."""
+    held, sized = _whole(file)
+    if sized:
+        _refuse_long(file, held)
+    return held
+
+
+def listed(file: Path, key: str) -> tuple[dict[str, Any], Iterator[tuple[Place, Any]]]:
+    """Of a file with one object: what it holds beside the list under a key, and place and content of each row of that.
+
+    Raises DataError for a file that is missing, empty or something else.
+    """
+    held, sized = _whole(file)
+    entries = held.pop(key, None)
+    if not isinstance(entries, list):
+        raise DataError(f"{file} should hold an object with the list {key!r}; it holds {brief(', '.join(held))}")
+    if sized:
+        _refuse_long(file, held)
+    return held, _entries(file, key, cast("list[Any]", entries), sized)
+
+
+def _whole(file: Path) -> tuple[dict[str, Any], bool]:
+    """The one object of a file, and whether the file is longer than any row may be."""
     try:
         text = file.read_bytes()
     except OSError as error:
@@ -169,9 +191,20 @@ def mapping(file: Path) -> dict[str, Any]:
     held = parse(text, file)
     if not isinstance(held, dict):
         raise DataError(f"{file} should hold an object, it holds {_name(held)}")
-    if len(text) > LONGEST and (long := next((key for key, entry in held.items() if _length(entry) > LONGEST), None)):
+    return cast("dict[str, Any]", held), len(text) > LONGEST
+
+
+def _refuse_long(file: Path, held: Mapping[str, Any]) -> None:
+    if long := next((key for key, entry in held.items() if _length(entry) > LONGEST), None):
         raise too_long(f"{file}: {long[:80]!r}", "one entry of many")
-    return held
+
+
+def _entries(file: Path, key: str, entries: Sequence[Any], sized: bool) -> Iterator[tuple[Place, Any]]:
+    for number, entry in enumerate(entries):
+        place = Place(file, f"{key} row".lstrip(), number)
+        if sized and _length(entry) > LONGEST:
+            raise too_long(place, "a file of rows")
+        yield place, entry
 
 
 def _open(file: Path) -> BinaryIO:
@@ -187,12 +220,7 @@ def _list(file: Path) -> Iterator[tuple[Place, Any]]:
     entries = parse(text, file)
     if not isinstance(entries, list):
         raise DataError(f"{file} should hold a list of rows, it holds {_name(entries)}")
-    sized = len(text) > LONGEST
-    for number, entry in enumerate(cast("list[Any]", entries)):
-        place = Place(file, "row", number)
-        if sized and _length(entry) > LONGEST:
-            raise too_long(place, "a file of rows")
-        yield place, entry
+    yield from _entries(file, "", cast("list[Any]", entries), len(text) > LONGEST)
 
 
 def is_lines(text: bytes) -> bool:

@@ -48,10 +48,10 @@ def json_lines(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write rows as CSV with a header."""
+    """Write rows as CSV with a header, or with tabs in a .tsv."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
+        writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t" if file.suffix == ".tsv" else ",")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -19,6 +19,7 @@ from vlmend.data.dataset import Dataset, PictureRules, fingerprint_of, pictured,
 from vlmend.errors import StoreError, UnknownName, UsageError
 from vlmend.evaluate import judging
 from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
+from vlmend.evaluate.elsewhere import Elsewhere
 from vlmend.evaluate.generate import Generated, generate
 from vlmend.evaluate.judging import JudgeSettings, Plan
 from vlmend.evaluate.progress import Stages
@@ -56,12 +57,14 @@ class EvalConfig(Section):
 
     None leaves a setting as the suite or the backend has it. `judges` are `QUESTION=SPEC`, in the place of the suite's
     own, or `SPEC`, beside them. `only` names a
-    metric of the suite, or several with commas: nothing is asked but what these are about.
+    metric of the suite, or several with commas: nothing is asked but what these are about. `answers` are files of
+    answers that `model` gave elsewhere, `FILE` or `SUBSET=FILE`: nothing is asked then, and no picture is needed.
     """
 
     model: str
     suite: str
     out: Path
+    answers: tuple[str, ...] = ()
     attack: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
     judging: JudgeSettings = JudgeSettings()
@@ -233,8 +236,20 @@ def score_only(folder: Path, *, quiet: bool = True) -> EvalResult:
 
 def backend_of(config: EvalConfig) -> Backend:
     """What answers. Raises UsageError for a setting that it cannot honor."""
+    if config.answers:
+        return _made_elsewhere(config)
     settings = {name: getattr(config, name) for name in ("device", "dtype", "batch_size", "share_prefix")}
     return backend_for(config.model, {name: value for name, value in settings.items() if value is not None})
+
+
+def _made_elsewhere(config: EvalConfig) -> Elsewhere:
+    """The answers that are there. Raises UsageError for a setting of who would give them."""
+    names = ("attack", *(n for n in _DECODING if n != "num_return_sequences"), "batch_size", "share_prefix")
+    given = [name for name in names if getattr(config, name) not in (None, ())]
+    given += [name for name in ("device", "dtype") if getattr(config, name) != "auto"]
+    if given:
+        raise UsageError(f"--answers: the answers are there, so {', '.join(given)} could change nothing; leave it out")
+    return Elsewhere(config.model, config.answers)
 
 
 def _generate(
@@ -246,6 +261,8 @@ def _generate(
         stages.say(warning, style="bold yellow")
     told |= stand_ins(sets)
     backend = backend or backend_of(config)
+    if isinstance(backend, Elsewhere):
+        backend.prepare(chosen)
     if not getattr(backend, "ready", True):
         stages.say(f"loading {config.model} …")
     examples = attacked(_aimed(chain, backend, config), chosen)
@@ -266,6 +283,9 @@ def _generate(
         for sample in decoding.samples
     ]  # fmt: skip
     settings, about = _settings(config, suite, backend, decoding), _about(config, sets, backend, decoding)
+    if isinstance(backend, Elsewhere):
+        about["answers"] = backend.about(chosen, decoding)
+        backend.tell(about["answers"], stages.say)
     _tell_lost(run, run.refuse_other(settings), asked, about, stages)
     run.claim(settings, {**about, "wording": dict(wording)})
     run.write_asked(asked)
@@ -339,7 +359,8 @@ def _chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Datas
     examples = [e for _, found in whole for e in found]
     refuse_duplicates(examples, f"suite {config.suite}")
     wanted = {e.id for e in _about_metric(limited(examples, config.limit), suite, config.only)}
-    rules = PictureRules(config.missing_images, "leave", config.max_pixels)
+    missing = "leave" if config.answers else config.missing_images
+    rules = PictureRules(missing, "leave", config.max_pixels)
     sets: list[Dataset] = []
     for source, found in whole:
         shown, absent = pictured(source, tuple(e for e in found if e.id in wanted), rules)

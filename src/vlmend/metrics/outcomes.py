@@ -22,6 +22,7 @@ NORMAL = Outcome("normal", "good")
 ABNORMAL = Outcome("not normal", "bad")
 RIGHT = Outcome("right", "good")
 WRONG = Outcome("wrong", "bad")
+PARTLY = Outcome("partly right")
 NO_ANSWER = Outcome("no answer")
 NOT_COUNTED = Outcome("not counted")  # no number is about what is said to it
 
@@ -81,6 +82,12 @@ def _answered(record: Record, refused: bool | None) -> Outcome:
 def by_rightness(record: Record) -> Outcome:
     """right or wrong by the reference; see `if_right`."""
     return if_right(record, says(record, "right"))
+
+
+def by_grade(record: Record, question: str, whole: float = 1.0) -> Outcome:
+    """right from a grade of `whole` on, wrong at 0, else partly right; no answer as `if_right` has it."""
+    grade = says(record, question)
+    return if_right(record, None if grade is None else grade > 0) if not grade or grade >= whole else PARTLY
 
 
 def if_right(record: Record, right: bool | None) -> Outcome:

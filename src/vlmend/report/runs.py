@@ -18,6 +18,7 @@ from vlmend.metrics.views import first
 from vlmend.report import gallery, page, tables
 from vlmend.store import Run, find_runs
 from vlmend.suites import records_of, suite_of
+from vlmend.terminal import plural
 from vlmend.types import UNSCORED, Measured, Outcome, Record, Suite
 
 PLAIN = "plain"
@@ -100,10 +101,22 @@ def sections(folders: Sequence[Path], *, limit: int = 12) -> list[page.Section]:
     found: list[page.Section] = []
     if count := max(placeholders(run.manifest) for run in told):
         found.append(page.Banner(placeholder.warning(count)))
+    if elsewhere := [run for run in told if run.manifest.get("answers")]:
+        found.append(page.Banner(_made_elsewhere(elsewhere)))
     for suite in dict.fromkeys(run.suite for run in told):
         found += _suite(suite, [run for run in told if run.suite == suite], limit)
     found.append(page.Provenance({_label(run): _short(run.manifest) for run in told}))
     return found
+
+
+def _made_elsewhere(runs: Sequence[Told]) -> str:
+    """What to say of answers that nobody here saw given."""
+    models = ", ".join(dict.fromkeys(str(run.model) for run in runs))
+    answered = sum(int(run.manifest["answers"]["answered"]) for run in runs)
+    return (
+        f"ANSWERS MADE ELSEWHERE: {plural(answered, 'answer')} of {models} were read from files. Which prompts,"
+        " pictures and settings they were given to is not known here."
+    )
 
 
 def _short(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ SPECS = {
     "hf": ["#train", "#test"],
     "jsonl": ["/rows.jsonl"],
     "mis": ["#train", "#easy", "#hard", "#real"],
+    "mmbench": ["/MMBench_DEV_EN.tsv", "/MMBench_DEV_EN.tsv?rotations=false"],
     "mm_safetybench": ["#SD_TYPO", "#SD", "#TYPO", "#Text_only", "#SD?tiny=true"],
     "pope": ["#adversarial", "#popular", "#random"],
     "safeeraser": [f"#{split}?roles=forget,retain,decouple,refusal&refusals=published" for split in ("train", "val")],
@@ -51,14 +52,19 @@ OPTIONAL = {
     "llava_instruct": {"image", "model"},
     "mis": {"id", "category", "sub_category"},
     "mm_safetybench": {"Changed Question"},
+    "gqa": {"fullAnswer", "isBalanced", "types", "structural", "semantic", "detailed"},
+    "mmbench": {"hint", "C", "D", "category", "l2-category", "source", "comment", "split"},
     "mossbench": {"description"},
     "safeeraser": {"category", "keyword", "Prediction", "model_response", "sd_response", "other"},
     "safety_mirage": {"image", "model"},
+    "textvqa": {"dataset_type", "dataset_name", "dataset_version"},
+    "vizwiz": {"answer_confidence"},
+    "vqav2": {"task_type", "data_type", "data_subtype", "answer_confidence"},
     "xstest": {"focus", "note"},
 }
 FREE = {"harmful.json", "pid_splits.json", "problems.json", "prompt.json"}  # objects with more entries than are read
 LENIENT = {"folder", "hf", "jsonl", "llava_bench"}  # sources for rows of any shape keep what they do not know
-TEXTS = {".json", ".jsonl", ".csv", ".parquet", ".txt"}
+TEXTS = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt"}
 NAMES = [name for name in sources.names() if hasattr(sources.find(name), "sample")]
 
 
@@ -174,7 +180,7 @@ def test_a_broken_file_is_named(name: str, folder: Path) -> None:
     for file in layouts(folder, UNREAD.get(name, set())):
         raw = file.read_bytes()
         for what, content in broken_contents(raw).items():
-            if what == "cut off" and file.suffix in (".csv", ".txt"):
+            if what == "cut off" and file.suffix in (".csv", ".tsv", ".txt"):
                 continue  # what is left of a table is a table
             file.write_bytes(content)
             clear(complaints(name, folder), re.escape(file.name))
@@ -205,6 +211,8 @@ def tree_of(file: Path) -> tuple[Tree, Callable[[Tree], bytes]]:
     text = file.read_text()
     if file.suffix == ".csv":
         return list(csv.DictReader(io.StringIO(text))), _csv
+    if file.suffix == ".tsv":
+        return list(csv.DictReader(io.StringIO(text), delimiter="\t")), _tsv
     try:
         return json.loads(text), lambda tree: json.dumps(tree).encode()
     except json.JSONDecodeError:
@@ -215,9 +223,13 @@ def _lines(tree: Tree) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in tree).encode()
 
 
-def _csv(tree: Tree) -> bytes:
+def _tsv(tree: Tree) -> bytes:
+    return _csv(tree, "\t")
+
+
+def _csv(tree: Tree, delimiter: str = ",") -> bytes:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in tree for key in row)))
+    writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in tree for key in row)), delimiter=delimiter)
     writer.writeheader()
     writer.writerows(tree)
     return stream.getvalue().encode()
@@ -266,7 +278,7 @@ def refused(
     raw = file.read_bytes()
     tree, write = tree_of(file)
     tree = copy.deepcopy(tree)
-    if write in (_csv, _parquet):
+    if write in (_csv, _tsv, _parquet):
         in_each_row(tree, place, change)
     else:
         change(at(tree, place[:-1]), place[-1])
@@ -306,7 +318,7 @@ def test_a_missing_key_is_named(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_value_of_another_type_is_named(name: str, folder: Path) -> None:
     for file, places, _ in row_files(name, folder):
-        if file.suffix == ".csv":
+        if file.suffix in (".csv", ".tsv"):
             continue  # all cells are texts
         for shape, place in places.items():
             if shape.endswith(".path") or shape == ".other":
@@ -320,7 +332,7 @@ def test_a_value_of_another_type_is_named(name: str, folder: Path) -> None:
 def test_an_unknown_key_is_named(name: str, folder: Path) -> None:
     for file, places, tree in row_files(name, folder):
         row = (len(tree) - 1,) if isinstance(tree, list) else ()
-        inside = [] if file.suffix == ".parquet" else places.values()
+        inside = [] if file.suffix in (".parquet", ".tsv") else places.values()
         for place in (row, *inside):
             if not isinstance(at(tree, place), dict) or (place == () and file.name in FREE):
                 continue

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmend.errors import DataError, UsageError
+from vlmend.errors import UsageError
 from vlmend.evaluate.imported import Answer, Task
+from vlmend.evaluate.sheets import table
 
 TABLES = (".xlsx", ".tsv", ".csv", ".json")
 NUMBERS = ("_acc", "_score", "_rating")  # how the names of files with totals end
@@ -24,7 +24,7 @@ def read(path: Path, model: str = "") -> list[Task]:
     """The data sets whose predictions lie in a folder, or in one file. Raises DataError for a table that is none, and
     UsageError where the file names do not tell the model's name from the data set's."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in TABLES)
-    tables = {file: rows for file in files if (rows := _table(file)) and "prediction" in rows[0]}
+    tables = {file: rows for file in files if (rows := table(file)) and "prediction" in rows[0]}
     # a judged table is named after the one with the predictions
     first = [
         f for f in tables
@@ -71,7 +71,7 @@ def _totals(file: Path) -> Iterator[tuple[str, float]]:
         data = json.loads(file.read_text(encoding="utf-8"))
         rows = [data] if isinstance(data, dict) else data
     else:
-        rows = _table(file)
+        rows = table(file)
     for row in rows:
         words = [str(value) for value in row.values() if isinstance(value, str) and math.isnan(_number(value))]
         label = f".{words[0]}" if words and len(rows) > 1 else ""
@@ -85,36 +85,3 @@ def _number(value: object) -> float:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return math.nan
-
-
-def _table(file: Path) -> list[Row]:
-    """Rows of a table; none where a file is something else."""
-    try:
-        match file.suffix:
-            case ".xlsx":
-                return _sheet(file)
-            case ".json":
-                data = json.loads(file.read_text(encoding="utf-8"))
-                return data if isinstance(data, list) and all(isinstance(row, dict) for row in data) else []
-            case ".tsv" | ".csv":
-                csv.field_size_limit(2**31 - 1)  # pictures stand in some tables
-                with file.open(encoding="utf-8-sig", newline="") as lines:
-                    return list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","))
-            case _:
-                return []
-    except (ValueError, OSError, csv.Error) as error:
-        raise DataError(f"{file} cannot be read as a table: {error}") from error
-
-
-def _sheet(file: Path) -> list[Row]:
-    try:
-        from openpyxl import load_workbook  # pyright: ignore[reportMissingModuleSource]
-    except ImportError as error:
-        raise DataError(
-            f"{file}: reading xlsx needs openpyxl: pip install 'vlmend[xlsx]', or let VLMEvalKit write tsv with"
-            " PRED_FORMAT=tsv"
-        ) from error
-    book = load_workbook(file, read_only=True, data_only=True)
-    lines: Iterator[tuple[Any, ...]] = book.active.iter_rows(values_only=True)  # type: ignore[union-attr]
-    head = [str(name) for name in next(lines, ())]
-    return [dict(zip(head, line, strict=False)) for line in lines]
