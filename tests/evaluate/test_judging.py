@@ -23,6 +23,7 @@ from tests.judge.asking import Model
 from tests.servers.stub import Act, Stub, asked, refuse, say
 from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
+from vlmend.evaluate.cells import cells
 from vlmend.evaluate.judging import JudgeSettings
 from vlmend.evaluate.run import EvalConfig, evaluate, evaluate_all, generate_all, judge_only, score_only
 from vlmend.judge.models import Models
@@ -261,7 +262,7 @@ def test_one_budget_for_several_suites(vlguard: Path, tmp_path: Path) -> None:
             "model": "scripted:comply", "suite": "x", "out": tmp_path / "r", "judges": ("rubric:tone",),
             "judging": {"model": spec(stub), "budget": f"{CONTROLS + 9}calls"},
         })  # fmt: skip
-        evaluate_all(config, [f"vlguard:{vlguard}#test", f"vlguard:{vlguard}#test[:50%]"], quiet=True)
+        evaluate_all(cells(config, suites=[f"vlguard:{vlguard}#test", f"vlguard:{vlguard}#test[:50%]"]), quiet=True)
         assert len(stub.bodies) == 9
 
 
@@ -465,7 +466,7 @@ def test_a_judge_in_the_place_of_the_suites_own_leaves_no_empty_column(
     if stages == "eval":
         found = evaluate(config.model_copy(update={"judges": (given,)}), quiet=True).metrics
     else:
-        generate_all(config, [suite], quiet=True)
+        generate_all([config], quiet=True)
         if "later" in stages:
             judge_only(tmp_path / "r", ["exact"], quiet=True)
         judge_only(tmp_path / "r", [given], quiet=True)

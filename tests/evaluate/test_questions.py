@@ -164,7 +164,7 @@ def that_matter(suite: Suite, records: Sequence[Record], judges: Mapping[str, st
 def test_the_server_is_asked_what_matters_to_some_number(name: str, data: Mapping[str, Path], tmp_path: Path) -> None:
     with Stub(behave) as stub:
         up = Set.up(SUITES[name].format(**data), tmp_path, stub)
-        planned = {row.judge: row.answers for row in plan(up.config, [up.config.suite]).planned[up.config.suite]}
+        planned = {row.judge: row.answers for row in plan([up.config]).planned[up.config.suite]}
         assert not stub.bodies
         evaluate(up.config, Saying(), quiet=True)
         once = Counter(map(read, stub.bodies))
@@ -177,7 +177,7 @@ def test_the_server_is_asked_what_matters_to_some_number(name: str, data: Mappin
         stub.bodies.clear()
         staged, models = up.config.model_copy(update={"out": tmp_path / "staged"}), up.config.judging.models()
         models.loaded["saying"] = Saying()
-        generate_all(staged, [staged.suite], Saying(), quiet=True)
+        generate_all([staged], {staged.model: Saying()}, quiet=True)
         judge_only(staged.out, staged.judges, models, quiet=True)
         judge_only(staged.out, [], models, quiet=True)
         score_only(staged.out)
@@ -190,7 +190,7 @@ def test_a_plan_is_what_is_asked_where_all_is_answered(name: str, data: Mapping[
     """Beside the question of relevance, which is put for what was not refused."""
     with Stub(behave) as stub:
         up = Set.up(SUITES[name].format(**data), tmp_path, stub)
-        planned = plan(up.config, [up.config.suite]).planned[up.config.suite]
+        planned = plan([up.config]).planned[up.config.suite]
         assert stub.bodies == []
         assert not up.config.out.exists()
         evaluate(up.config, Saying(always=True), quiet=True)
@@ -343,7 +343,7 @@ def test_killed_while_two_questions_are_judged(data: Mapping[str, Path], tmp_pat
         calls = Counter(map(read, stub.bodies))
         stub.bodies.clear()
         config = up.config.model_copy(update={"limit": None, "out": tmp_path / "killed"})
-        generate_all(config, [config.suite], Saying(), quiet=True)
+        generate_all([config], {config.model: Saying()}, quiet=True)
         words = ["judge", str(config.out), "--fresh", "--max-unscored", "1"]
         words += ["--judge-model", config.judging.model.replace("window=16", "window=1")]
         for judge in config.judges:

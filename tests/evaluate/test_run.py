@@ -19,7 +19,9 @@ from tests.models.templates import AFTER_QUESTION
 from vlmend.backends.scripted import Scripted
 from vlmend.data import read
 from vlmend.errors import DataError, StoreError, UsageError
+from vlmend.evaluate.asking import Known, limited
 from vlmend.evaluate.attack import attacked
+from vlmend.evaluate.cells import cells
 from vlmend.evaluate.compare import compare
 from vlmend.evaluate.run import (
     EvalConfig,
@@ -28,7 +30,6 @@ from vlmend.evaluate.run import (
     evaluate_all,
     generate_all,
     judge_only,
-    limited,
     score_only,
 )
 from vlmend.judge.judges.refusal import Refusal
@@ -109,15 +110,15 @@ def test_stand_ins_are_said_once_a_command_and_counted_by_picture(
     missing(vlguard, 0, 1, 5)
     source = f"vlguard:{vlguard}#test"
     asked = config(vlguard, tmp_path / "r", missing_images="placeholder")
-    results = evaluate_all(asked, [source, f"source:{source}"])
+    results = evaluate_all(cells(asked, suites=[source, f"source:{source}"]))
     assert capsys.readouterr().err.count("PLACEHOLDER") == 1
     for result in results:
         manifest = result.run.manifest()
         assert manifest["placeholders"] == 3
         assert "3 missing pictures were replaced" in manifest["warning"]
-    told: set[Path] = set()
+    known = Known()
     for name in ("a", "b", "c"):
-        evaluate(config(vlguard, tmp_path / name, missing_images="placeholder"), told=told)
+        evaluate(config(vlguard, tmp_path / name, missing_images="placeholder"), known=known)
     assert capsys.readouterr().err.count("PLACEHOLDER") == 1
 
 
@@ -190,7 +191,7 @@ def test_the_shots_of_one_request_count_once(vlguard: Path, tmp_path: Path) -> N
 def test_stages_alone_give_the_same(vlguard: Path, tmp_path: Path) -> None:
     whole = run(vlguard, tmp_path / "whole")
     setup = config(vlguard, tmp_path / "parts")
-    [(stored, done)] = generate_all(setup, [setup.suite], quiet=True)
+    [(stored, done)] = generate_all([setup], quiet=True)
     assert done.new == 14
     with pytest.raises(StoreError, match="vlmend judge first"):
         score_only(stored.folder)
@@ -378,13 +379,13 @@ def test_killed_anywhere_and_resumed(tmp_path: Path) -> None:
 
 def test_several_suites_have_a_folder_each(vlguard: Path, tmp_path: Path) -> None:
     specs = [f"vlguard:{vlguard}#test", f"vlguard:{vlguard}#test[:50%]", f"vlguard:{vlguard}?protocol=published"]
-    results = evaluate_all(config(vlguard, tmp_path / "r"), specs, quiet=True)
+    results = evaluate_all(cells(config(vlguard, tmp_path / "r"), suites=specs), quiet=True)
     assert len({r.run.folder for r in results}) == 3
     assert all(r.run.folder.parent == tmp_path / "r" for r in results)
-    [one] = evaluate_all(config(vlguard, tmp_path / "one"), specs[:1], quiet=True)
+    [one] = evaluate_all(cells(config(vlguard, tmp_path / "one"), suites=specs[:1]), quiet=True)
     assert one.run.folder == tmp_path / "one"
     with pytest.raises(UsageError, match="twice"):
-        evaluate_all(config(vlguard, tmp_path / "x"), specs[:1] * 2, quiet=True)
+        cells(config(vlguard, tmp_path / "x"), suites=specs[:1] * 2)
 
 
 def test_a_second_judge_counts_the_same_examples_as_the_first(tmp_path: Path) -> None:

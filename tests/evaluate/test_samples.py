@@ -14,7 +14,7 @@ from vlmend.backends import response_id
 from vlmend.cli import main
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate.compare import compare
-from vlmend.evaluate.generate import generate
+from vlmend.evaluate.generate import Questions, generate
 from vlmend.evaluate.run import EvalConfig, evaluate
 from vlmend.evaluate.score import EvalResult
 from vlmend.store import Asked, Run, response_to_json
@@ -132,8 +132,9 @@ def test_answers_are_stored_not_held(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         folder.write_asked(asked)
-        assert generate(folder, asked[:500], backend, decoding, lambda *_: None).new == 500
-        assert generate(folder, asked, backend, decoding, lambda *_: None).kept == 500
+        [first] = generate([Questions(folder, asked[:500], decoding)], backend, lambda *_: None)
+        [second] = generate([Questions(folder, asked, decoding)], backend, lambda *_: None)
+        assert first.new == second.kept == 500
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -55,12 +55,8 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
 
 
-Model = Annotated[
-    str,
-    typer.Option(
-        help="world, a folder or a Hugging Face id, each maybe +ADAPTER; openai:NAME@URL; scripted:refuse|comply|FILE."
-    ),
-]
+MODELS = "world, a folder or a Hugging Face id, each maybe +ADAPTER; openai:NAME@URL; scripted:refuse|comply|FILE"
+ModelsAsked = Annotated[list[str], typer.Option("--model", help=f"{MODELS}; repeat for more.")]
 Suites = Annotated[list[str], typer.Option("--suite", help="A suite, e.g. world or vlguard:DIR#test; repeat for more.")]
 Answers = Annotated[
     list[str] | None,
@@ -73,7 +69,11 @@ Answers = Annotated[
 ]
 Attacks = Annotated[
     list[str] | None,
-    typer.Option("--attack", help="An attack, e.g. one_word:what; repeat to chain.", show_default=False),
+    typer.Option(
+        "--attack",
+        help="An attack, e.g. one_word:what, a chain 'ATTACK + ATTACK', or none; repeat for more.",
+        show_default=False,
+    ),
 ]
 Judges = Annotated[
     list[str] | None,

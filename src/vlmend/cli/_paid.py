@@ -33,46 +33,64 @@ DryRun = Annotated[
 ]
 
 
-def backend(config: EvalConfig, budget: str, prices: Path | None, batch: bool) -> Backend | None:
-    """The server that the options are for; None where there are none, so that the model is loaded as ever."""
+def is_server(model: str) -> bool:
+    """Whether a model is one on a server, whose answers may cost money."""
+    return model.startswith("openai:")
+
+
+def servers(configs: Sequence[EvalConfig], budget: str, prices: Path | None, batch: bool) -> dict[str, Backend]:
+    """The models on servers, by name, as the options have them; they are paid from one purse."""
     from vlmend.evaluate.run import backend_of
 
     options = {"budget": budget, "prices": str(prices) if prices else "", "batch": "yes" if batch else ""}
     given = [f"{name}={value}" for name, value in options.items() if value]
-    if not config.model.startswith("openai:") or config.answers:
-        if given:
-            raise UsageError(f"--{given[0].partition('=')[0]} is for models on servers (openai:NAME@URL)")
-        return None
-    joint = "&" if "?" in config.model else "?"
-    spec = config.model + (joint + "&".join(given) if given else "")
-    return backend_of(config.model_copy(update={"model": spec}))
+    on_servers = {config.model: config for config in configs if is_server(config.model) and not config.answers}
+    if given and not on_servers:
+        raise UsageError(f"--{given[0].partition('=')[0]} is for models on servers (openai:NAME@URL)")
+    found: dict[str, Backend] = {}
+    for model, config in on_servers.items():
+        joint = "&" if "?" in model else "?"
+        spec = model + (joint + "&".join(given) if given else "")
+        found[model] = backend_of(config.model_copy(update={"model": spec}))
+    purse = purse_of(found) if given else None
+    for each in found.values():
+        account = getattr(each, "account", None)
+        if purse and account:
+            purse.check(account.model)
+            account.purse = purse
+    return found
 
 
-def dry_run(
-    config: EvalConfig, suites: Sequence[str], server: Backend | None, prices: Path | None, as_json: bool
-) -> None:
+def dry_run(configs: Sequence[EvalConfig], servers: Mapping[str, Backend], prices: Path | None, as_json: bool) -> None:
     """Print the estimate."""
     from vlmend.evaluate.estimate import expected
     from vlmend.evaluate.run import backend_of
     from vlmend.money import Purse, load_prices
 
-    chosen = server or backend_of(config)
-    model = getattr(chosen, "name", config.model)
-    purse = expected(config, suites, chosen, model, Purse(load_prices(prices), dry=True))
+    purse = Purse(load_prices(prices), dry=True)
+    told: list[str] = []
+    for model in dict.fromkeys(config.model for config in configs):
+        some = [config for config in configs if config.model == model]
+        asked = servers.get(model) or backend_of(some[0])
+        name, known = getattr(asked, "name", model), purse.known
+        expected(some, asked, name, purse)
+        told.append(_expected(purse, name, purse.known - known))
     if as_json:
         print_json(purse.to_json())
         return
-    typer.echo(_expected(purse, model))
+    for line in told:
+        typer.echo(line)
 
 
-def show_plan(config: EvalConfig, suites: Sequence[str], server: Backend | None, as_json: bool) -> None:
-    """Who would be asked what of how many answers, and what answers from a server and the judges would cost."""
+def show_plan(configs: Sequence[EvalConfig], servers: Mapping[str, Backend], as_json: bool) -> None:
+    """Who would be asked what of how many answers, and what answers from servers and the judges would cost."""
     from vlmend.evaluate.estimate import expected
     from vlmend.evaluate.run import plan
 
-    found = plan(config, suites)
-    if server:
-        expected(config, suites, server, getattr(server, "name", config.model), found.purse)
+    found = plan(configs)
+    for model, server in servers.items():
+        some = [config for config in configs if config.model == model]
+        expected(some, server, getattr(server, "name", model), found.purse)
     tell_plan(found.purse, found.planned, as_json)
 
 
@@ -93,10 +111,10 @@ def tell_plan(purse: Purse, planned: Mapping[str, Sequence[Planned]], as_json: b
     show_bill(purse, False)
 
 
-def purse_of(server: Backend | None) -> Purse | None:
-    """What a server's budget is kept in, so that judges pay from the same."""
-    account = getattr(server, "account", None)
-    return account.purse if account else None
+def purse_of(servers: Mapping[str, Backend]) -> Purse | None:
+    """What the servers' budget is kept in, so that judges pay from the same."""
+    accounts = (getattr(server, "account", None) for server in servers.values())
+    return next((account.purse for account in accounts if account), None)
 
 
 def show_bill(purse: Purse, as_json: bool) -> None:
@@ -115,22 +133,23 @@ def tell_all_spent(purse: Purse) -> None:
             typer.echo(f"spent: {line}", err=True)
 
 
-def tell_spent(server: Backend | None) -> None:
-    """One line on stderr about what a server was paid."""
-    account = getattr(server, "account", None)
-    row: dict[str, Any] = account.purse.to_json()["models"].get(account.model, {}) if account else {}
-    if not account or not row.get("calls"):
-        return
-    cost = _money(row["cost"], account.purse)
-    typer.echo(f"spent: {row['calls']} calls, {row['input_tokens']} + {row['output_tokens']} tokens, {cost}", err=True)
+def tell_spent(servers: Mapping[str, Backend]) -> None:
+    """A line on stderr about what each server was paid."""
+    for server in servers.values():
+        account = getattr(server, "account", None)
+        row: dict[str, Any] = account.purse.to_json()["models"].get(account.model, {}) if account else {}
+        if account and row.get("calls"):
+            what = f"{row['calls']} calls, {row['input_tokens']} + {row['output_tokens']} tokens"
+            name = f"{account.model}: " if len(servers) > 1 else ""
+            typer.echo(f"spent: {name}{what}, {_money(row['cost'], account.purse)}", err=True)
 
 
-def _expected(purse: Purse, model: str) -> str:
+def _expected(purse: Purse, model: str, known: int) -> str:
     row: dict[str, Any] = purse.to_json()["models"].get(model, {})
     if not row:
-        return f"{model}: nothing to ask, all {purse.known} answers are there"
+        return f"{model}: nothing to ask, all {known} answers are there"
     return (
-        f"{model}: {row['calls']} calls ({purse.known} answers are there), about {row['input_tokens']} + "
+        f"{model}: {row['calls']} calls ({known} answers are there), about {row['input_tokens']} + "
         f"{row['output_tokens']} tokens, at most {row['most_tokens']}; "
         f"about {_money(row['cost'], purse)}, at most {_money(row['most_cost'], purse)}"
     )

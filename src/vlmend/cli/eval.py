@@ -23,7 +23,7 @@ from vlmend.cli._common import (
     MaxUnscored,
     Missing,
     MissingImages,
-    Model,
+    ModelsAsked,
     Out,
     Precision,
     Samples,
@@ -42,7 +42,7 @@ from vlmend.cli._common import (
 
 
 def evaluate(
-    model: Model,
+    model: ModelsAsked,
     suite: Suites,
     out: Out,
     answers: Answers = None,
@@ -73,22 +73,26 @@ def evaluate(
     max_unscored: MaxUnscored = 0.02,
     json_: Json = False,
 ) -> None:
-    """Ask a model the questions of a suite, judge its answers, and count. Nothing is asked or judged twice.
+    """Ask models the questions of suites, judge their answers, and count. Nothing is asked or judged twice.
 
-    With --answers, what a model said elsewhere is judged and counted instead.
+    Several models, suites and attacks: each model on each suite under each attack, in folders MODEL/SUITE+ATTACK of
+    OUT. What a model is asked goes to it at once, and requests about one picture share it. With --answers, what a model
+    said elsewhere is judged and counted instead.
     """
-    from vlmend.evaluate.run import EvalConfig, evaluate_all
+    from vlmend.evaluate.cells import EvalConfig, cells
+    from vlmend.evaluate.run import evaluate_all
 
     judging = judge_settings(judge_model, judge_sees, judge_controls, budget, prices, fresh=fresh)
-    config = configuration(EvalConfig, locals() | {"suite": suite[0], "judges": judge, "judging": judging})
-    on_server = config.model.startswith("openai:") and not config.answers  # else the budget is for the judges alone
-    server = _paid.backend(config, budget if on_server else "", prices if on_server else None, batch)
+    given = {"model": model[0], "suite": suite[0], "attack": None, "judges": judge, "judging": judging}
+    configs = cells(configuration(EvalConfig, locals() | given), model, suite, attack or ())
+    on_server = any(map(_paid.is_server, model)) and not answers  # else the budget is for the judges alone
+    servers = _paid.servers(configs, budget if on_server else "", prices if on_server else None, batch)
     if dry_run:
-        _paid.show_plan(config, suite, server, json_)
+        _paid.show_plan(configs, servers, json_)
         return
-    models = config.judging.models(_paid.purse_of(server))
+    models = configs[0].judging.models(_paid.purse_of(servers))
     try:
-        results = evaluate_all(config, suite, server, models=models)
+        results = evaluate_all(configs, servers, models=models)
     finally:
         _paid.tell_all_spent(models.purse)
     show(results, json_)
@@ -96,7 +100,7 @@ def evaluate(
 
 
 def generate(
-    model: Model,
+    model: ModelsAsked,
     suite: Suites,
     out: Out,
     attack: Attacks = None,
@@ -121,17 +125,19 @@ def generate(
     json_: Json = False,
 ) -> None:
     """The first stage of eval alone: ask, and store the answers."""
-    from vlmend.evaluate.run import EvalConfig, generate_all
+    from vlmend.evaluate.cells import EvalConfig, cells
+    from vlmend.evaluate.run import generate_all
 
-    config = configuration(EvalConfig, locals() | {"suite": suite[0]})
-    server = _paid.backend(config, budget, prices, batch)
+    given = {"model": model[0], "suite": suite[0], "attack": None}
+    configs = cells(configuration(EvalConfig, locals() | given), model, suite, attack or ())
+    servers = _paid.servers(configs, budget, prices, batch)
     if dry_run:
-        _paid.dry_run(config, suite, server, prices, json_)
+        _paid.dry_run(configs, servers, prices, json_)
         return
     try:
-        done = generate_all(config, suite, server)
+        done = generate_all(configs, servers)
     finally:
-        _paid.tell_spent(server)
+        _paid.tell_spent(servers)
     if json_:
         print_runs({"run": str(run.folder), "generated": g.new, "kept": g.kept, "silent": g.silent} for run, g in done)
 

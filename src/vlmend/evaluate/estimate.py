@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vlmend.evaluate.run import EvalConfig, generate_all
+from vlmend.evaluate.cells import EvalConfig
+from vlmend.evaluate.run import generate_all
 from vlmend.money import Purse, estimate
+from vlmend.store.run import RESPONSES
 from vlmend.types import Backend, Decoding, Example, Response
-
-ANSWERS = "responses.jsonl"
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,19 @@ class Counting:
         return iter(())
 
 
-def expected(config: EvalConfig, specs: Sequence[str], backend: Backend, model: str, purse: Purse) -> Purse:
-    """The purse with what is expected in it. Leaves no trace in the run folder; answers that are there do not count."""
+def expected(configs: Sequence[EvalConfig], backend: Backend, model: str, purse: Purse) -> Purse:
+    """The purse with what is expected in it, of evaluations of one model; answers that are there do not count.
+
+    Leaves no trace in their run folders.
+    """
     with TemporaryDirectory() as scratch:
-        trial = Path(scratch)
-        for known in config.out.glob(f"**/{ANSWERS}"):
-            copy = trial / known.relative_to(config.out)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(known, copy)
-        done = generate_all(
-            config.model_copy(update={"out": trial}), specs, Counting(backend, model, purse), quiet=True
-        )
+        trials: list[EvalConfig] = []
+        for number, config in enumerate(configs):
+            trial = Path(scratch) / str(number)
+            trial.mkdir()
+            if (known := config.out / RESPONSES).exists():
+                shutil.copyfile(known, trial / RESPONSES)
+            trials.append(config.model_copy(update={"out": trial}))
+        done = generate_all(trials, {configs[0].model: Counting(backend, model, purse)}, quiet=True)
         purse.known += sum(generated.kept for _, generated in done)
     return purse

@@ -312,11 +312,14 @@ def _short(value: object) -> str:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """The run in a folder, and those in its subfolders (one per suite). Raises StoreError when there is none."""
+    """The run in a folder, and those below it (by suite and attack, maybe by model). Raises StoreError when there is
+    none.
+    """
     if not folder.is_dir():
         raise StoreError(f"{folder} is not a folder")
-    candidates: Iterable[Path] = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+    inside = sorted(p for p in folder.iterdir() if p.is_dir())
+    candidates = [folder, *(p for one in inside for p in (one, *sorted(q for q in one.iterdir() if q.is_dir())))]
     runs = [run for run in map(Run, candidates) if run.exists()]
     if not runs:
-        raise StoreError(f"{folder} holds no run: neither it nor a folder in it has a manifest.json of one")
+        raise StoreError(f"{folder} holds no run: neither it nor a folder below it has a manifest.json of one")
     return runs

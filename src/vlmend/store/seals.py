@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vlmend.errors import StoreError
 from vlmend.terminal import plural
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 LOST = "lost"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from vlmend.config import JudgingConfig, Recipe, load_recipe
 from vlmend.data.dataset import fingerprint_of, read_any
 from vlmend.errors import DataError, UsageError
+from vlmend.evaluate.cells import chain_of
 from vlmend.registry import attacks, suites
 from vlmend.types import digest
 
@@ -97,7 +98,8 @@ def untuned(cells: Sequence[Cell]) -> Cell:
 
 def conditions(suite: str, attacked: Sequence[str], named: Sequence[str]) -> dict[str, Condition]:
     """`plain`, one for each attack, and those that are written out as `NAME=SUITE [ATTACK …]`."""
-    found = {PLAIN: Condition(suite), **{name.replace(":", "-"): Condition(suite, (name,)) for name in attacked}}
+    chains = {attack.replace(":", "-"): chain_of(attack) for attack in attacked}
+    found = {PLAIN: Condition(suite), **{name: Condition(suite, chain) for name, chain in chains.items() if chain}}
     for line in named:
         name, equals, rest = line.partition("=")
         words = shlex.split(rest)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from vlmend.evaluate.asking import Known
+from vlmend.evaluate.cells import chain_of
 from vlmend.evaluate.mirage.numbers import (
     Curve,
     Numbers,
@@ -107,9 +108,8 @@ class Card:
 
 
 def writes_text(spec: str) -> bool:
-    """Whether an attack writes words into pictures, by its own declaration."""
-    attack = attacks.from_spec(spec)
-    return isinstance(attack, WritesText) and attack.writes_text
+    """Whether an attack, or one of a chain, writes words into pictures, by its own declaration."""
+    return any(isinstance(one, WritesText) and one.writes_text for one in map(attacks.from_spec, chain_of(spec)))
 
 
 @dataclass(frozen=True)
@@ -152,16 +152,16 @@ def mirage(config: MirageConfig, *, models: Models | None = None, quiet: bool = 
     All judges, and models on servers, are paid from one purse.
     """
     suite: Suite = suites.from_spec(config.suite)
-    for spec in config.attacks:
+    for spec in (spec for chain in config.attacks for spec in chain_of(chain)):
         attacks.from_spec(spec)  # what is wrong with it is told before anything is asked
     spoiled, asked = spoiling(config.corruption), requests(suite, config.limit)
     about = sides(suite, asked)
     found = look(config, suite, about, asked)
     words = find(config, found, about)
     models = models or config.judging.models()
-    told: set[Path] = set()
+    known = Known()
     conditions = probes(words, about, config)
-    results = {model: ask(config, model, conditions, models, quiet=quiet, told=told) for model in config.all_models}
+    results = {model: ask(config, model, conditions, models, quiet=quiet, known=known) for model in config.all_models}
     records = {
         model: probed({name: records_of(result.run, suite) for name, result in done.items()})
         for model, done in results.items()

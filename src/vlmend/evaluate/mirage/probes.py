@@ -10,15 +10,17 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from vlmend.config import MaxPixels, Section
+from vlmend.evaluate.asking import Known
+from vlmend.evaluate.cells import EvalConfig, chain_of, model_folder
 from vlmend.evaluate.judging import JudgeSettings
 from vlmend.evaluate.mirage.reading import Thresholds
 from vlmend.evaluate.mirage.sides import Sides
-from vlmend.evaluate.run import EvalConfig, evaluate
+from vlmend.evaluate.run import evaluate_together
 from vlmend.evaluate.score import EvalResult
 from vlmend.judge.models import Models
 from vlmend.registry import attacks, backend_for
 from vlmend.rgb import MAX_PIXELS
-from vlmend.types import Backend, Billed, digest
+from vlmend.types import Backend, Billed
 
 ALL_LEVELS = ("1", "2", "3", "4", "5")
 
@@ -123,7 +125,7 @@ def probes(words: Words, sides: Sides, config: MirageConfig) -> list[Probe]:
         folder = corrupted(kind) + ("" if spoilt.levels == ALL_LEVELS else f"-{''.join(spoilt.levels)}")
         attack = f"corruption:{kind}?severity={','.join(spoilt.levels)}"
         asked.append(Probe(folder, sides.names, (attack,)))
-    asked += [Probe(attacked(spec), danger, (spec,)) for spec in dict.fromkeys(config.attacks)]
+    asked += [Probe(attacked(spec), danger, chain_of(spec)) for spec in dict.fromkeys(config.attacks)]
     return asked
 
 
@@ -134,7 +136,7 @@ def corrupted(kind: str) -> str:
 
 def attacked(spec: str) -> str:
     """The probe of an attack that has a column of its own."""
-    return f"attack-{folder(spec)}"
+    return f"attack-{model_folder(spec)}"
 
 
 Results = Mapping[str, EvalResult]
@@ -147,35 +149,26 @@ def ask(
     models: Models,
     *,
     quiet: bool = False,
-    told: set[Path] | None = None,
+    known: Known | None = None,
 ) -> Results:
     """Every probe of one model, each in a run folder of its own; what is there already is not asked again.
 
-    Models on servers are paid from the purse of the judges, unless their spec has a budget of its own. `told`: pictures
-    whose stand-ins the user knows of.
+    They are asked together, so that requests about one picture share it. Models on servers are paid from the purse of
+    the judges, unless their spec has a budget of its own.
     """
-    told = set() if told is None else told
     settings: dict[str, Any] = {"device": config.device, "dtype": config.dtype, "batch_size": config.batch_size}
     backend: Backend = backend_for(model, {name: value for name, value in settings.items() if value is not None})
     if isinstance(backend, Billed) and backend.account.purse.budget is None:
         models.purse.check(backend.account.model)
         backend.account.purse = models.purse
-    return {
-        probe.name: evaluate(
-            EvalConfig(
-                model=model, suite=config.suite, out=config.out / folder(model) / probe.name, attack=probe.attack,
-                only=probe.only, judges=config.judges, judging=config.judging, missing_images=config.missing_images,
-                max_pixels=config.max_pixels, limit=config.limit,
-                max_new_tokens=config.max_new_tokens, **settings, **probe.decoding,
-            ),
-            backend, models=models, quiet=quiet, told=told,
+    configs = [
+        EvalConfig(
+            model=model, suite=config.suite, out=config.out / model_folder(model) / probe.name, attack=probe.attack,
+            only=probe.only, judges=config.judges, judging=config.judging, missing_images=config.missing_images,
+            max_pixels=config.max_pixels, limit=config.limit,
+            max_new_tokens=config.max_new_tokens, **settings, **probe.decoding,
         )
         for probe in asked
-    }  # fmt: skip
-
-
-def folder(model: str) -> str:
-    """A folder name for a model spec that no other spec shares."""
-    tail = model.rstrip("/").rpartition("/")[2]
-    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in tail)[:40]
-    return plain if plain == model else f"{plain}-{digest(model)[:6]}"
+    ]  # fmt: skip
+    results = evaluate_together(configs, backend, models, quiet=quiet, known=known)
+    return {probe.name: result for probe, result in zip(asked, results, strict=True)}

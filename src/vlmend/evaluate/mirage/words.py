@@ -10,9 +10,9 @@ from vlmend.audit.audit import Audit, Settings, audit
 from vlmend.audit.contrasts import toward
 from vlmend.audit.rows import Rows
 from vlmend.audit.verdict import balanced
+from vlmend.evaluate.asking import limited
 from vlmend.evaluate.mirage.probes import MirageConfig, Words
 from vlmend.evaluate.mirage.sides import DANGER, OVER, Sides
-from vlmend.evaluate.run import limited
 from vlmend.metrics.rates import as_json
 from vlmend.types import Example, Rate, Suite
 
