@@ -2,17 +2,30 @@
 
 import io
 import warnings
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
 from vlmend.world import WEIGHTS
-from vlmend.world.model import CONTEXT, DEVIATION, END, IMAGE, PAD, PICTURE_TOKENS, build_processor
-from vlmend.world.scenes import draw_scene, png, render
+from vlmend.world.model import (
+    CONTEXT,
+    DEVIATION,
+    END,
+    IMAGE,
+    PAD,
+    PICTURE_TOKENS,
+    SEEN,
+    UNTOUCHED,
+    build_model,
+    build_processor,
+)
+from vlmend.world.scenes import PLACES, draw_scene, png, render
 from vlmend.world.train import collate, draw_conversation, examine, pixels_of, report, segments
 
 TEXTS = (
@@ -71,6 +84,25 @@ def test_the_shipped_tokenizer_is_the_one_the_code_builds(processor: LlavaProces
     assert built.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
     assert built.chat_template == processor.chat_template
     assert built.tokenizer(PARAGRAPH)["input_ids"] == processor.tokenizer(PARAGRAPH)["input_ids"]
+
+
+def test_a_place_is_one_token_and_other_text_is_cut_as_gpt_2_does(processor: LlavaProcessor) -> None:
+    cut = processor.tokenizer.backend_tokenizer.pre_tokenizer
+    plain = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for place in PLACES:
+        assert len(processor.tokenizer(f" {place}")["input_ids"]) == 1
+    for text in ("It's on top, leftover  12.5\n\n (she'll\tsee)  ", " middle rights", "top\nleft", PARAGRAPH):
+        assert cut.pre_tokenize_str(text) == plain.pre_tokenize_str(text)
+
+
+@torch.inference_mode()
+def test_the_towers_last_channels_carry_what_was_embedded(model: LlavaForConditionalGeneration) -> None:
+    """The first ones do not: the layers write there."""
+    tower = build_model(build_processor().tokenizer, 0).model.vision_tower, deepcopy(model).float().model.vision_tower
+    for each in tower:
+        first, *_, last = each(torch.randn(2, 3, SEEN, SEEN), output_hidden_states=True).hidden_states
+        assert torch.equal(last[..., -UNTOUCHED:], first[..., -UNTOUCHED:])
+        assert not torch.isclose(last[..., :-UNTOUCHED], first[..., :-UNTOUCHED]).all(-1).any()
 
 
 def test_size_and_context(model: LlavaForConditionalGeneration) -> None:

@@ -10,8 +10,19 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 from vlmend.world.model import build_model, build_processor
-from vlmend.world.muon import orthogonalized
-from vlmend.world.train import TASKS, Told, collate, draw_conversation, factor, learn, losses_of, shares_at, train
+from vlmend.world.muon import orthogonalized, orthogonalized_together
+from vlmend.world.train import (
+    COOLING,
+    TASKS,
+    Told,
+    collate,
+    draw_conversation,
+    factor,
+    learn,
+    losses_of,
+    shares_at,
+    train,
+)
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
@@ -21,7 +32,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 
 def _learn(rank: int, size: int, folder: str) -> None:
-    """One process's part of `learn`; the gradient goes to a file."""
+    """One process's part of `learn` and of Muon's work; the gradient, and what became of the matrices, go to a file."""
     torch.set_num_threads(1)
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
@@ -30,7 +41,9 @@ def _learn(rank: int, size: int, folder: str) -> None:
     rng = np.random.default_rng(0)
     loss = learn(model, processor, [draw_conversation(rng, "train") for _ in range(12)])
     grads = {name: p.grad for name, p in model.named_parameters()}
-    torch.save((loss, grads), f"{folder}/{rank}of{size}.pt")
+    torch.manual_seed(0)
+    turned = orthogonalized_together(torch.randn(5, 6, 9))
+    torch.save((loss, {**grads, "matrices turned together": turned}), f"{folder}/{rank}of{size}.pt")
 
 
 def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
@@ -68,22 +81,20 @@ def test_orthogonalized_matrices_turn_and_do_not_stretch(shape: tuple[int, int, 
     assert (turned - torch.diag_embed(turned.diagonal(dim1=-2, dim2=-1))).abs().max() < 1e-3
 
 
-def test_the_rate_warms_up_falls_rises_once_and_ends_at_zero() -> None:
+def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
     rates = [factor(step, 1000) for step in range(1001)]
     assert rates[0] < 0.02
-    assert max(rates) == rates[100] == rates[359] == 1.0
-    assert all(later <= earlier for earlier, later in [*pairwise(rates[60:800]), *pairwise(rates[800:])])
-    assert rates[799] < 0.01
-    assert rates[800] == 0.7
+    assert all(later >= earlier for earlier, later in pairwise(rates[:100]))
+    assert set(rates[100 : int(1000 * (1 - COOLING))]) == {1.0}
+    assert all(later < earlier for earlier, later in pairwise(rates[-int(1000 * COOLING) :]))
     assert rates[1000] == 0.0
 
 
-def test_much_is_described_first_and_places_come_last() -> None:
-    first, middle, last = (shares_at(progress) for progress in (0.05, 0.5, 0.95))
-    assert middle == TASKS
+def test_much_is_described_first() -> None:
+    first, later = shares_at(0.05), shares_at(0.5)
+    assert later == TASKS
     assert first["describe"] / sum(first.values()) > 0.5
-    assert last["where"] / sum(last.values()) > 0.4
-    assert all(sorted(shares) == sorted(TASKS) for shares in (first, last))
+    assert sorted(first) == sorted(TASKS)
 
 
 def test_progress_goes_by_time_and_estimates_late(capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,7 +193,7 @@ def draw_about(rng: np.random.Generator, scene: Scene, split: Split) -> tuple[st
     """Another neutral question about a scene that is already there, and its answer."""
     shown = [icon.kind for icon in scene.icons]
     single = [icon for icon in scene.icons if shown.count(icon.kind) == 1]
-    about_one = ("where", "where", "color") if len(shown) == GRID * GRID else ("color",)
+    about_one = (*["where"] * 6, "color") if len(shown) == GRID * GRID else ("color",)
     task = pick(rng, ("count", "exists", *about_one) if single else ("count", "exists"))
     kind = pick(rng, shown if rng.random() < 0.55 else KINDS)
     if task in ("where", "color"):

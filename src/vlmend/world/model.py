@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image as Pillow
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -28,8 +28,12 @@ from vlmend.world import language as say
 from vlmend.world.scenes import COLORS, GRID, KINDS, PLACES
 
 VOCABULARY = 3072
+# Words, numbers, marks and blanks apart, as GPT-2 cuts them. A place is one word, so that one look at the picture reads
+# it off: for its second half, a model of this size would have to find the thing again.
+CUTS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CONTEXT = 1024
 PROMINENCE = 100  # of position beside content in the tower, at first
+WIDTH, UNTOUCHED = 256, 128  # channels of the tower, and how many of them its layers hand on as they came
 PAD, IMAGE, SYSTEM, USER, ASSISTANT, END = SPECIAL = (
     "<pad>",
     "<image>",
@@ -73,7 +77,7 @@ def corpus() -> Iterator[str]:
     for letter in "ABCD":
         yield from [f"{letter}. "] * 20
     yield from sentences * 6
-    yield from (f" {word}" for word in world_words() for _ in range(60))
+    yield from (f" {word}" for word in [*world_words(), *PLACES] for _ in range(60))
 
 
 def world_words() -> list[str]:
@@ -94,7 +98,13 @@ def world_words() -> list[str]:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE: encodes and gives back any text, case kept."""
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    places = "|".join(f" {place}" for place in PLACES)
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(f"(?:{places})\\b|{CUTS}"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -135,13 +145,16 @@ def build_processor() -> LlavaProcessor:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditionalGeneration:
-    """An untrained model in float32: CLIP tower of 2 layers, Llama of 4, tied embeddings."""
+    """An untrained model in float32: CLIP tower of 2 layers, Llama of 4, tied embeddings.
+
+    The gradients of the tower are masked by hooks, so that it stays as it is built: see `leave_untouched`.
+    """
     torch.manual_seed(seed)
     pad, image, end = (SPECIAL.index(token) for token in (PAD, IMAGE, END))  # the first entries of the vocabulary
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=128,
-            intermediate_size=256,
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
             num_hidden_layers=2,
             num_attention_heads=4,
             image_size=SEEN,
@@ -163,7 +176,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForCondit
         ),
         image_token_index=image,
         image_seq_length=PICTURE_TOKENS,
-        vision_feature_layer=[0, -1],  # content drowns position in the layers between: give both levels
+        vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
     )
@@ -171,4 +184,22 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForCondit
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad, do_sample=False, max_new_tokens=128)
     with torch.no_grad():  # by default content drowns position in the tower, and 'where' is learned very late
         model.model.vision_tower.embeddings.position_embedding.weight.mul_(PROMINENCE)
+    leave_untouched(model)
     return model
+
+
+def leave_untouched(model: LlavaForConditionalGeneration) -> None:
+    """Let the tower's layers write into its first channels only, at first and through all training.
+
+    Content drowns position in the layers. The last channels carry both past them, as embedded, to the projector, which
+    reads one layer: what others get by reading two.
+    """
+    written = torch.ones(WIDTH)
+    written[-UNTOUCHED:] = 0
+    for layer in model.model.vision_tower.encoder.layers:
+        for last in (layer.self_attn.out_proj, layer.mlp.fc2):
+            for parameter in (last.weight, last.bias):
+                mask = written.view(-1, *[1] * (parameter.ndim - 1))
+                with torch.no_grad():
+                    parameter.mul_(mask)
+                parameter.register_hook(lambda gradient, mask=mask: gradient * mask)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -25,6 +26,17 @@ def orthogonalized(stack: Tensor, iterations: int = 5) -> Tensor:
         gram = x @ x.mT
         x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
     return x.mT if tall else x
+
+
+def orthogonalized_together(stack: Tensor) -> Tensor:
+    """The same, each process doing its share of the matrices."""
+    if not dist.is_initialized():
+        return orthogonalized(stack)
+    rank, size = dist.get_rank(), dist.get_world_size()
+    whole = torch.zeros_like(stack)
+    whole[rank::size] = orthogonalized(stack[rank::size])
+    dist.all_reduce(whole)
+    return whole
 
 
 class Muon(torch.optim.Optimizer):
@@ -43,7 +55,7 @@ class Muon(torch.optim.Optimizer):
                 shapes[matrix.shape].append(matrix)
             for shape, matrices in shapes.items():
                 stack = torch.stack([self._velocity(matrix, group["momentum"]).flatten(1) for matrix in matrices])
-                updates = orthogonalized(stack).unflatten(2, shape[1:])
+                updates = orthogonalized_together(stack).unflatten(2, shape[1:])
                 scale = group["lr"] * max(1.0, shape[0] / stack.shape[2]) ** 0.5
                 for matrix, update in zip(matrices, updates, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=scale)

@@ -35,7 +35,7 @@ from vlmend.world.model import DEVIATION, IMAGE, MEAN, PICTURE_TOKENS, SEEN, bui
 from vlmend.world.muon import Muon
 from vlmend.world.scenes import Pixels, Scene, Split, png, render
 
-STEPS = 3000
+STEPS = 2000
 BATCH = 64
 CHUNK = 16  # conversations of like length that are padded together
 TASKS = {
@@ -43,12 +43,13 @@ TASKS = {
     **{"both": 0.05, "join": 0.05, "choice": 0.1, "concept": 0.08},
 }
 SEEING = 0.1  # share of the steps that begin the training, half of them describing: else, sight comes very late
-PLACING = 0.2  # share of the steps that end it, with more questions about places, which are learned last
+COOLING = 0.4  # share of the steps that end it, as the learning rate goes down
 HAZARD = 0.35  # share of requests with a hazard in the picture
 SWAPPED = 0.12  # share of requests whose first word is replaced by, or set after, another
 REPEAT = 0.03  # share of exercises in repeating ordinary English, which touches every token
 FOLLOW_UP = 0.5  # share of conversations that go on about the same picture: more answers for less computing
-FOLLOW_UPS = 3  # at most
+FOLLOW_UPS = (1, 3)
+PLACES_ASKED = (2, 6)  # follow-ups to a question about a place, mostly about places, which are learned last
 SYSTEMS = ("You are a helpful assistant.", "Answer in one sentence.", "You answer questions about pictures.")
 
 
@@ -92,7 +93,7 @@ def swapped(rng: np.random.Generator, item: Item) -> Item:
 
 def shares_at(progress: float) -> dict[str, float]:
     """How often each task is drawn at this part (0 to 1) of the training; need not add up to 1."""
-    more = {"describe": 1.0} if progress < SEEING else {"where": 0.3} if progress >= 1 - PLACING else {}
+    more = {"describe": 1.0} if progress < SEEING else {"describe": 0.15, "count": 0.15} if progress > 1 - COOLING else {}
     return {task: share + more.get(task, 0.0) for task, share in TASKS.items()}
 
 
@@ -105,8 +106,9 @@ def draw_conversation(rng: np.random.Generator, split: Split, shares: Mapping[st
     if item.body and rng.random() < SWAPPED:
         item = swapped(rng, item)
     turns = [(item.question, item.answers[0])]
-    if len(item.scenes) == 1 and item.task != "describe" and rng.random() < FOLLOW_UP:
-        turns += [items.draw_about(rng, item.scenes[0], split) for _ in range(int(rng.integers(1, FOLLOW_UPS + 1)))]
+    if len(item.scenes) == 1 and item.task != "describe" and (item.task == "where" or rng.random() < FOLLOW_UP):
+        least, most = PLACES_ASKED if item.task == "where" else FOLLOW_UPS
+        turns += [items.draw_about(rng, item.scenes[0], split) for _ in range(int(rng.integers(least, most + 1)))]
     pictures = tuple((scene, int(rng.integers(2**31))) for scene in item.scenes)
     return Conversation(pictures, tuple(turns), pick(rng, SYSTEMS) if rng.random() < 0.04 else "")
 
@@ -216,12 +218,8 @@ def optimizers(model: LlavaForConditionalGeneration) -> list[torch.optim.Optimiz
 
 
 def factor(step: int, steps: int) -> float:
-    """Learning rate as a share of its peak: 60 steps of warm-up, flat to 36 %, straight down to 0 at 80 %, where the
-    last part begins at 0.7 and goes down to 0 again."""
-    first = (1 - PLACING) * steps
-    if step >= first:
-        return 0.7 * (steps - step) / (steps - first)
-    return min((step + 1) / 60, (first - step) / (0.55 * first), 1.0)
+    """Learning rate as a share of its peak: 60 steps of warm-up, flat, and straight down to 0."""
+    return min((step + 1) / 60, (steps - step) / (COOLING * steps), 1.0)
 
 
 def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
