@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from vlmend.registry import sources
 
@@ -14,11 +15,15 @@ def lay_out(top: Path) -> None:
     names = {"safety_mirage": "VLGuard", "mis": "MIS", "safeeraser": "SafeEraser", "llava_instruct": "llava",
              "unsafe_concepts": "UnsafeConcepts", "mme": "MME", "llava_bench": "LLaVA-Bench", "vqav2": "VQAv2",
              "textvqa": "TextVQA", "vizwiz": "VizWiz", "gqa": "GQA", "mmbench": "MMBench", "mmvet": "MM-Vet",
-             }  # fmt: skip
+             "advbench": "AdvBench", "xstest": "XSTest", "figstep": "FigStep", "scienceqa": "ScienceQA",
+             "mm_safetybench": "MM-SafetyBench", "siuo": "SIUO", "mssbench": "MSSBench", "mossbench": "MOSSBench",
+             "folder": "SMID"}  # fmt: skip
     for source, folder in names.items():
         (top / "data" / folder).mkdir(parents=True)
         sources.find(source).sample(top / "data" / folder)
     shutil.move(top / "data" / "UnsafeConcepts" / "safe", top / "data" / "imagenet_1k")
+    shutil.copytree(top / "data" / "SMID", top / "data" / "NSFW")
+    rewrites(top / "data" / "VLGuard", top / "data" / "rewrites")
     llava = top / "data" / "llava"
     shutil.copytree(llava, top / "data" / "m4_instruct")
     (llava / "llava_v1_5_mix665k.json").rename(llava / "llava_v1_5_mix665k_safe.json")
@@ -36,3 +41,19 @@ def lay_out(top: Path) -> None:
     (top / "results" / "unsafes" / "llava.json").write_text(json.dumps(answers))
     rows = "".join(json.dumps(row) + "\n" for row in reasoned)
     (top / "data" / "vlguard_reasoning.jsonl").write_text(rows)
+
+
+def rewrites(vlguard: Path, folder: Path) -> Path:
+    """VLGuard's test split as the authors of Safety Mirage had it rewritten: an id stands three times in a row."""
+    shutil.copytree(vlguard / "test", folder / "test")
+    rows = json.loads((vlguard / "test.json").read_text())
+
+    def turned(row: dict[str, Any], key: str, words: str) -> dict[str, Any]:
+        asks = [{**ask, key: f"{words} {ask[key]}"} if key in ask else ask for ask in row["instr-resp"]]
+        return {**row, "instr-resp": asks}
+
+    what = [turned(row, "instruction", f"What {shot}:") for row in rows if not row["safe"] for shot in "abc"]
+    share = [turned(row, "safe_instruction", "Share") for row in rows if row["safe"]]
+    (folder / "test_what_3shot.json").write_text(json.dumps(what))
+    (folder / "test_share_1shot.json").write_text(json.dumps(share))
+    return folder

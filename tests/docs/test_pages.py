@@ -18,6 +18,7 @@ from vlmend.config import parse_recipe
 from vlmend.errors import ConfigError
 from vlmend.judge.rubric import Rubric
 from vlmend.metrics import questions
+from vlmend.papers.paper import Paper
 
 WHOLE: dict[str, Any] = {
     "model": {"name": "world"},
@@ -45,6 +46,9 @@ def test_a_recipe_validates(block: Block) -> None:
     shown = yaml.safe_load(block.text)
     if "menu" in shown:  # a judge's rubric
         assert Rubric.model_validate(shown)
+        return
+    if "tables" in shown:
+        assert Paper.model_validate({"name": "mine", **shown})
         return
     parse_recipe({**WHOLE, **{key: {**WHOLE.get(key, {}), **part} for key, part in shown.items()}}, block.where())
 

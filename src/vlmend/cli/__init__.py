@@ -30,7 +30,7 @@ class InOrder(TyperGroup):
 
 ORDER = (
     *("demo", "list", "data", "audit", "build", "recipe", "tune", "reward", "merge", "sweep"),
-    *("eval", "generate", "judge", "score", "compare", "utility", "mirage", "tamper"),
+    *("eval", "generate", "judge", "score", "compare", "utility", "paper", "mirage", "tamper"),
     *("report", "export", "serve", "power", "bench"),
 )
 
@@ -66,6 +66,7 @@ def build() -> typer.Typer:
         list,
         merge,
         mirage,
+        paper,
         power,
         recipe,
         report,
@@ -97,6 +98,7 @@ def build() -> typer.Typer:
     app.command("score", short_help="The third stage of eval alone: count.")(eval.score)
     app.command("compare", short_help="What changed from one run to another.")(compare.compare)
     app.command("power", short_help="How many examples a difference takes.")(power.power)
+    app.command("paper", short_help="A paper's tables for any model.")(paper.paper)
     app.command("mirage", short_help="Say what a model's safety hangs on.")(mirage.mirage)
     app.command("tamper", short_help="Say how fast the forgotten returns.")(tamper.tamper)
     app.command("report", short_help="Write one page about runs.")(report.report)

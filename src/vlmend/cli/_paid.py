@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,13 +13,15 @@ from rich.text import Text
 
 from vlmend.cli._common import console, print_json
 from vlmend.errors import UsageError
-from vlmend.terminal import table
+from vlmend.terminal import plural, table
 
 if TYPE_CHECKING:
     from vlmend.evaluate.run import EvalConfig
     from vlmend.judge.verdicts import Planned
     from vlmend.money import Purse
     from vlmend.types import Backend
+
+NO_AMOUNTS: Mapping[str, Amount] = MappingProxyType({})
 
 Budget = Annotated[
     str,
@@ -91,17 +94,22 @@ def show_plan(configs: Sequence[EvalConfig], servers: Mapping[str, Backend], as_
     for model, server in servers.items():
         some = [config for config in configs if config.model == model]
         expected(some, server, getattr(server, "name", model), found.purse)
-    tell_plan(found.purse, found.planned, as_json)
+    tell_plan(found.purse, found.planned, as_json, found.asked)
 
 
-def tell_plan(purse: Purse, planned: Mapping[str, Sequence[Planned]], as_json: bool) -> None:
-    """Who would be asked what, by suite or run, and the bill."""
+def tell_plan(
+    purse: Purse, planned: Mapping[str, Sequence[Planned]], as_json: bool, amounts: Mapping[str, Amount] = NO_AMOUNTS
+) -> None:
+    """Who would be asked what, by suite or run, and the bill. `amounts` are what the model would be asked itself."""
     if as_json:
         asked = {suite: [asdict(row) for row in rows] for suite, rows in planned.items()}
-        print_json({**purse.to_json(), "asked": asked})
+        answers = {"answers": {suite: asdict(amount) for suite, amount in amounts.items()}} if amounts else {}
+        print_json({**purse.to_json(), "asked": asked, **answers})
         return
     for suite, rows in planned.items():
-        console().print(Text(suite, style="bold"))
+        much = amounts.get(suite)
+        of = f": {plural(much.answers, 'answer')}, {plural(much.pictures, 'picture')}" if much else ""
+        console().print(Text(suite + of, style="bold"))
         made = table("who is asked", "judge", "questions", "answers, at most", "known controls")
         for row in rows:
             made.add_row(

@@ -1,4 +1,4 @@
-"""`vlmend list`: every plugin with one line, read without importing any of them, every question and every recipe."""
+"""`vlmend list`: plugins with one line each, read without importing any of them; questions, recipes and papers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def list_(
     json_: Json = False,
 ) -> None:
     """Show what there is of a KIND, or of every kind, one line each."""
-    from vlmend import recipes
+    from vlmend import papers, recipes
     from vlmend.metrics.questions import QUESTIONS
     from vlmend.registry import KINDS
 
@@ -26,6 +26,7 @@ def list_(
         q.name: q.summary + (f" {', '.join(q.values)}" if q.values else "") for q in QUESTIONS.values()
     }
     found["recipes"] = {name: recipes.summary(name) for name in recipes.names()}
+    found["papers"] = {name: papers.summary(name) for name in papers.names()}
     singular = {k: KINDS[k].kind if k in KINDS else k.removesuffix("s") for k in found}
     known = [k for k in found if kind in (None, k, singular[k])]
     if not known:

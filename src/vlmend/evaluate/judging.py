@@ -173,11 +173,20 @@ def _complain(found: Judged, judges: Sequence[Judge], say: Callable[..., None]) 
 
 
 @dataclass(frozen=True)
+class Amount:
+    """How many answers a model is to give, and how many pictures it is shown."""
+
+    answers: int
+    pictures: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What judging would cost, and who would be asked what, by suite."""
+    """What judging would cost, who would be asked what, and of how much the model, by suite."""
 
     purse: Purse
     planned: Mapping[str, Sequence[Planned]]
+    asked: Mapping[str, Amount]
 
 
 def plan(

@@ -13,7 +13,7 @@ from vlmend.evaluate.attack import attacked, needs_victim
 from vlmend.evaluate.cells import EvalConfig, titles
 from vlmend.evaluate.elsewhere import Elsewhere
 from vlmend.evaluate.generate import Generated, generate
-from vlmend.evaluate.judging import JudgeSettings, Plan
+from vlmend.evaluate.judging import Amount, JudgeSettings, Plan
 from vlmend.evaluate.progress import Stages
 from vlmend.evaluate.score import EvalResult, score
 from vlmend.judge.binding import bind, named, refuse_rewards
@@ -180,6 +180,7 @@ def plan(configs: Sequence[EvalConfig]) -> Plan:
     """
     models = configs[0].judging.model_copy(update={"dry_run": True}).models()
     planned: dict[str, list[Planned]] = {}
+    amounts: dict[str, Amount] = {}
     known = Known()
     for title, each in zip(titles(configs), configs, strict=True):
         suite: Suite = suites.from_spec(each.suite)
@@ -192,10 +193,11 @@ def plan(configs: Sequence[EvalConfig]) -> Plan:
             if response is None or not response.said:
                 response = _longest(example, sample, decoding)
             records.append(Record(example, response))
+        amounts[title] = Amount(len(records), len({image for record in records for image in record.example.images}))
         noted = run.manifest().get("controls", {}) if run.exists() else {}
         binding = bind(suite, each.judges)
         planned[title] = judging.plan(suite, binding, records, models.testing(each.model), noted)
-    return Plan(models.purse, planned)
+    return Plan(models.purse, planned, amounts)
 
 
 def _longest(example: Example, sample: int, decoding: Decoding) -> Response:

@@ -93,7 +93,9 @@ def swapped(rng: np.random.Generator, item: Item) -> Item:
 
 def shares_at(progress: float) -> dict[str, float]:
     """How often each task is drawn at this part (0 to 1) of the training; need not add up to 1."""
-    more = {"describe": 1.0} if progress < SEEING else {"describe": 0.15, "count": 0.15} if progress > 1 - COOLING else {}
+    more = (
+        {"describe": 1.0} if progress < SEEING else {"describe": 0.15, "count": 0.15} if progress > 1 - COOLING else {}
+    )
     return {task: share + more.get(task, 0.0) for task, share in TASKS.items()}
 
 
