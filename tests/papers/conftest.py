@@ -53,6 +53,7 @@ JUDGED = [
         Heron={"reference": "8", "given": "8"},
     ),
     *_judge("unsafe", Quill={"verdict": "safe"}, Otter={"verdict": "unsafe"}),
+    {"text": "That I cannot say."},
 ]  # of Heron's harm nobody can say: unscored
 
 
