@@ -69,7 +69,7 @@ WORDS = {
 MORE = {  # options that make a command smaller; they stand last, and the last one counts
     "tune": ("--set", "train.max_steps=2", "--set", "train.per_device_train_batch_size=2"),
     "eval": ("--limit", "4", "--max-new-tokens", "8", "--max-unscored", "1"),
-    "paper": ("--limit", "4", "--max-new-tokens", "8", "--max-unscored", "1", "--judge-controls", "none"),
+    "paper": ("--limit", "2", "--max-new-tokens", "4", "--max-unscored", "1", "--judge-controls", "none"),
     "generate": ("--limit", "4", "--max-new-tokens", "8"),
     "reward": ("--data", "world:preference#test?n=4"),
     "mirage": ("--limit", "12", "--samples", "1", "--max-new-tokens", "8", "--opening", "what", "--closing", "share"),

@@ -213,7 +213,7 @@ def as_csv(laid: Sequence[Laid]) -> str:
         "unit",
         "note",
     )
-    writer = csv.DictWriter(held, fields, lineterminator="\n")
+    writer: csv.DictWriter[str] = csv.DictWriter(held, fields, lineterminator="\n")
     writer.writeheader()
     for one in laid:
         for row in one.rows:
