@@ -16,6 +16,7 @@ from vlmend.errors import UsageError
 from vlmend.terminal import plural, table
 
 if TYPE_CHECKING:
+    from vlmend.evaluate.judging import Amount
     from vlmend.evaluate.run import EvalConfig
     from vlmend.judge.verdicts import Planned
     from vlmend.money import Purse
