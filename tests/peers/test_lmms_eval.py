@@ -13,6 +13,7 @@ import datasets
 import pytest
 
 from vlmend import data
+from vlmend.cli import main
 from vlmend.evaluate.imported import read, write
 from vlmend.store import Run
 from vlmend.types import Mean, Rate
@@ -88,6 +89,15 @@ def test_numbers_are_equal(results: Path, tmp_path: Path) -> None:
     assert isinstance(words, Rate)
     assert words.k > 18
     assert isinstance(write(tasks["world_there"], tmp_path / "world_there").metrics["f1"], Mean)
+
+
+def test_it_is_started_and_read_by_one_command(results: Path, tmp_path: Path) -> None:
+    """`vlmend utility run`, here on two questions of a task."""
+    words = ["utility", "run", "world", "--tasks", "world_words", "--include", str(results.parent), "--device", "cpu"]
+    assert main([*words, "--limit", "2", "--python", sys.executable, "--out", str(tmp_path)]) == 0
+    found = Run.open(tmp_path / "world_words")
+    assert found.metrics()["metrics"]["exact_match"]["n"] == len(found.records()) == 2
+    assert found.manifest()["imported"]["tool"] == "lmms-eval"
 
 
 def test_answers_are_the_models_own(results: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class InOrder(TyperGroup):
 
 
 ORDER = (
-    *("demo", "list", "data", "audit", "build", "recipe", "tune", "reward", "merge", "sweep"),
+    *("demo", "list", "data", "audit", "build", "recipe", "tune", "reward", "merge", "convert", "sweep"),
     *("eval", "generate", "judge", "score", "compare", "utility", "paper", "mirage", "tamper"),
     *("report", "export", "serve", "power", "bench"),
 )
@@ -58,6 +58,7 @@ def build() -> typer.Typer:
     from vlmend.cli import (
         audit,
         compare,
+        convert,
         data,
         demo,
         eval,
@@ -91,6 +92,7 @@ def build() -> typer.Typer:
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("reward", short_help="Hold a reward against held-out preferences.")(reward.reward)
     app.command("merge", short_help="Put an adapter into its base for good.")(merge.merge)
+    app.command("convert", short_help="Make transformers' LLaVA of LLaVA's own format.")(convert.convert)
     app.command("sweep", short_help="Tune and evaluate recipes times settings.")(sweep.sweep)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)
     app.command("generate", short_help="The first stage of eval alone: ask.")(eval.generate)

@@ -21,14 +21,19 @@ from torch import nn
 from vlmend.config import LoraSettings, ModelConfig, Module
 from vlmend.errors import ModelError, nearest
 from vlmend.models.codec import Codec
+from vlmend.models.original import is_original
 from vlmend.models.parts import Trainable, count, language_linears, outermost, owner
 from vlmend.models.places import BASE_FILE, adapter_folder, check_base, locate, tuned_on, weights_hash
 from vlmend.saving import write_model
 from vlmend.types import digest
 
-NATIVE = {  # model types that need code from their own repository, and a checkpoint that transformers' classes load
-    "internvl_chat": "OpenGVLab/InternVL3-8B-hf",
-    "llava_llama": "llava-hf/llava-1.5-7b-hf",
+NATIVE = {  # what to do about published checkpoints that transformers' classes do not load, by their model type
+    "internvl_chat": "use a checkpoint in transformers' format, such as OpenGVLab/InternVL3-8B-hf",
+    "llava_llama": "`vlmend convert DIR --out OUT` makes one of it that transformers' LLaVA loads",
+    "llava_qwen": "use a checkpoint in transformers' format, such as llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    "phi3_v": "vLLM serves it (vllm serve … --trust-remote-code), then it is openai:NAME@URL",
+    "deepseek_vl_v2": "vLLM serves it (with --hf-overrides, see docs/models.md), then it is openai:NAME@URL",
+    "minicpmv": "vLLM serves it (vllm serve … --trust-remote-code), then it is openai:NAME@URL",
 }
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 WRAPPED = {"shieldgemma2": "model"}  # saved as a classifier around the model that takes pictures and text
@@ -221,6 +226,8 @@ def _kind(config: ModelConfig, folder: str) -> Any:
     kind, own = declared.get("model_type", ""), declared.get("auto_map", {})
     if kind in WRAPPED:
         return AutoModelForImageClassification
+    if is_original(declared):
+        raise ModelError(f"{config.name} is a checkpoint in LLaVA's own format; {NATIVE['llava_llama']}")
     takes_pictures: Any = AutoModelForImageTextToText._model_mapping  # pyright: ignore[reportPrivateUsage]
     if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in takes_pictures:
         return AutoModelForImageTextToText
@@ -255,7 +262,7 @@ def _own_kind(config: ModelConfig, folder: str, kind: str, own: Mapping[str, str
 
 
 def _native(kind: str) -> str:
-    return f"; use a checkpoint in transformers' format, such as {NATIVE[kind]}" if kind in NATIVE else ""
+    return f"; {NATIVE[kind]}" if kind in NATIVE else ""
 
 
 def _say(text: str) -> None:
