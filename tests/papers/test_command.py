@@ -79,6 +79,18 @@ def test_columns_without_their_folder_say_so_and_the_others_are_run(
     assert "FigStep: not run: needs --data figstep=DIR" in (tmp_path / "tables.md").read_text()
 
 
+def test_stand_ins_for_pictures_are_said_of_every_table(
+    data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test.json").write_text((data["vlguard"] / "test.json").read_text())
+    given = ["paper", "vlguard", "--data", f"vlguard={tmp_path}", "--model", "scripted:refuse"]
+    assert main([*given, "--missing-images", "placeholder", "--out", str(tmp_path / "out"), "--json"]) == 0
+    [warning] = json.loads(capsys.readouterr().out)["warnings"]
+    assert "8" in warning
+    for name in ("tables.md", "tables.html"):
+        assert warning in (tmp_path / "out" / name).read_text()
+
+
 def test_a_users_judge_takes_the_place_of_the_papers(
     data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

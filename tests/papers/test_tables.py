@@ -210,7 +210,9 @@ def test_every_cell_is_what_is_counted_by_hand(
                 assert (cell["k"], cell["n"], cell["unscored"]) == (k, n, unscored), (label, column.title)
                 checked += 1
     assert checked > 4
+    assert told["warnings"] == ["Of each suite at most 36 examples were asked."]
     text = (tmp_path / "tables.md").read_text()
+    assert told["warnings"][0] in text
     rows = list(csv.DictReader((tmp_path / "tables.csv").open()))
     assert all(f"| {row['row']} |" in text for row in rows)
     assert {row["row"] for row in rows if row["kind"] == "ours"} == {"m", "no"}

@@ -135,8 +135,10 @@ def paper(
     if json_:
         print_json(tables.as_json(done, laid))
     elif markdown:
-        typer.echo(tables.markdown(found, laid), nl=False)
+        typer.echo(tables.markdown(done, laid), nl=False)
     else:
+        for warning in tables.warnings(done):
+            typer.secho(warning, bold=True)
         _show_tables(laid)
         typer.echo(f"tables: {', '.join(map(str, written))}")
     check_unscored([result for row in done.results.values() for result in row.values()], max_unscored)

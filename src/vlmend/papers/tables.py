@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vlmend.data import placeholder
 from vlmend.evaluate.score import EvalResult
 from vlmend.papers.paper import Column, Figure, Paper, Table
 from vlmend.papers.run import Found
@@ -137,7 +138,7 @@ def write(found: Found, laid: Sequence[Laid]) -> list[Path]:
     """The tables as Markdown, JSON, CSV and a page, in the folder of the runs."""
     out, paper = found.request.base.out, found.request.paper
     texts = {
-        "tables.md": markdown(paper, laid),
+        "tables.md": markdown(found, laid),
         "tables.json": json.dumps(as_json(found, laid), ensure_ascii=False, indent=1) + "\n",
         "tables.csv": as_csv(laid),
     }
@@ -146,7 +147,8 @@ def write(found: Found, laid: Sequence[Laid]) -> list[Path]:
         path = out / name
         path.write_text(text, encoding="utf-8")
         paths.append(path)
-    sections = [
+    sections: list[page.Section] = [page.Banner(warning) for warning in warnings(found)]
+    sections += [
         page.Grid(
             one.table.title,
             ("model", *(head(column) for column in one.table.columns)),
@@ -166,9 +168,22 @@ def lead(paper: Paper) -> str:
     )
 
 
-def markdown(paper: Paper, laid: Sequence[Laid]) -> str:
+def warnings(found: Found) -> list[str]:
+    """What holds for all our numbers: stand-ins for pictures, or that a part of the questions was asked."""
+    stood_in = max(
+        (int(r.run.manifest().get("placeholders", 0)) for row in found.results.values() for r in row.values()),
+        default=0,
+    )
+    limit = found.request.base.limit
+    part = f"Of each suite at most {limit:,} examples were asked." if limit else ""
+    return list(filter(None, (placeholder.warning(stood_in), part)))
+
+
+def markdown(found: Found, laid: Sequence[Laid]) -> str:
     """All tables, each with its legend."""
-    return "\n".join([f"# {paper.title}", "", lead(paper), *_markdown(laid)]) + "\n"
+    paper = found.request.paper
+    told = [line for warning in warnings(found) for line in ("", f"**{warning}**")]
+    return "\n".join([f"# {paper.title}", "", lead(paper), *told, *_markdown(laid)]) + "\n"
 
 
 def overview(paper: Paper) -> str:
@@ -245,6 +260,7 @@ def as_json(found: Found, laid: Sequence[Laid]) -> dict[str, Any]:
         "data": {key: str(path) for key, path in found.request.data.items()},
         "runs": {label: {key: str(r.run.folder) for key, r in row.items()} for label, row in found.results.items()},
         "left_out": dict(found.left_out),
+        "warnings": warnings(found),
         "tables": [_table_json(one) for one in laid],
     }
 
