@@ -265,10 +265,9 @@ def test_adapter_of_another_model(vlguard: Path, tmp_path: Path, capsys: pytest.
     save(load(ModelConfig(name=str(llava), device="cpu"), for_training=True), tmp_path / "adapter")
     given = words(vlguard, tmp_path / "r", "--device", "cpu", model=f"{qwen}+{tmp_path / 'adapter'}")
     one_line(capsys, given, "adapter", "does not fit")
-    right = words(
-        vlguard, tmp_path / "r", "--device", "cpu", "--max-new-tokens", "2", "--max-unscored", "1", "--limit", "3"
-    )
-    assert main([*right, "--model", f"{llava}+{tmp_path / 'adapter'}", "--json"]) == 0
+    less = ("--device", "cpu", "--max-new-tokens", "2", "--max-unscored", "1", "--limit", "3")
+    right = words(vlguard, tmp_path / "r", *less, model=f"{llava}+{tmp_path / 'adapter'}")
+    assert main([*right, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"][0]["generated"] == 3
 
 
