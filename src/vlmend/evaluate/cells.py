@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -22,24 +22,13 @@ NONE = "none"  # as an attack: the requests as they are
 CHAIN = " + "  # between the attacks of a chain
 
 
-class EvalConfig(Section):
-    """One evaluation: a model, a suite, what is done to its questions, and where the records go.
+class Asking(Section):
+    """How questions are asked: which pictures may be missing, how many questions, how answers are decoded, on what.
 
-    None leaves a setting as the suite or the backend has it. `judges` are `QUESTION=SPEC`, in the place of the suite's
-    own, or `SPEC`, beside them. `only` names a
-    metric of the suite, or several with commas: nothing is asked but what these are about. `answers` are files of
-    answers that `model` gave elsewhere, `FILE` or `SUBSET=FILE`: nothing is asked then, and no picture is needed.
+    None leaves a setting as the suite or the backend has it.
     """
 
-    model: str
-    suite: str
-    out: Path
-    answers: tuple[str, ...] = ()
-    attack: tuple[str, ...] = ()
-    judges: tuple[str, ...] = ()
-    judging: JudgeSettings = JudgeSettings()
     missing_images: Literal["error", "placeholder"] = "error"
-    only: str | None = None
     max_pixels: MaxPixels = MAX_PIXELS
     limit: int | None = Field(default=None, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
@@ -53,6 +42,30 @@ class EvalConfig(Section):
     share_prefix: bool | None = None
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not as it is by default, as plain data."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class EvalConfig(Asking):
+    """One evaluation: a model, a suite, what is done to its questions, and where the records go.
+
+    `judges` are `QUESTION=SPEC`, in the place of the suite's
+    own, or `SPEC`, beside them. `only` names a
+    metric of the suite, or several with commas: nothing is asked but what these are about. `answers` are files of
+    answers that `model` gave elsewhere, `FILE` or `SUBSET=FILE`: nothing is asked then, and no picture is needed.
+    """
+
+    model: str
+    suite: str
+    out: Path
+    answers: tuple[str, ...] = ()
+    attack: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
+    judging: JudgeSettings = JudgeSettings()
+    only: str | None = None
 
     @property
     def attack_name(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from vlmend.config import JudgingConfig, Recipe, load_recipe
 from vlmend.data.dataset import fingerprint_of, read_any
 from vlmend.errors import DataError, UsageError
-from vlmend.evaluate.cells import chain_of
+from vlmend.evaluate.cells import Asking, chain_of
 from vlmend.registry import attacks, suites
 from vlmend.types import digest
 
@@ -38,13 +38,14 @@ class Condition:
 class Cell:
     """One run of a sweep: a recipe with what is set in it, or the untuned model of a recipe.
 
-    `judging` has the judges that the sweep names beside those of the recipe.
+    `judging` has the judges that the sweep names beside those of the recipe, `asking` how its questions are asked.
     """
 
     recipe: Path
     settings: tuple[str, ...] = ()
     tuned: bool = True
     judging: JudgingConfig = field(default_factory=JudgingConfig)
+    asking: Asking = field(default_factory=Asking)
 
     @property
     def name(self) -> str:
@@ -126,8 +127,8 @@ def identity(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> str:
     read = [part.source for part in recipe.data.mix]
     read += [source for asks in asked.values() for source in suites.from_spec(asks.suite).sources]
     contents = [_content(source) for source in dict.fromkeys(read)]
-    judged = [recipe.judging.given] if recipe.judging.given else []
-    return digest(settings, cell.tuned, {name: asks.words for name, asks in asked.items()}, contents, *judged)
+    more = [given for given in (recipe.judging.given, cell.asking.given) if given]
+    return digest(settings, cell.tuned, {name: asks.words for name, asks in asked.items()}, contents, *more)
 
 
 @cache

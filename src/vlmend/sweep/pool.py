@@ -88,6 +88,7 @@ def _start(cell: Cell, out: Path, asked: Mapping[str, Condition]) -> _Running:
         "folder": str(folder),
         "conditions": {name: asks.words for name, asks in asked.items()},
         "judging": cell.judging.given,
+        "asking": cell.asking.given,
     }
     log = (folder / LOG).open("a", encoding="utf-8")
     process = subprocess.Popen(

@@ -105,6 +105,10 @@ class Sweep:
             more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
             say(console, f"{self.out / SUMMARY} had a row {gone[0]}{more}, not in this sweep and no longer in the file")
 
+    def open(self) -> list[Cell]:
+        """The runs that are not finished, in the order in which they will be done."""
+        return [cell for cell in self._in_turn() if not is_done(cell, self.out / cell.name, self.asked)]
+
     def _in_turn(self) -> list[Cell]:
         """The first run of each row, then the second, and so on: a sweep that is cut short says something of all."""
         seen: Counter[str] = Counter()
@@ -117,7 +121,7 @@ class Sweep:
 
     def _carry_out(self, console: Console) -> dict[str, str]:
         """Every run that is not finished. Returns why runs failed, by name."""
-        open_ = [cell for cell in self._in_turn() if not is_done(cell, self.out / cell.name, self.asked)]
+        open_ = self.open()
         done, failed = len(self.cells) - len(open_), dict[str, str]()
         if done:
             say(console, f"{done} of {len(self.cells)} runs are done already")

@@ -18,6 +18,8 @@ from rich.console import Console
 
 from vlmend.config import JudgingConfig
 from vlmend.errors import VlmendError
+from vlmend.evaluate.cells import Asking, EvalConfig
+from vlmend.evaluate.judging import JudgeSettings
 from vlmend.store import write_atomic
 from vlmend.sweep.grid import Cell, Condition, identity
 
@@ -33,25 +35,29 @@ def is_done(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> bool:
 
 def carry_out(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> None:
     """Tune, ask, judge, count; what an earlier try finished is kept."""
-    from vlmend.evaluate.judging import JudgeSettings
-    from vlmend.evaluate.run import EvalConfig, evaluate
-    from vlmend.registry import backend_for
+    from vlmend.evaluate.run import backend_of, evaluate_together
     from vlmend.train.run import tune
 
     recipe = cell.load(folder)
     if cell.tuned:
         tune(recipe, console=Console(file=sys.stdout, width=120))
-    model, device = tested(cell, folder), recipe.model.device
-    backend = backend_for(model, {"device": device})
-    judging = JudgeSettings.of(recipe.judging)
-    models = judging.models()
-    for name, asks in asked.items():
-        config = EvalConfig(
-            model=model, suite=asks.suite, out=folder / name, attack=asks.attack, judges=recipe.judging.judges,
-            judging=judging, device=device,
-        )  # fmt: skip
-        evaluate(config, backend, models=models)
+    configs = evaluations(cell, folder, asked)
+    evaluate_together(configs, backend_of(configs[0]), configs[0].judging.models())
     write_atomic(folder / DONE, identity(cell, folder, asked).encode())
+
+
+def evaluations(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> list[EvalConfig]:
+    """How a run's model is asked under every condition; on the device it was tuned on, unless another is named."""
+    recipe = cell.load(folder)
+    how = {"device": recipe.model.device, **cell.asking.given}
+    judging = JudgeSettings.of(recipe.judging)
+    return [
+        EvalConfig.model_validate({
+            "model": tested(cell, folder), "suite": asks.suite, "out": folder / name, "attack": asks.attack,
+            "judges": recipe.judging.judges, "judging": judging, **how,
+        })
+        for name, asks in asked.items()
+    ]  # fmt: skip
 
 
 def tested(cell: Cell, folder: Path) -> str:
@@ -70,7 +76,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored, as in a script's background
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_stop_at_the_end_of_stdin, daemon=True).start()
-    cell = Cell(Path(job["recipe"]), tuple(job["settings"]), job["tuned"], JudgingConfig(**job["judging"]))
+    cell = Cell(
+        Path(job["recipe"]), tuple(job["settings"]), job["tuned"], JudgingConfig(**job["judging"]),
+        Asking(**job["asking"]),
+    )  # fmt: skip
     asked = {name: Condition(suite, tuple(attack)) for name, (suite, *attack) in job["conditions"].items()}
     try:
         carry_out(cell, Path(job["folder"]), asked)

@@ -93,9 +93,11 @@ def swapped(rng: np.random.Generator, item: Item) -> Item:
 
 def shares_at(progress: float) -> dict[str, float]:
     """How often each task is drawn at this part (0 to 1) of the training; need not add up to 1."""
-    more = (
-        {"describe": 1.0} if progress < SEEING else {"describe": 0.15, "count": 0.15} if progress > 1 - COOLING else {}
-    )
+    more: dict[str, float] = {}
+    if progress < SEEING:
+        more = {"describe": 1.0}
+    elif progress > 1 - COOLING:  # places are learned by now
+        more = {"describe": 0.15, "count": 0.15}
     return {task: share + more.get(task, 0.0) for task, share in TASKS.items()}
 
 
