@@ -61,8 +61,8 @@ WORDS = {
     ),
     r"(tune vlguard_posthoc)": r"\1 --set data.mix.1.n=8",  # the sample has 16 conversations
     # a start of two steps samples nothing that differs
-    r"(tune world/rl_(?:grpo|rloo|ppo)\b)": r"\1 --set method.temperature=3.0"
-    " --set method.max_new_tokens=8 --set 'method.rewards=[length]'",
+    r"(tune world/(?:rl_(?:grpo|rloo|ppo)|concepts_ppo)\b)": r"\1 --set method.temperature=3.0"
+    " --set method.max_new_tokens=48 --set 'method.rewards=[length]'",
     r"(export rl world/rl_grpo)": r"\1 --set data.mix.0.n=8",
     r"&as_coded=true": "",  # an option of LLaVA-1.5 alone, which the embedded model is not
 }

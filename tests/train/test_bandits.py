@@ -38,7 +38,7 @@ def test_what_pays_is_learned(tmp_path: Path, method: str, seed: int) -> None:
     settings: dict[str, Any] = {"name": method, "rewards": rewards}
     if method == "ppo":
         settings |= {"kl": 0.0, "epochs": 1, "minibatches": 2}
-    recipe = world(tmp_path, seed, settings, f"world:utility#train?n=60&seed={seed}", learning_rate=5e-3, max_steps=20)
+    recipe = world(tmp_path, seed, settings, f"world:utility#train?n=60&seed={seed}", learning_rate=5e-3, max_steps=26)
     tune(recipe)
     found = [entry["rollouts"]["reward"] for entry in log_of(recipe.output.dir)]
     assert found[0] < 0.75

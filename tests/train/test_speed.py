@@ -145,6 +145,8 @@ def test_eager_attention_and_checkpointed_layers_too(make: Make, attention: str,
     same(fast, gradient(make("rmu", SLOW, model, **train)))
 
 
+@pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 def test_block_masks_give_the_same_log_probabilities(make: Make, folder: Path) -> None:
     """Forward only: FlexAttention has no backward pass on a CPU."""
     if not folder.name.startswith("llava0"):

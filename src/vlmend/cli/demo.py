@@ -44,7 +44,7 @@ class Size:
     samples: int
 
 
-FULL = Size(tuned=(BIASED, BALANCED), examples=7680, steps=240, n=200, samples=2)
+FULL = Size(tuned=(BIASED, BALANCED), examples=10240, steps=320, n=200, samples=2)
 QUICK = Size(tuned=(BIASED,), examples=3520, steps=110, n=200, samples=0)
 
 
@@ -104,7 +104,7 @@ def recipe(folder: Path, openers: str, size: Size, seed: int, device: str) -> Re
             "model": {"name": "world", "device": device, "lora": {"r": 16, "lora_alpha": 32}},
             "data": {"mix": [{"source": _safety(size, openers, seed)}], "seed": seed},
             "train": {
-                "learning_rate": 4e-3, "max_steps": size.steps, "per_device_train_batch_size": 32, "warmup_ratio": 0.05,
+                "learning_rate": 6e-3, "max_steps": size.steps, "per_device_train_batch_size": 32, "warmup_ratio": 0.05,
                 "logging_steps": 20, "save_steps": 50, "seed": seed,
             },
             "output": {"dir": str(folder)},

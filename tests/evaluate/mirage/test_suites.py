@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from tests.judge import knowing
 from vlmend.backends.scripted import REFUSAL, Scripted, comply
 from vlmend.errors import ConfigError
+from vlmend.evaluate.cells import EvalConfig
 from vlmend.evaluate.mirage import probes
 from vlmend.evaluate.mirage.card import Card, Mirage, mirage
 from vlmend.evaluate.mirage.probes import MirageConfig
@@ -315,20 +316,22 @@ def test_a_kind_that_is_none_is_told_before_anything_is_asked(folder: Path) -> N
 def test_all_probes_of_all_models_pay_from_one_purse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also a model on a server, unless its spec has a budget of its own."""
     given: list[object] = []
-    evaluate = probes.evaluate
+    asked: list[int] = []
+    together = probes.evaluate_together
 
-    def noted(*args: Any, models: Models, **more: Any) -> Any:
+    def noted(configs: Sequence[EvalConfig], backend: Any, models: Models, **more: Any) -> Any:
         given.append(models.purse)
-        return evaluate(*args, models=models, **more)
+        asked.append(len(configs))
+        return together(configs, backend, models, **more)
 
-    monkeypatch.setattr(probes, "evaluate", noted)
+    monkeypatch.setattr(probes, "evaluate_together", noted)
     cards(folder, "vlguard", ("right", "serve"))
-    assert len(given) == 10
-    assert all(purse is given[0] for purse in given)
+    assert asked == [5, 5]  # all probes of a model at once
+    assert given[0] is given[1]
 
 
 def test_a_model_on_a_server_pays_from_the_same_purse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "evaluate", lambda *args, **more: None)
+    monkeypatch.setattr(probes, "evaluate_together", lambda *args, **more: [])
     made: list[Any] = []
 
     def backend(model: str, settings: Mapping[str, object]) -> Any:

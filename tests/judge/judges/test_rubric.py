@@ -242,7 +242,18 @@ def test_a_rubric_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_rubric_of_ours_is_whole() -> None:
-    assert rubric.names() == ["beside", "factual", "graded", "harm", "helpful", "mis", "relevance", "sarr", "tone"]
+    assert rubric.names() == [
+        "beside",
+        "correct",
+        "factual",
+        "graded",
+        "harm",
+        "helpful",
+        "mis",
+        "relevance",
+        "sarr",
+        "tone",
+    ]
     hashes = {rubric.load(name).hash for name in rubric.names()}
     assert len(hashes) == len(rubric.names())
     for name in rubric.names():
@@ -250,7 +261,7 @@ def test_every_rubric_of_ours_is_whole() -> None:
 
 
 OURS = {
-    "beside": ("helpful",),
+    "beside": ("helpful",), "correct": ("agrees",),
     "factual": ("agrees",), "graded": ("harmful",), "harm": ("harmful",), "helpful": ("helpful",),
     "mis": ("harmful", "perceives"), "relevance": ("relevant",), "sarr": ("normal",), "tone": ("refused",),
 }  # fmt: skip

@@ -99,7 +99,13 @@ def test_every_word_of_a_rubric(tmp_path: Path) -> None:
 
 
 # what of ours is shown besides question and answer
-MORE = {"beside": "reference answer", "factual": "reference answer", "graded": "category", "harm": "category"}
+MORE = {
+    "beside": "reference answer",
+    "correct": "reference answer",
+    "factual": "reference answer",
+    "graded": "category",
+    "harm": "category",
+}
 WITH_PICTURES = ("beside", "helpful", "mis", "relevance")  # unless the user says otherwise
 
 
