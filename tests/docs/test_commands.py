@@ -50,7 +50,7 @@ WORDS = {
     r"\bRUN\b": "runs/given",
     r"\bDIR\b": "data/VLGuard",
     r"\bn=7680\b": "n=400",
-    r"unlearn_\{[a-z,]*\}.yaml --base": "unlearn_npo.yaml --grid train.max_steps=1",
+    r"unlearn_\{[a-z,]*\} --base": "unlearn_npo --grid train.max_steps=1",
     r"pd=false,true --grid train.seed=0,1,2": "pd=true --grid train.seed=0",
     r"n=60\b": "n=4",
     r"sweep --file (sweeps/\w+)": (

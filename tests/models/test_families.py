@@ -309,5 +309,5 @@ def test_the_table_in_the_docs_is_what_was_tested(examples: list[Example]) -> No
         return "| " + " | ".join(cells) + " |"
 
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
-    table = [line for line in page.splitlines() if line.startswith("| `")]
+    table = [line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 7]
     assert table == [row(name) for name in tiny.FAMILIES]
