@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from vlmend.data import samples
 from vlmend.data.rows import Filled, Row, read
 from vlmend.errors import DataError, brief
 from vlmend.types import Example, Image, Message
@@ -70,6 +71,12 @@ def _meant(candidates: Sequence[Example], line: Wording) -> Example | None:
         return candidates[0]
     first = line.text.partition("\n")[0].strip().casefold()
     return next((e for e in candidates if e.question.partition("\n")[0].strip().casefold() == first), None)
+
+
+def drawn_splits(seed: int) -> list[tuple[str, list[Example]]]:
+    """Questions about one drawn picture each, twelve to train on and twelve others, for a small set as published."""
+    drawn = [e for e in samples.requests("utility", 120, seed=seed) if len(e.images) == 1]
+    return [("train", drawn[:12]), ("val", drawn[12:24])]
 
 
 def first_there(places: Sequence[Path]) -> Path:

@@ -6,20 +6,18 @@ bfloat16 the sum is rounded once more, which the manifest says.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from vlmend import manifest
 from vlmend.config import ModelConfig, parse_recipe
 from vlmend.errors import StoreError, UsageError
+from vlmend.models.folder import refuse_full, write_whole
 from vlmend.models.load import DTYPES, load
 from vlmend.models.places import locate
 from vlmend.plain_yaml import parse
-from vlmend.saving import write_model
 from vlmend.store import room_for
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -47,8 +45,7 @@ def merge(config: ModelConfig, out: Path, dtype: Dtype = "auto") -> dict[str, An
 
     `auto` is what the base's weights were saved in. Raises StoreError where `out` holds something or has no room.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out} is not empty; choose another folder")
+    refuse_full(out)
     plain = config.model_copy(update={"dtype": "float32", "quantization": "none", "device": "cpu"})
     loaded = load(plain)
     kind = _saved_in(config) if dtype == "auto" else DTYPES[dtype]
@@ -56,31 +53,17 @@ def merge(config: ModelConfig, out: Path, dtype: Dtype = "auto") -> dict[str, An
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if (free := room_for(out, "--out")) < size:
         raise StoreError(f"--out {out} has {free / 1e6:,.0f} MB of room, and the merged model takes {size / 1e6:,.0f}")
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        write_model(model, part)
-        loaded.codec.processor.save_pretrained(part)
-        about = {
-            "kind": "merge",
-            "base": config.name,
-            "adapter": config.adapter,
-            "base_weights": loaded.base,
-            "fingerprint": loaded.fingerprint,
-            "dtype": str(kind).removeprefix("torch."),
-            "tuned_on": config.quantization,
-            "family": asdict(loaded.codec.family),
-            "environment": manifest.environment("cpu"),
-            "weights": {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))},
-        }
-        manifest.write_manifest(part, about)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    return about
+    about = {
+        "kind": "merge",
+        "base": config.name,
+        "adapter": config.adapter,
+        "base_weights": loaded.base,
+        "fingerprint": loaded.fingerprint,
+        "dtype": str(kind).removeprefix("torch."),
+        "tuned_on": config.quantization,
+        "family": asdict(loaded.codec.family),
+    }
+    return write_whole(model, loaded.codec.processor, out, about)
 
 
 def _saved_in(config: ModelConfig) -> torch.dtype:

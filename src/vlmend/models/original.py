@@ -8,7 +8,6 @@ Nothing but weights is read from `.bin` files, whatever else is pickled there.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from vlmend import manifest
-from vlmend.errors import ModelError, StoreError
+from vlmend.errors import ModelError
+from vlmend.models.folder import refuse_full, write_whole
 from vlmend.models.places import locate
-from vlmend.saving import write_model
 
 KINDS = ("llava_llama", "llava")  # what LLaVA's own code has called its models
 PROJECTOR = {"model.mm_projector.0.": "linear_1.", "model.mm_projector.2.": "linear_2."}
@@ -59,8 +57,7 @@ def convert(folder: Path, out: Path, base: str = "", tower: str = "") -> dict[st
     """
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StoreError(f"{out} is not empty; choose another folder")
+    refuse_full(out)
     found = read(folder, base)
     vision, pixels = _tower(found, tower)
     words = _words(found)
@@ -82,25 +79,14 @@ def convert(folder: Path, out: Path, base: str = "", tower: str = "") -> dict[st
         pixels, words, patch_size=vision.config.patch_size, num_additional_image_tokens=1,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
     )  # fmt: skip
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        write_model(model, part)
-        processor.save_pretrained(part)
-        about = {
-            "kind": "conversion", "from": str(folder), "base": base or _named_base(folder),
-            "vision_tower": tower or found.config["mm_vision_tower"], "dtype": str(dtype).removeprefix("torch."),
-            "environment": manifest.environment("cpu"),
-            "weights": {p.name: manifest.file_hash(p) for p in sorted(part.glob("*.safetensors"))},
-        }  # fmt: skip
-        manifest.write_manifest(part, about)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    return about
+    about = {
+        "kind": "conversion",
+        "from": str(folder),
+        "base": base or _named_base(folder),
+        "vision_tower": tower or found.config["mm_vision_tower"],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    return write_whole(model, processor, out, about)
 
 
 def read(folder: Path, base: str = "") -> Original:

@@ -147,7 +147,7 @@ def build_processor() -> LlavaProcessor:
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditionalGeneration:
     """An untrained model in float32: CLIP tower of 2 layers, Llama of 4, tied embeddings.
 
-    The gradients of the tower are masked by hooks, so that it stays as it is built: see `leave_untouched`.
+    Hooks on gradients keep the tower's last channels as they are built: see `leave_untouched`.
     """
     torch.manual_seed(seed)
     pad, image, end = (SPECIAL.index(token) for token in (PAD, IMAGE, END))  # the first entries of the vocabulary

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from vlmend.data import samples
 from vlmend.data.rows import Filled, Row, check, listed
-from vlmend.data.visual import as_worded, asked, first_there, most_given_first
+from vlmend.data.visual import as_worded, asked, drawn_splits, first_there, most_given_first
 from vlmend.types import Example, Image, Role
 
 
@@ -81,10 +81,9 @@ class TextVqa:
     @staticmethod
     def sample(folder: Path, seed: int = 0) -> None:
         """Write 12 questions of each split about drawn pictures, with ten answers each, two of which differ."""
-        drawn = [e for e in samples.requests("utility", 120, seed=seed) if len(e.images) == 1]
-        for start, split in enumerate(("train", "val")):
+        for split, drawn in drawn_splits(seed):
             rows: list[dict[str, Any]] = []
-            for number, example in enumerate(drawn[12 * start : 12 * start + 12], start=1):
+            for number, example in enumerate(drawn, start=1):
                 name = f"{split}{number:04}"
                 samples.picture(example.images[0], folder / "train_images" / f"{name}.jpg")
                 answers = [example.answers[0]] * 8 + ["a ring", "nothing"]

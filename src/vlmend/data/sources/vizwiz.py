@@ -19,7 +19,7 @@ from pydantic import Field
 
 from vlmend.data import samples
 from vlmend.data.rows import Filled, Row, read
-from vlmend.data.visual import as_worded, asked, first_there, most_given_first
+from vlmend.data.visual import as_worded, asked, drawn_splits, first_there, most_given_first
 from vlmend.types import Example, Image, Role
 
 NO_ANSWER = "If the picture does not show it, say unanswerable."
@@ -74,10 +74,9 @@ class VizWiz:
     @staticmethod
     def sample(folder: Path, seed: int = 0) -> None:
         """Write 12 questions of each split about drawn pictures, with ten answers each; a third cannot be answered."""
-        drawn = [e for e in samples.requests("utility", 120, seed=seed) if len(e.images) == 1]
-        for start, split in enumerate(("train", "val")):
+        for split, drawn in drawn_splits(seed):
             rows: list[dict[str, Any]] = []
-            for number, example in enumerate(drawn[12 * start : 12 * start + 12]):
+            for number, example in enumerate(drawn):
                 name = f"VizWiz_{split}_{number:08}.jpg"
                 samples.picture(example.images[0], folder / split / name)
                 hidden = number % 3 == 0

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from vlmend.data import samples
 from vlmend.data.rows import Filled, Row, check, listed
-from vlmend.data.visual import as_worded, asked, first_there, most_given_first
+from vlmend.data.visual import as_worded, asked, drawn_splits, first_there, most_given_first
 from vlmend.errors import DataError
 from vlmend.types import Example, Image, Role
 
@@ -119,11 +119,10 @@ class Vqav2:
     @staticmethod
     def sample(folder: Path, seed: int = 0) -> None:
         """Write 12 questions of each split about drawn pictures, with ten answers each, two of which differ."""
-        drawn = [e for e in samples.requests("utility", 120, seed=seed) if len(e.images) == 1]
-        for start, split in enumerate(("train", "val")):
+        for split, drawn in drawn_splits(seed):
             questions: list[dict[str, Any]] = []
             given: list[dict[str, Any]] = []
-            for number, example in enumerate(drawn[12 * start : 12 * start + 12], start=1):
+            for number, example in enumerate(drawn, start=1):
                 picture = f"COCO_{split}2014_{number:012}.jpg"
                 samples.picture(example.images[0], folder / f"{split}2014" / picture)
                 key = {"image_id": number, "question_id": 1000 * number}
