@@ -7,6 +7,7 @@ call the model as often as it likes, or leave a module unused, without the other
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor
@@ -75,6 +77,16 @@ def _refuse_settings_elsewhere(config: TrainConfig) -> None:
         )
     if backend not in ("", "no"):
         raise ConfigError(f"accelerate asks for the dynamo backend {backend}, and tuning compiles nothing; drop it")
+
+
+@atexit.register
+def _leave() -> None:
+    """Stop gloo's threads before the interpreter goes: what is left of them then may abort a process that was done.
+
+    Nothing to do for NCCL, which has its own way out and, asked to leave, may wait for a process that has failed.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
+        dist.destroy_process_group()
 
 
 def is_first() -> bool:
