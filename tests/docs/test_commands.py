@@ -39,6 +39,7 @@ WORDS = {
     r"--format F --out O": "--format trl --out rows_trl.jsonl",
     r"sample NAME --out DIR": "sample vlguard --out sampled",
     r"--out DIR": "--out runs/made",
+    r" --set method.server=\S+": "",  # a vLLM, which tests/engines has
     r"openai:NAME@http://localhost:8000/v1": "openai:tiny@{server}",
     r"http://127.0.0.1:8000/v1": "{server}",
     r"openai:gpt-4o\b": "openai:gpt-4o@{server}",

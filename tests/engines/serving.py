@@ -15,9 +15,20 @@ MEMORY = "0.1"
 
 
 @contextmanager
-def serving(model: str, port: int = 8765) -> Iterator[str]:
+def serving(model: str, port: int = 8765, *more: str) -> Iterator[str]:
     """Its address, once it answers."""
-    words = ["serve", model, "--run", "--port", str(port), "--dtype", "float32", "--gpu-memory-utilization", MEMORY]
+    words = [
+        "serve",
+        model,
+        "--run",
+        "--port",
+        str(port),
+        "--dtype",
+        "float32",
+        "--gpu-memory-utilization",
+        MEMORY,
+        *more,
+    ]
     process = subprocess.Popen([sys.executable, "-m", "vlmend", *words], start_new_session=True)
     url = f"http://127.0.0.1:{port}/v1"
     try:

@@ -118,3 +118,16 @@ def test_served(served: str, adapter: Path, ask: Ask) -> None:
     same_law(ask(plain, *DRAWN), local("world", ask, *DRAWN), wanted)
     long = Example("long", (Message("user", ("word " * 2000,)),))
     assert [r.finish for r in Openai(f"world@{served}").generate([long], Decoding())] == [Finish.FAILED]
+
+
+def test_a_server_samples_what_is_tuned_here(adapter: Path, tmp_path: Path) -> None:
+    """It reads prompts as we do, takes the adapter anew at every step, and says of each token what we say of it."""
+    out, rows = tmp_path / "rl", ("--set", "train.max_steps=4", "--set", "train.logging_steps=1")
+    with serving("world", 8766, "--lora-rank", "16") as url:
+        vlmend(
+            "tune", "world/rl_grpo", "--out", out, *rows, "--set", f"model.adapter={adapter}",
+            "--set", f"method.server=openai:world@{url}", "--set", "train.learning_rate=4e-3",
+        )  # fmt: skip
+    log = [json.loads(line)["rollouts"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["server_gap"] < 1e-4 for row in log] == [True] * 4
+    assert log[0]["kl"] < 1e-9 < log[-1]["kl"]  # the adapter moved, and the server with it

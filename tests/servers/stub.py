@@ -80,6 +80,7 @@ class Stub:
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.most = self.now = 0
+        self.adapters: Callable[[str, dict[str, Any]], Act] | None = None  # what becomes of adapters that are sent
         self.lost_batches = 0  # so many batches are made without the client hearing of it
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -144,6 +145,8 @@ class Stub:
             return say(control)
         if body:
             return self.behave(number, body)
+        if page.endswith("_lora_adapter") and self.adapters:
+            return self.adapters(page, json.loads(data))
         if page == "files":
             return self._file(data)
         if page == "batches":

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +77,8 @@ class Openai:
         return key_of(self._address, self.key_env)
 
     @cached_property
-    def _kind(self) -> Kind:
+    def kind(self) -> Kind:
+        """What kind of server it is."""
         return kind_of(self._address, self._key) if self.server == "auto" else self.server
 
     @cached_property
@@ -117,7 +118,7 @@ class Openai:
         if self.server in ("plain", "openai") or self._address.host == OPENAI_HOST:
             return ()
         try:
-            tokenizes = self._kind in ("vllm", "sglang")
+            tokenizes = self.kind in ("vllm", "sglang")
             if not tokenizes and (self.budget or self.batch or self._key):
                 return ()
             return (control_tokens(self._asker, tokenizes=tokenizes),)
@@ -131,7 +132,7 @@ class Openai:
     @cached_property
     def _schema_way(self) -> str:
         """Known of kinds; asked once of a server whose kind nobody knows, unless that is paid for."""
-        if self._kind != "plain" or self.server == "plain" or self.budget or self.batch or self._key:
+        if self.kind != "plain" or self.server == "plain" or self.budget or self.batch or self._key:
             return "response_format"
         found = schema_way(self._asker)
         if not found:
@@ -154,14 +155,23 @@ class Openai:
 
         Raises ModelError when no question could be answered: nobody there, wrong key, unknown model.
         """
-        step = decoding.num_return_sequences if takes_n(self._kind) else 1
+        step = decoding.num_return_sequences if takes_n(self.kind) else 1
         samples = decoding.samples
         groups = [tuple(samples[start : start + step]) for start in range(0, len(samples), step)]
-        jobs = Jobs(Job(example, group, decoding) for example in examples for group in groups)
+        jobs = (Job(example, group, decoding) for example in examples for group in groups)
+        for job, outcome in self.replies(jobs, decoding):
+            yield from self._responses(job, outcome)
+
+    def replies(self, asked: Iterable[Job], decoding: Decoding) -> Iterator[tuple[Job, Answered | Refused]]:
+        """What becomes of requests, as it comes; `decoding` is theirs but for the seed.
+
+        Answers that a reply lacks are asked for again. Raises ModelError as `generate` does.
+        """
+        jobs = Jobs(iter(asked))
         frame = self._frame(decoding)
         send = self._in_batches if self.batch else self._exchange
         for job, outcome in send(jobs, frame):
-            yield from self._responses(job, outcome)
+            yield job, outcome
             if isinstance(outcome, Answered) and (missing := job.samples[len(outcome.reply.answers) :]):
                 jobs.more(replace(job, samples=missing))
 
@@ -169,7 +179,7 @@ class Openai:
         """What all requests have in common, each with its messages, `n` and `seed` still to come."""
         omitted = list(filter(None, self.omit.split(",")))
         way = self._schema_way if decoding.schema else "response_format"
-        frame = {"model": self._address.name, **sampling(decoding, self._kind, way), **self._extra}
+        frame = {"model": self._address.name, **sampling(decoding, self.kind, way), **self._extra}
         for name in omitted:
             if name not in frame and name not in ("n", "seed"):
                 raise ConfigError(f"omit: requests have no {name!r}.{nearest(name, frame)}")

@@ -18,6 +18,7 @@ from vlmend.cli._common import Dtype, Json, print_json
 from vlmend.errors import ModelError, UsageError
 
 LOCAL = "127.0.0.1"
+RUNTIME = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 EVERYWHERE = ("0.0.0.0", "::")  # where a server may listen, but nobody can call
 
 
@@ -57,6 +58,10 @@ def serve(
     ] = "",
     mm_processor_kwargs: Annotated[str, typer.Option(help="JSON: for the picture processor (vllm).")] = "",
     model_impl: Annotated[ModelImpl, typer.Option(help="Whose code the model is run with (vllm).")] = ModelImpl.AUTO,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take adapters up to this rank while it runs, as `method.server` does (vllm)."),
+    ] = None,
     run: Annotated[bool, typer.Option("--run", help="Run it instead of printing it.")] = False,
     json_: Json = False,
 ) -> None:
@@ -73,13 +78,19 @@ def serve(
     if added and (note := _fits(added, folder, name)):
         typer.echo(f"vlmend: {note}", err=True)
     if engine is Engine.VLLM:
-        command, served = vllm_command(folder, added, host, port, settings.arguments(images), dtype.value, served=name)
+        command, served = vllm_command(
+            folder, added, host, port, settings.arguments(images), dtype.value, served=name, lora_rank=lora_rank
+        )
     else:
+        if lora_rank:
+            raise UsageError("transformers serve loads no adapters, so --lora-rank is nothing to it; use --with vllm")
         if settings != EngineSettings():
             given = [field.name for field in fields(settings) if getattr(settings, field.name) != field.default]
             raise UsageError(f"transformers serve has no {', '.join(given)}; leave it out, or use --with vllm")
         command, served = transformers_command(folder, added, host, port, dtype.value)
     spec = f"openai:{served}@http://{LOCAL if host in EVERYWHERE else host}:{port}/v1?server={engine.value}"
+    if lora_rank:
+        command = ["env", f"{RUNTIME}=True", *command]
     if run:
         _run(command, spec)
     if json_:
@@ -103,11 +114,12 @@ def _fits(adapter: Path, folder: str, name: str) -> str:
 
 
 def vllm_command(
-    folder: str, adapter: Path | None, host: str, port: int, settings: Mapping[str, Any], dtype: str, *, served: str
-) -> tuple[list[str], str]:
+    folder: str, adapter: Path | None, host: str, port: int, settings: Mapping[str, Any], dtype: str, *, served: str,
+    lora_rank: int | None = None,
+) -> tuple[list[str], str]:  # fmt: skip
     """vLLM's command and the served model's name. The model's own sampling defaults stay out."""
     from vlmend.models.engines import engine, words
-    from vlmend.models.places import vllm_rank
+    from vlmend.models.places import vllm_fitting, vllm_rank
 
     name = "/".join(Path(served).parts[-2:]) if Path(served).is_absolute() else served
     program = ["vllm", "serve", folder]
@@ -117,11 +129,13 @@ def vllm_command(
         *program, "--host", host, "--port", str(port), "--served-model-name", name, "--dtype", dtype,
         *words(settings),
     ]  # fmt: skip
+    ranks = [*([vllm_fitting(lora_rank)] if lora_rank else []), *([vllm_rank(adapter)] if adapter else [])]
+    if ranks:
+        command += ["--enable-lora", "--max-lora-rank", str(max(ranks))]
     if adapter is None:
         return command, name
     name = f"{name}+{adapter.name}"
-    rank = str(vllm_rank(adapter))
-    return [*command, "--enable-lora", "--max-lora-rank", rank, "--lora-modules", f"{name}={adapter}"], name
+    return [*command, "--lora-modules", f"{name}={adapter}"], name
 
 
 def transformers_command(folder: str, adapter: Path | None, host: str, port: int, dtype: str) -> tuple[list[str], str]:
@@ -135,6 +149,9 @@ def transformers_command(folder: str, adapter: Path | None, host: str, port: int
 
 def _run(command: list[str], spec: str) -> None:
     """Become the server. Never returns."""
+    if command[0] == "env":
+        os.environ[RUNTIME] = "True"
+        command = command[2:]
     beside = shutil.which(command[0], path=str(Path(sys.executable).parent))
     program = beside or shutil.which(command[0])
     if program is None:

@@ -103,12 +103,17 @@ def vllm_rank(folder: Path) -> int:
             f"adapter {folder} holds whole modules ({', '.join(whole)}), which vLLM does not load;"
             " `vlmend merge` makes one folder of adapter and base"
         )
+    try:
+        return vllm_fitting(rank)
+    except ModelError as error:
+        raise ModelError(f"adapter {folder}: {error}; `vlmend merge` makes one folder of adapter and base") from error
+
+
+def vllm_fitting(rank: int) -> int:
+    """The least of the ranks vLLM allows that `rank` fits in. Raises ModelError where there is none."""
     fitting = [allowed for allowed in VLLM_RANKS if allowed >= rank]
     if not fitting:
-        raise ModelError(
-            f"adapter {folder} has rank {rank}; vLLM loads up to {VLLM_RANKS[-1]};"
-            " `vlmend merge` makes one folder of adapter and base"
-        )
+        raise ModelError(f"vLLM loads adapters up to rank {VLLM_RANKS[-1]}, not {rank}")
     return fitting[0]
 
 

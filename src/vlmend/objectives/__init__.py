@@ -195,6 +195,9 @@ class OnPolicy:
     `costs` are rewards as well, high where all is well: an answer's cost is the negative of their sum. It is to stay at
     or below `limit` on average: advantages are (A_r - m A_c) / (1 + m), where m >= 0 starts at `multiplier` and moves
     by `multiplier_rate` * (mean cost - limit) after each step (Safe RLHF, arXiv 2310.12773, section 3.3).
+
+    `server` names who samples in place of this process, as `--model` does (`openai:NAME@URL`): a vLLM that serves the
+    model before tuning, and is handed the adapter before every step.
     """
 
     rewards: tuple[Mapping[str, Any] | str, ...] = ()
@@ -217,6 +220,7 @@ class OnPolicy:
     limit: float = 0.0
     multiplier: Weight = 1.0
     multiplier_rate: Weight = 0.1
+    server: str = ""
 
     heads: ClassVar[bool] = False  # whether a head reads what is still to come
     grouped: ClassVar[bool] = False  # whether answers to the same prompt are compared

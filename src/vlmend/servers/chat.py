@@ -33,21 +33,27 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """One of the answers to a request."""
+    """One of the answers to a request; its tokens and their log-probabilities, where they were asked for and told."""
 
     text: str
     finish: Finish
     why: str = ""
     reasoning: str = ""
+    ids: tuple[int, ...] = ()
+    logps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """All answers to a request, and the tokens it was charged for; zeros where the server does not say."""
+    """All answers to a request, and the tokens it was charged for; zeros where the server does not say.
+
+    prompt_ids: the prompt's tokens as the server read them, where that was asked for and told.
+    """
 
     answers: tuple[Answer, ...]
     prompt_tokens: int = 0
     tokens: int = 0
+    prompt_ids: tuple[int, ...] = ()
 
 
 def sampling(decoding: Decoding, kind: Kind, way: str = "response_format") -> dict[str, Any]:
@@ -149,9 +155,10 @@ def read_reply(data: object) -> Reply:
         answers = tuple(_answer(choice) for choice in ordered)
         usage: dict[str, Any] = whole.get("usage") or {}
         read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        prompt_ids = tuple(map(int, whole.get("prompt_token_ids") or ()))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable(f"choices of an unknown shape ({type(error).__name__})") from error
-    return Reply(answers, read, written)
+    return Reply(answers, read, written, prompt_ids)
 
 
 def _answer(choice: Mapping[str, Any]) -> Answer:
@@ -167,7 +174,9 @@ def _answer(choice: Mapping[str, Any]) -> Answer:
     text = (content or "").strip()
     if refusal and finish is not Finish.BLOCKED:
         return Answer(str(refusal), finish, "the refusal came in a field of its own", thought.strip())
-    return Answer(text, finish, _why(finish, reason, text), thought.strip())
+    scored = (choice.get("logprobs") or {}).get("content") or ()
+    ids, logps = map(int, choice.get("token_ids") or ()), (float(token["logprob"]) for token in scored)
+    return Answer(text, finish, _why(finish, reason, text), thought.strip(), tuple(ids), tuple(logps))
 
 
 def _why(finish: Finish, reason: str, text: str) -> str:

@@ -20,6 +20,7 @@ LATER = {
 # What has its effect, if any, on which rows there are, and so on the identity of the data.
 FREE = {
     "data": {"bad_images", "max_pixels"},
+    "method": {"server"},  # of the same model: its address, or whether there is one, is another matter at each start
     "output": {"dir"},
     "train": {"logging_steps", "save_steps", "save_total_limit", "report_to"},
 }

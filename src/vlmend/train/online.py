@@ -22,6 +22,7 @@ from vlmend.train.loop import COUNT, SUM, Tuning, Work, remaining, update
 from vlmend.train.mask_report import check_mask
 from vlmend.train.rollouts import Account, Sample, Sampler, Writer, by_prompt, spread
 from vlmend.train.scoring import Micro
+from vlmend.train.served import ServedSampler
 from vlmend.train.watch import watch
 from vlmend.types import Role
 
@@ -68,7 +69,7 @@ class Learner:
 
     run: Tuning
     objective: OnPolicy
-    sampler: Sampler
+    sampler: Sampler | ServedSampler
     rewards: Composite
     costs: Composite | None = None
     head: nn.Linear | None = None
@@ -92,6 +93,7 @@ class Learner:
         """
         run, team, tally, clock = self.run, self.run.team, Tally(), _Clock()
         self.writer.begin()
+        self.sampler.ready()
         samples = team.together(self._sampled)
         tally.add("seconds/rollouts", clock())
         worth, cost = team.together(partial(self._valued, samples))
@@ -99,7 +101,7 @@ class Learner:
         kept = [
             s for s in samples if worth[s.number].total is not None and (not cost or cost[s.number].total is not None)
         ]
-        then = team.together(partial(self._look_back, kept)) if self._looks_back else None
+        then = team.together(partial(self._look_back, kept, tally)) if self._looks_back else None
         told = team.collect((len(samples), self._accounts(kept, worth, cost, then, tally)))
         accounts = sorted((one for _, some in told for one in some), key=lambda one: one.number)
         if not accounts:
@@ -202,7 +204,7 @@ class Learner:
         o = self.objective
         return o.updates > 1 or o.heads or o.kl > 0
 
-    def _look_back(self, kept: Sequence[Sample]) -> list[Then]:
+    def _look_back(self, kept: Sequence[Sample], tally: Tally) -> list[Then]:
         """What model and reference say of every token, without gradient, answer by answer."""
         found: dict[int, Then] = {}
         compared, o = self.objective.kl > 0, self.objective
@@ -212,6 +214,7 @@ class Learner:
                 for micro in self.writer(part, compared=compared):
                     check_mask(micro.batch)
                     policy, reference = self._score(micro, Totals({}, {}), compared=compared)
+                    count_gap(tally, part[at : at + len(micro.weights)], policy.logps)
                     exact = (
                         full_kl(policy.vocabulary, given(reference).vocabulary)
                         if compared and o.kl_kind == "full"
@@ -316,6 +319,8 @@ class Learner:
                 index = torch.cat([where[s.number] for s in rows])
                 policy = replace(policy, sampled=known.at(index).to(run.team.device))
                 loss = run.objective(policy, reference)
+                if not self._looks_back:
+                    count_gap(tally, rows, policy.logps)
                 (loss.total * run.progress.scale).backward()
                 _note(values, loss)
                 values["tokens"] += float(micro.batch.inputs["attention_mask"].sum())
@@ -380,6 +385,13 @@ def count(
             if total is not None:
                 tally.add(what, total)
                 tally.add(f"{what}@{kind}", total)
+
+
+def count_gap(tally: Tally, samples: Sequence[Sample], logps: Tensor) -> None:
+    """How far a server's log-probabilities (nats per token) are from those here, (N,) of the samples' tokens."""
+    for sample, ours in zip(samples, logps.detach().cpu().split([len(s.ids) for s in samples]), strict=True):
+        if len(sample.told) == len(ours):
+            tally.add("server_gap", float((ours - torch.tensor(sample.told)).abs().sum()), len(ours))
 
 
 def _note(values: dict[str, float], loss: Loss) -> None:

@@ -27,13 +27,19 @@ TOKENS = 16_384  # that are sampled side by side, padding and what is still to b
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer, by its `number` in the step: to which example (`group` numbers them), and its tokens."""
+    """One answer, by its `number` in the step: to which example (`group` numbers them), and its tokens.
+
+    Of a server that sampled it: the prompt's tokens as it read them, and its log-probabilities where they are those of
+    the policy.
+    """
 
     number: int
     group: int
     weight: float
     ids: tuple[int, ...]
     rollout: Rollout
+    prompt_ids: tuple[int, ...] = ()
+    told: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,12 @@ class Sampler:
             banned=self.loaded.codec.unspeakable,
         )
 
+    def ready(self) -> None:
+        """Nothing is to be done before a step: what samples is the model itself."""
+
+    def leave(self) -> None:
+        """Nor after the last."""
+
     def __call__(
         self, examples: Sequence[Example], weights: Sequence[float], step: int, groups: Sequence[int]
     ) -> list[Sample]:
@@ -108,15 +120,15 @@ class Sampler:
                     raise ModelError(f"no answer to example {answer.wanted.example.id!r} can be sampled: {answer.why}")
                 at = place[id(answer.wanted.example)]
                 number = groups[at] * self.settings.samples + answer.wanted.sample
-                heard = self._heard(answer.wanted.example, answer.ids)
-                found[number] = Sample(number, groups[at], weights[at], tuple(answer.ids), heard)
+                rollout = heard(self.loaded.codec, answer.wanted.example, answer.ids)
+                found[number] = Sample(number, groups[at], weights[at], tuple(answer.ids), rollout)
         model.train(training)
         return [found[key] for key in sorted(found)]
 
-    def _heard(self, example: Example, ids: Sequence[int]) -> Rollout:
-        """An answer as rewards hear it."""
-        codec = self.loaded.codec
-        return Rollout(example, codec.decode(ids), len(ids), ids[-1] in codec.eos_ids)
+
+def heard(codec: Codec, example: Example, ids: Sequence[int]) -> Rollout:
+    """An answer as rewards hear it."""
+    return Rollout(example, codec.decode(ids), len(ids), ids[-1] in codec.eos_ids)
 
 
 @dataclass
@@ -164,7 +176,21 @@ class Writer:
             opened = self._pictures.opened(example)
             with self._pictures.remembered(self.codec.processor):
                 known = self._asked[id(example)] = (example, self.codec.encode_prompts([opened]))
+        if sample.prompt_ids:
+            self._check_prompt(sample, known[1])
         return known[1]
+
+    def _check_prompt(self, sample: Sample, batch: Batch) -> None:
+        """What a server sampled an answer to has to be what the answer is learned after."""
+        ours = batch.inputs["input_ids"][0][batch.inputs["attention_mask"][0].bool()].tolist()
+        if ours != list(sample.prompt_ids):
+            at = next((i for i, (a, b) in enumerate(zip(ours, sample.prompt_ids, strict=False)) if a != b), None)
+            where = "one is the beginning of the other" if at is None else f"they differ from token {at} on"
+            raise ModelError(
+                f"the server reads the prompt of example {sample.rollout.example.id!r} as {len(sample.prompt_ids)}"
+                f" tokens, and it is {len(ours)} here ({where}): the model served is another, or its template or"
+                " picture processor is"
+            )
 
     def _check_length(self, sample: Sample, batch: Batch) -> None:
         length = batch.labels.shape[1]

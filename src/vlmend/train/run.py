@@ -53,6 +53,7 @@ from vlmend.train.pictures import Found, Opening, complaint
 from vlmend.train.precision import SCALE
 from vlmend.train.rollouts import Sampler
 from vlmend.train.schedule import adamw
+from vlmend.train.served import ServedSampler
 from vlmend.train.speed import Ways, choose
 from vlmend.train.watch import warnings as watched
 from vlmend.types import Example
@@ -337,7 +338,10 @@ def _open_folder(prepared: Prepared, run: Tuning) -> None:
 def _note_session(prepared: Prepared, resumed_from: int) -> None:
     """Keep what this session is made of: a run that is stopped and goes on may do so elsewhere, or in another way."""
     sections = prepared.recipe.resolved()
-    free = {section: {key: sections[section][key] for key in keys} for section, keys in FREE.items()}
+    free = {
+        section: {key: value for key, value in sections[section].items() if key in keys}
+        for section, keys in FREE.items()
+    }
     about = {
         "resumed_from": resumed_from,
         "processes": prepared.team.size,
@@ -437,6 +441,8 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
             _let_go(prepared)
 
         done = optimize(run, Hooks(stepped, log, save, lambda: interrupt.signal != 0), learner and learner.steps())
+        if learner:
+            learner.sampler.leave()
         for tracker in team.accelerator.trackers:
             tracker.finish()
         if not done:
@@ -449,7 +455,11 @@ def _learner(prepared: Prepared, run: Tuning) -> Learner | None:
     objective = prepared.objective
     if not isinstance(objective, OnPolicy) or prepared.rewards is None:
         return None
-    sampler = Sampler(prepared.loaded, objective, run.ways, run.config.seed)
+    sampler = (
+        ServedSampler(prepared.loaded, objective, run.config.seed, prepared.team, prepared.folder / ".served")
+        if objective.server
+        else Sampler(prepared.loaded, objective, run.ways, run.config.seed)
+    )
     return Learner(run, objective, sampler, prepared.rewards, prepared.costs, run.head)
 
 
