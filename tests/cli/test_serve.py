@@ -43,6 +43,23 @@ def test_vllm_gets_the_adapter_and_its_rank(capsys: pytest.CaptureFixture[str], 
     assert model == "openai:world+safer@http://127.0.0.1:8000/v1?server=vllm"
 
 
+def test_a_server_that_adapters_are_sent_to_takes_them_up_to_a_rank(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Rounded up to one that vLLM allows, and large enough for the adapter that it starts with as well."""
+    command, model = printed(capsys, "world", "--lora-rank", "20")
+    assert command[:3] == ["env", "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True", "vllm"]
+    assert "--enable-lora" in command
+    assert "--lora-modules" not in command
+    assert dict(pairwise(command))["--max-lora-rank"] == "32"
+    assert model == "openai:world@http://127.0.0.1:8000/v1?server=vllm"
+    (tmp_path / "adapter_config.json").write_text('{"r": 64}')
+    both, _ = printed(capsys, f"world+{tmp_path}", "--lora-rank", "8")
+    assert dict(pairwise(both))["--max-lora-rank"] == "64"
+    assert main(["serve", "world", "--lora-rank", "5000"]) == 2
+    assert "vLLM loads adapters up to rank" in capsys.readouterr().err
+
+
 def test_an_adapter_of_another_base_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"r": 8, "base_model_name_or_path": "someone/other"}')
     assert main(["serve", f"world+{tmp_path}"]) == 0
@@ -52,7 +69,15 @@ def test_an_adapter_of_another_base_is_told(capsys: pytest.CaptureFixture[str], 
     assert "was tuned on other weights" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["wrld"], ["world+nowhere"], ["world+{tmp}", "--with", "transformers"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["wrld"],
+        ["world+nowhere"],
+        ["world+{tmp}", "--with", "transformers"],
+        ["world", "--with", "transformers", "--lora-rank", "8"],
+    ],
+)
 def test_what_cannot_be_served_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
 ) -> None:
