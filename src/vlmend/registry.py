@@ -225,7 +225,7 @@ judges = _registry(
 attacks = _registry(
     "attack", "attacks", "types", "Attack", "NeedsOthers", "NeedsVictim", "Bounded", "WritesText", "TakesSpec"
 )
-suites = _registry("suite", "suites", "types", "Suite", "Carded", "TakesSpec")
+suites = _registry("suite", "suites", "types", "Suite", "Carded", "Extended", "TakesSpec")
 backends = _registry(
     "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Checked", "Loads",
     "Notes", "RanOn", "Named", "Billed", "TakesSpec",

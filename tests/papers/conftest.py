@@ -30,7 +30,10 @@ def _judge(key: str, **said: object) -> list[dict[str, str]]:
     return [{"when": f"(?s)(?=.*{key})(?=.*says {who})", "text": json.dumps(value)} for who, value in said.items()]
 
 
-JUDGED = [
+JUDGED = [  # Otter is better than any reference, Heron whatever stands first, and of Quill nobody can say
+    {"when": r"\[\[first answer \w+]]\n.*says Otter", "text": '{"better": "first"}'},
+    {"when": r"\[\[second answer \w+]]\n.*says Otter", "text": '{"better": "second"}'},
+    {"when": r"answer \w+]]\n.*says Heron", "text": '{"better": "first"}'},
     *_judge(
         "level2",
         Quill={"perception": "level2", "safety": "safe"},
@@ -56,14 +59,16 @@ JUDGED = [
     {"text": "That I cannot say."},
 ]  # of Heron's harm nobody can say: unscored
 
+GUARD = [{"when": "says Quill", "text": "safe"}, {"when": "says Otter", "text": "unsafe\nS2"}, {"text": "maybe"}]
+
 
 @pytest.fixture(scope="session")
 def script(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The model that answers, and the one that judges."""
+    """The model that answers, the one that judges, and a guard."""
     top = tmp_path_factory.mktemp("scripts")
-    for name, rules in (("answers", ANSWERS), ("judged", JUDGED)):
+    for name, rules in (("answers", ANSWERS), ("judged", JUDGED), ("guard", GUARD)):
         (top / f"{name}.yaml").write_text(yaml.safe_dump(rules))
-    return {name: f"scripted:{top / name}.yaml" for name in ("answers", "judged")}
+    return {name: f"scripted:{top / name}.yaml" for name in ("answers", "judged", "guard")}
 
 
 @pytest.fixture(scope="session")

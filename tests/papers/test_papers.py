@@ -10,6 +10,7 @@ import pytest
 from vlmend import recipes
 from vlmend.errors import ConfigError
 from vlmend.judge.binding import bind
+from vlmend.metrics.views import measures_of
 from vlmend.papers import names
 from vlmend.papers.paper import Column, Paper, published, read
 from vlmend.papers.tables import measured, overview
@@ -32,7 +33,7 @@ def test_every_ask_is_a_suite_with_its_attacks_and_judges(paper: Paper) -> None:
         suite = suites.from_spec(filled.suite)
         assert list(map(attacks.from_spec, filled.attack)) is not None
         assert bind(suite, filled.judges).judges
-        known = {metric.name for metric in suite.metrics}
+        known = {metric.name for metric in measures_of(suite)}
         assert not ask.only or {*ask.only.split(",")} <= known
 
 
@@ -41,7 +42,7 @@ def test_every_column_is_a_metric_of_its_suite_and_good_in_the_same_direction(pa
     for column in paper.columns():
         if column.ask:
             suite = suites.from_spec(paper.asks[column.ask].filled(data).suite)
-            better = {metric.name: metric.better for metric in suite.metrics}
+            better = {metric.name: metric.better for metric in measures_of(suite)}
             assert column.metric in better, column.title
             way = better[column.metric]
             if isinstance(way, str) and not column.published:

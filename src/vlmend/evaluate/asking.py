@@ -18,6 +18,7 @@ from vlmend.evaluate.elsewhere import Elsewhere
 from vlmend.evaluate.generate import Questions
 from vlmend.evaluate.progress import Stages
 from vlmend.manifest import environment
+from vlmend.metrics.views import measures_of
 from vlmend.registry import attacks, suites
 from vlmend.store import Asked, Row, Run
 from vlmend.store.run import RESPONSES
@@ -158,7 +159,7 @@ def _about_metric(examples: Sequence[Example], suite: Suite, name: str | None) -
     """What the metric of that name is about, or any of several with commas; everything where none is named."""
     if name is None:
         return examples
-    known = {m.name: m for m in suite.metrics}
+    known = {m.name: m for m in measures_of(suite)}
     for one in name.split(","):
         if one not in known:
             raise UnknownName(f"metric of suite {suite.name}", one, known)

@@ -64,7 +64,7 @@ def score(run: Run, records: Sequence[Record], suite: Suite, asks: Asks, generat
         for field, rows in groups.items():
             rows |= _groups(seen, view.measures, field)
         lost |= {(r.example.id, r.response.id): r for r in rates.unscored_records(seen, view.measures)}
-        unscored = max(unscored, rates.unscored_share(seen, view.measures))
+        unscored = max(unscored, 0.0 if view.spare else rates.unscored_share(seen, view.measures))
     agreed, constant = agreements(asks, records), controls.constants(run.manifest(), asks, records)
     run.write_metrics(
         {

@@ -14,7 +14,7 @@ from typing import Any
 
 from vlmend.metrics import rates
 from vlmend.metrics.questions import QUESTIONS, YES_NO, bound, find, says
-from vlmend.types import Better, Expected, Measure, Metric, Record, Score, Suite, Verdict
+from vlmend.types import Better, Expected, Extended, Measure, Metric, Record, Score, Suite, Verdict
 
 Asks = Mapping[str, Sequence[str]]
 """The names of the judges of each question, first the one that is bound to it.
@@ -35,13 +35,15 @@ SCORE = "score"  # a judge's number that has no name
 class View:
     """Measures, and the judges by which they read records. `judge` is empty where those that are bound decide.
 
-    `beside`: what the suite itself does not ask, and a judge may be unable to say of its examples.
+    `beside`: what the suite itself does not ask, and a judge may be unable to say of its examples. `spare`: what is
+    unscored there fails no evaluation.
     """
 
     judges: Mapping[str, str]
     measures: tuple[Measure, ...]
     judge: str = ""
     beside: bool = False
+    spare: bool = False
 
     def records(self, records: Iterable[Record]) -> list[Record]:
         """The records, bound to this view's judges."""
@@ -96,13 +98,28 @@ def views(suite: Suite, asks: Asks, records: Sequence[Record]) -> list[View]:
         if bears_on:
             found.append(View(theirs, tuple(_named(m, judge) for m in bears_on), judge))
     taken = {m.name for view in found for m in view.measures}
+    further = further_of(suite)
     for question, judges in asks.items():
-        if question not in suite.asks:
+        if question in further:
+            for judge in judges:
+                theirs = tuple(m if judge == judges[0] else _named(m, judge) for m in further[question])
+                found.append(View({**decisive, question: judge}, theirs, judge, beside=True, spare=True))
+        elif question not in suite.asks:
             for judge in judges:
                 plain = _plain(question, judge, suite) if question != UNASKED else _numbers(judge, records)
                 apart = tuple(_apart(m, question, judge, taken) for m in plain)
                 found.append(View(decisive, apart, judge, beside=True))
     return found
+
+
+def further_of(suite: Suite) -> Mapping[str, Sequence[Measure]]:
+    """What a suite counts, by question, where a judge is bound to one that it does not ask by itself."""
+    return suite.further if isinstance(suite, Extended) else {}
+
+
+def measures_of(suite: Suite) -> list[Measure]:
+    """All that a suite counts, whoever is bound."""
+    return [*suite.metrics, *(measure for some in further_of(suite).values() for measure in some)]
 
 
 def any_of(records: Sequence[Record], metrics: Sequence[Measure]) -> list[Metric]:

@@ -30,12 +30,14 @@ class Need(Section):
 class Ask(Section):
     """What is asked of every model: a suite, maybe attacked, with judges in the place of the suite's own.
 
-    `{key}` in a spec is a folder of `needs`; `only` names the metrics whose examples are asked, as everywhere.
+    `{key}` in a spec is a folder of `needs`; `only` names the metrics whose examples are asked, as everywhere. `wants`
+    are questions that the user has to bind a judge to, each with what sort of judge that is.
     """
 
     suite: str
     attack: Words = ()
     judges: Words = ()
+    wants: Mapping[str, str] = {}
     only: str | None = None
 
     @property

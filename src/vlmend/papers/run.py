@@ -109,10 +109,16 @@ def check(request: Request, models: Models) -> dict[str, str]:
     asked: set[str] = set()
     for key, ask in request.asks.items():
         suite: Suite = suites.from_spec(ask.suite)
-        asked |= {*suite.asks}
+        asked |= _questions(ask, suite)
         _read(request.paper, key, suite)
-        idle = _idle(suite, _judges(ask, suite, request.base.judges), models)
-        if idle:
+        judges = _judges(ask, suite, request.base.judges)
+        given = {question for question, _ in map(named, judges)}
+        idle = _idle(suite, judges, models)
+        if lacking := [
+            f"{told}: --judge {question}=SPEC" for question, told in ask.wants.items() if question not in given
+        ]:
+            left_out[key] = f"needs {'; '.join(lacking)}"
+        elif idle:
             left_out[key] = f"needs a model that judges: --judge-model MODEL, or --judge QUESTION=SPEC (for {idle})"
     for question in [question for question, _ in map(named, request.base.judges) if question]:
         if request.asks and question not in asked:
@@ -137,10 +143,15 @@ def _read(paper: Paper, key: str, suite: Suite) -> None:
 
 
 def _judges(ask: Ask, suite: Suite, given: Sequence[str]) -> tuple[str, ...]:
-    """The user's judges of this suite's questions, and the paper's of the questions that the user does not give."""
-    own = [text for text in given if named(text)[0] in ("", *suite.asks)]
+    """The user's judges of what is asked here, and the paper's of the questions that the user does not give."""
+    own = [text for text in given if named(text)[0] in ("", *_questions(ask, suite))]
     taken = {question for question, _ in map(named, own) if question}
     return (*(text for text in ask.judges if named(text)[0] not in taken), *own)
+
+
+def _questions(ask: Ask, suite: Suite) -> set[str]:
+    """What is asked of the answers: by the suite itself, and by the paper beyond it."""
+    return {*suite.asks, *ask.wants, *(question for question, _ in map(named, ask.judges) if question)}
 
 
 def _idle(suite: Suite, judges: Sequence[str], models: Models) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vlmend.types.answers import Likelihood, Response, Verdict
 from vlmend.types.examples import Cell, Example
-from vlmend.types.measures import Stakes
+from vlmend.types.measures import Measure, Stakes
 from vlmend.types.seams import Attack, Judge, Victim
 
 # Sources and suites
@@ -49,6 +49,17 @@ class Carded(Protocol):
 
     @property
     def card(self) -> Stakes: ...
+
+
+@runtime_checkable
+class Extended(Protocol):
+    """A suite with numbers of questions that it does not ask by itself: they are counted where a judge is bound to one.
+
+    By question; what is unscored of them is told and fails no evaluation.
+    """
+
+    @property
+    def further(self) -> Mapping[str, Sequence[Measure]]: ...
 
 
 # Attacks
