@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vlmend import plain_yaml
 from vlmend.errors import ConfigError, brief, nearest
@@ -131,10 +131,12 @@ class TrainConfig(Section):
     A batch is of rows: a method that sets roles side by side shows one example of each in a row. `reference` is about
     methods that compare with the model before tuning: it is scored `live` at every step, or once before the first
     (`cached`), or as costs least (`auto`). `group_by_picture` keeps what is asked about one picture together in
-    the order of training, so that the picture goes through the model once.
+    the order of training, so that the picture goes through the model once. `projector_learning_rate` follows the same
+    schedule from a peak of its own.
     """
 
     learning_rate: float = Field(default=2e-4, gt=0)
+    projector_learning_rate: float | None = Field(default=None, gt=0, description="of the projector alone, if another")
     num_train_epochs: float = Field(default=1.0, gt=0)
     max_steps: int = Field(default=-1, ge=-1, description="overrides num_train_epochs when positive")
     per_device_train_batch_size: int = Field(default=8, gt=0)
@@ -265,6 +267,15 @@ class Recipe(Section):
     speed: SpeedConfig = SpeedConfig()
     judging: JudgingConfig = JudgingConfig()
     output: OutputConfig
+
+    @model_validator(mode="after")
+    def _rates_of_what_is_trained(self) -> Self:
+        if self.train.projector_learning_rate is not None and "projector" not in self.model.train:
+            raise ValueError(
+                "train.projector_learning_rate is the rate of a projector that is trained, and model.train is"
+                f" [{', '.join(self.model.train)}]; add projector to it or leave the rate out"
+            )
+        return self
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, as plain YAML-able data."""

@@ -45,6 +45,7 @@ def test_two_processes_end_with_the_weights_of_one(make_recipe: MakeRecipe, tmp_
     # leaves a process without a gradient of the projector. Eight per step: the last step has three, two and one.
     train = {"num_train_epochs": 2, "max_steps": -1, "save_steps": 2, "per_device_train_batch_size": accumulation}
     model = {"tune": "full", "train": ["language_model", "projector"]} if accumulation == 1 else {}
+    train |= {"projector_learning_rate": 0.003} if accumulation == 1 else {}
     one = make_recipe("one", model=model, train={**train, "gradient_accumulation_steps": 2 * accumulation})
     two = make_recipe("two", model=model, train={**train, "gradient_accumulation_steps": accumulation})
     alone, _ = tune(one)

@@ -28,6 +28,7 @@ from vlmend.train import checkpoint, loop, run
 from vlmend.train.checkpoint import checkpoints, differences
 
 TRAIN = {"max_steps": 8, "save_steps": 1, "save_total_limit": 2, "num_train_epochs": 2, "logging_steps": 3}
+APART = {**TRAIN, "projector_learning_rate": 0.003}
 NOISY = {"lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.3}, "train": ["language_model", "projector"]}
 
 
@@ -189,7 +190,7 @@ def stopped_after(recipe: Recipe, step: int, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_goes_on(
     make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
 ) -> None:
-    whole, hurt = make_recipe("whole", train=TRAIN, model=NOISY), make_recipe("hurt", train=TRAIN, model=NOISY)
+    whole, hurt = make_recipe("whole", train=APART, model=NOISY), make_recipe("hurt", train=APART, model=NOISY)
     newest = stopped_after(hurt, 4, monkeypatch)[-1]
     file = newest / name
     content = bytearray(file.read_bytes())

@@ -19,6 +19,7 @@ from tests.train.conftest import MakeRecipe, log_of, ready, tune
 from vlmend.config import ModelConfig, Recipe
 from vlmend.errors import ModelError, StoreError
 from vlmend.models import load as models
+from vlmend.models.parts import owner
 from vlmend.models.wording import REASONING
 from vlmend.train.identity import comparable
 from vlmend.train.loop import Hooks, encode, optimize, take_step
@@ -271,3 +272,18 @@ def test_bf16_runs_and_stays_near(make_recipe: MakeRecipe) -> None:
     losses = [tune(r)[0].loss for r in (plain, half)]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]
+
+
+def test_the_first_step_moves_each_part_by_its_own_rate(make_recipe: MakeRecipe) -> None:
+    """Adam's first step moves a weight by the rate, whatever its gradient."""
+    model = {"train": ["language_model", "projector"]}
+    train = {"max_steps": 1, "warmup_ratio": 0, "learning_rate": 1e-2, "projector_learning_rate": 1e-4}
+    run = ready(make_recipe(model=model, train=train))
+    before = {name: weight.detach().clone() for name, weight in run.trained.items()}
+    optimize(run, Hooks(step=lambda _: None, log=lambda _: None, save=lambda: None, interrupted=lambda: False))
+    moved = {name: float((weight.detach() - before[name]).abs().max()) for name, weight in run.trained.items()}
+    parts = {
+        part: [way for name, way in moved.items() if (owner(name) == "projector") == part] for part in (True, False)
+    }
+    assert max(parts[True]) == pytest.approx(1e-4, rel=1e-2)
+    assert max(parts[False]) == pytest.approx(1e-2, rel=1e-2)

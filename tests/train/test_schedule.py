@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from vlmend.config import TrainConfig
+from vlmend.config import TrainConfig, parse_recipe
+from vlmend.errors import ConfigError
 from vlmend.train.schedule import adamw, rate_factor, set_rate, warmup_steps
 
 
@@ -58,5 +59,31 @@ def test_warm_up_takes_its_share_of_the_steps_rounded_up_and_never_all(ratio: fl
 
 def test_only_matrices_decay() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
-    groups = adamw(model.parameters(), TrainConfig(weight_decay=0.1)).param_groups
+    groups = adamw(dict(model.named_parameters()), TrainConfig(weight_decay=0.1)).param_groups
     assert {p.ndim: group["weight_decay"] for group in groups for p in group["params"]} == {2: 0.1, 1: 0.0}
+
+
+def test_the_projectors_rate_follows_the_same_curve_from_its_own_peak() -> None:
+    config = TrainConfig(learning_rate=8e-4, projector_learning_rate=2e-5, warmup_ratio=0.25, weight_decay=0.1)
+    names = ("multi_modal_projector.linear_1.weight", "language_model.q.lora_A.weight", "multi_modal_projector.bias")
+    weights = {name: torch.nn.Parameter(torch.zeros((2,) * (2 if "weight" in name else 1))) for name in names}
+    optimizer = adamw(weights, config)
+    for step in range(20):
+        assert set_rate(optimizer, config, step, 20) == 8e-4 * rate_factor(step, 20, 5, "cosine")
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        factors = [rates[id(weights[name])] / peak for name, peak in zip(names, (2e-5, 8e-4, 2e-5), strict=True)]
+        assert factors == pytest.approx([rate_factor(step, 20, 5, "cosine")] * 3, rel=1e-12)
+    set_rate(optimizer, config, 20, 20)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.0}
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert [decays[id(weights[name])] for name in names] == [0.1, 0.1, 0.0]
+
+
+def test_a_rate_of_a_projector_that_is_not_trained_is_refused() -> None:
+    weights = {"language_model.weight": torch.nn.Parameter(torch.zeros(2, 2))}
+    with pytest.raises(ConfigError, match="no weight of a projector"):
+        adamw(weights, TrainConfig(projector_learning_rate=2e-5))
+    plain = {"model": {"name": "world"}, "data": {"mix": [{"source": "world"}]}, "output": {"dir": "o"}}
+    with pytest.raises(ConfigError, match=r"model\.train is \[language_model\]") as caught:
+        parse_recipe({**plain, "train": {"projector_learning_rate": 2e-5}})
+    assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
 
-from vlmend.config import ModelConfig, Recipe
+from vlmend.config import Recipe
 from vlmend.data.export import prompts
 from vlmend.data.mix import build as build_mix
 from vlmend.errors import ConfigError, ModelError, StoreError, UnknownName
@@ -191,7 +191,7 @@ def write(recipe: Recipe, program: str, folder: Path) -> Written:
         text = json.dumps(grpo_settings(recipe, objective), indent=2)
         write_atomic(folder / SETTINGS, f"{text}\n".encode())
         write_atomic(folder / "train.py", TRAIN.format(model=recipe.model.name).encode())
-    return Written(folder, len(mix.examples), tuple(_notes(recipe.model, objective, program, mix.examples)))
+    return Written(folder, len(mix.examples), tuple(_notes(recipe, objective, program, mix.examples)))
 
 
 def grpo_settings(recipe: Recipe, objective: Grpo) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def grpo_settings(recipe: Recipe, objective: Grpo) -> dict[str, Any]:
     }
 
 
-def _notes(model: ModelConfig, objective: OnPolicy, program: str, examples: Sequence[Example]) -> list[str]:
+def _notes(recipe: Recipe, objective: OnPolicy, program: str, examples: Sequence[Example]) -> list[str]:
     """What is not handed over, or not taken."""
     found: list[str] = []
     bare = sum(not example.images for example in examples)
@@ -228,8 +228,10 @@ def _notes(model: ModelConfig, objective: OnPolicy, program: str, examples: Sequ
             f"{bare:,} of {len(examples):,} prompts show no picture: TRL 1.16's GRPOTrainer fails on a batch that has"
             " prompts with pictures and prompts without; write them apart"
         )
-    if model.adapter:
-        found.append(f"the recipe goes on from adapter {model.adapter}: merge it into the model first (vlmend merge)")
+    if recipe.model.adapter:
+        found.append(
+            f"the recipe goes on from adapter {recipe.model.adapter}: merge it into the model first (vlmend merge)"
+        )
     if program != "trl" or not isinstance(objective, Grpo):
         found.append("how it is optimized is said there: only GRPO's settings for TRL are written (grpo.json)")
         return found
@@ -237,6 +239,8 @@ def _notes(model: ModelConfig, objective: OnPolicy, program: str, examples: Sequ
         found.append(f"kl_in {objective.kl_in} and kl_kind {objective.kl_kind}: TRL's KL is k3 in the loss")
     if objective.minibatches > 1:
         found.append("minibatches: steps_per_generation is what TRL has")
+    if recipe.train.projector_learning_rate is not None:
+        found.append("projector_learning_rate: TRL has one rate for all")
     if objective.entropy:
         found.append("entropy: TRL's GRPOTrainer has no such term")
     return found

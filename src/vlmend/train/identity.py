@@ -16,6 +16,7 @@ from vlmend.types import digest
 LATER = {
     ("output", "dtype"): "auto",
     ("method", "same_judge"): "refused",
+    ("train", "projector_learning_rate"): None,
 }  # settings that older folders do not have, which then had this value
 # What has its effect, if any, on which rows there are, and so on the identity of the data.
 FREE = {

@@ -389,7 +389,7 @@ def _tuning(prepared: Prepared) -> Tuning:
         config=config,
         team=prepared.team,
         trained=trained,
-        optimizer=adamw(trained.values(), config),
+        optimizer=adamw(trained, config),
         total=prepared.total,
         ways=prepared.ways,
         progress=Progress(scale=SCALE if _computed_in(prepared) is torch.float16 else 1.0),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.nn import Parameter
 
 from vlmend.config import TrainConfig
+from vlmend.errors import ConfigError
+from vlmend.models.parts import owner
+
+PEAK = "initial_lr"  # of a group whose rate is not `learning_rate`, under the name that torch's schedulers use
 
 
 def rate_factor(step: int, total: int, warmup: int, kind: str) -> float:
@@ -37,20 +42,27 @@ def warmup_steps(config: TrainConfig, total: int) -> int:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, total: int) -> float:
-    """Give the optimizer the rate of step `step`, and return it."""
+    """Give the optimizer the rates of step `step`, and return that of `learning_rate`."""
     factor = rate_factor(step, total, warmup_steps(config, total), config.lr_scheduler_type)
-    rate = config.learning_rate * factor
     for group in optimizer.param_groups:
-        group["lr"] = rate
-    return rate
+        group["lr"] = group.get(PEAK, config.learning_rate) * factor
+    return config.learning_rate * factor
 
 
-def adamw(parameters: Iterable[Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: no biases, no norms."""
-    trainable = list(parameters)
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+def adamw(trained: Mapping[str, Parameter], config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices only: no biases, no norms. The projector may have a rate of its own.
+
+    Raises ConfigError where it has one and none of its weights are trained.
+    """
+    own = config.projector_learning_rate
+    projector = [name for name in trained if own is not None and owner(name) == "projector"]
+    if own is not None and not projector:
+        raise ConfigError(f"train.projector_learning_rate is {own:g}, and no weight of a projector is trained")
+    rest = [p for name, p in trained.items() if own is None or owner(name) != "projector"]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in some if (p.ndim >= 2) == decays], "weight_decay": config.weight_decay * decays, **peak}
+        for some, peak in ((rest, {}), ([trained[name] for name in projector], {PEAK: own}))
+        for decays in (True, False)
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

@@ -41,7 +41,8 @@ def recipe(subject: Subject, rows: Sequence[str], folder: Path, *, steps: int, r
     }  # fmt: skip
     parts = tuple(MixPart(source=part.source, where=part.where, role=Role.UTILITY) for part, _ in taken)
     train: dict[str, Any] = {
-        "learning_rate": rate, "max_steps": steps, "per_device_train_batch_size": min(len(rows), 8),
+        "learning_rate": rate, "projector_learning_rate": None, "max_steps": steps,
+        "per_device_train_batch_size": min(len(rows), 8),
         "gradient_accumulation_steps": 1, "lr_scheduler_type": "constant_with_warmup", "warmup_ratio": 0.0,
         "save_steps": 0, "seed": seed, "report_to": "none",
     }  # fmt: skip
