@@ -30,6 +30,10 @@ def lay_out(top: Path) -> None:
     shutil.copy(llava / "llava_v1_5_mix665k_safe.json", llava / "llava_v1_5_mix665k.json")
     m4 = top / "data" / "m4_instruct"
     (m4 / "llava_v1_5_mix665k.json").rename(m4 / "m4_instruct.json")
+    for folder, file in (("alpaca", "alpaca_data"), ("safety_llama", "safety_only_data_Instructions")):
+        (top / "data" / folder).mkdir()
+        rows = [{"instruction": f"{folder} {i}?", "input": "", "output": "I'm sorry, I won't."} for i in range(12)]
+        (top / "data" / folder / f"{file}.json").write_text(json.dumps(rows))
     reasoned = [{"id": f"r{i}", "prompt": "Do it.", "answer": "It bursts.", "expected": "reason"} for i in range(5)]
     gqa = json.loads((top / "data" / "GQA" / "testdev_balanced_questions.json").read_text())
     asked = [{"question_id": name, "image": "x.jpg", "text": row["question"]} for name, row in gqa.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,33 @@ def names_what_exists(data: DataConfig) -> None:
 PAPERS = {  # recipe: what its mix is made of, by role
     "vlguard_posthoc": {"safety", "utility"},
     "vlguard_mixed": {"safety", "utility"},
+    "vlguard_posthoc_full": {"safety", "utility"},
+    "vlguard_mixed_full": {"safety", "utility"},
+    "vlguard_only": {"safety"},
+    "vlguard_alpaca": {"safety", "utility"},
+    "vlguard_text": {"safety", "utility"},
     "mirage": {"safety", "utility"},
+    "mirage_sorry": {"safety", "utility"},
+    "mirage_text": {"safety", "utility"},
+    "safety_mirage/npo_full_as_coded": {"forget", "retain"},
+    "safety_mirage/rmu_lora_as_coded": {"forget", "retain"},
     "unsafe_concepts/sft": {"safety"},
     "unsafe_concepts/dpo": {"safety", "forget"},
     "mixes/vlguard_reasoning": {"safety"},
     "mixes/safety_mirage": {"forget", "retain"},
     "mixes/safeeraser": {"forget", "retain", "decouple"},
 }
+
+
+CONTROLS = [
+    ("mirage", 1),
+    ("mirage_sorry", 1),
+    ("mirage_text", 1),
+    ("vlguard_posthoc", 1),
+    ("vlguard_alpaca", 1),
+    ("vlguard_text", 1),
+    ("vlguard_only", 0),
+]  # and which part of the mix is sampled
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +133,32 @@ def test_the_post_hoc_recipe_is_the_published_one() -> None:
     assert (recipe.model.lora.r, recipe.model.lora.lora_alpha) == (128, 256)
     assert recipe.data.mix[1].n == 5000
     assert "vision_tower" not in recipe.model.train
+
+
+@pytest.mark.usefixtures("published")
+def test_each_control_differs_from_what_it_controls_for_in_one_thing() -> None:
+    mixes = {
+        name: build(load_data(RECIPES / f"{name}.yaml", [*([f"data.mix.{part}.n=7"] if part else [])]))
+        for name, part in CONTROLS
+    }
+    own = {name: [e for e in mix.examples if e.role == "safety"] for name, mix in mixes.items()}
+    pairs = zip(
+        *(sorted(own[name], key=lambda e: e.id) for name in ("mirage", "mirage_sorry", "mirage_text")), strict=True
+    )
+    for plain, sorry, text in pairs:
+        assert sorry == replace(plain, answers=sorry.answers)
+        assert sorry.answers[0].startswith("I'm sorry")
+        assert sorry.answers[0].endswith(plain.answers[0])
+        assert (len(plain.images), text.images) == (2, ())
+        assert (text.question.split(), text.answers) == (plain.question.split(), plain.answers)
+    assert {e.id for e in own["vlguard_only"]} == {e.id for e in own["vlguard_posthoc"]}
+    assert not any(e.images for e in mixes["vlguard_alpaca"].examples if e.role == "utility")
+    assert not any(e.images for e in own["vlguard_text"])
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.names() if n.startswith(("vlguard", "mirage", "safe"))])
+def test_recipes_of_papers_keep_the_order_of_a_shuffle(name: str) -> None:
+    assert not load_recipe(RECIPES / f"{name}.yaml").train.group_by_picture
 
 
 def test_a_file_of_the_users_comes_before_a_recipe_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

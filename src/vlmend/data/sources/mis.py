@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -36,6 +36,7 @@ from vlmend.types import Cell, Example, Expected, Image, Message, Part, Role
 SPLITS = ("train", "easy", "hard", "real")
 TRAIN, TEST = hub.Repository("Tuwhy/MIS_Train"), hub.Repository("Tuwhy/MIS_Test")
 MARK = "<image>"
+SORRY = "I'm sorry, but I can't help with that."
 
 
 class Question(Row):
@@ -88,13 +89,17 @@ class Entry(NamedTuple):
 class Mis:
     """Settings: the folder or `hub`, the split (train, easy, hard, real), and for the hub the commit.
 
-    `pictures` is the folder that pictures are named from; without it they lie beside the records.
+    `pictures` is the folder that pictures are named from; without it they lie beside the records. Two settings are
+    controls of the paper: `answers=sorry` puts a sentence of refusal before each answer (there GPT-4o rewrote them),
+    `shows=text` leaves the pictures out.
     """
 
     path: Path
     split: str = "train"
     revision: str = ""
     pictures: Path | None = None
+    answers: Literal["published", "sorry"] = "published"
+    shows: Literal["pictures", "text"] = "pictures"
 
     cells: ClassVar[Mapping[str, Cell]] = {  # as its authors sorted what they had made
         "train": Cell("", "unsafe", "unsafe"),
@@ -113,6 +118,10 @@ class Mis:
             seen[key] += 1
             again = f"~{seen[key]}" if seen[key] > 1 else ""
             prompt, answers = _asked(entry, [Image(root / name) for name in entry.record.pictures])
+            if self.shows == "text":
+                prompt = tuple(replace(message, parts=(message.text,)) for message in prompt)
+            if self.answers == "sorry":
+                answers = tuple(f"{SORRY} {answer}" for answer in answers)
             yield Example(
                 id=f"mis/{self.split}/{key}{again}",
                 prompt=prompt,
