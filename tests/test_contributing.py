@@ -16,7 +16,7 @@ from vlmend.metrics import questions
 from vlmend.metrics.rates import said, score
 from vlmend.ops.scored import Scored, Totals
 from vlmend.registry import judges
-from vlmend.types import Example, Finish, Message, Record, Response, Role, Rollout, Verdict
+from vlmend.types import Decoding, Example, Finish, Message, Record, Request, Response, Role, Rollout, Verdict
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = {  # the name of the file that stands above it, and the text
@@ -65,6 +65,16 @@ def test_the_attack_shouts_and_keeps_to_what_it_says() -> None:
     example = Example("e", (Message("user", ("Hello",)), Message("assistant", ("Hi.",)), Message("user", ("Why?",))))
     (shouted,) = attacked([plugin("attacks/shout")(marks=2)], [example])
     assert [message.text for message in shouted.prompt] == ["Hello", "Hi.", "WHY?!!"]
+
+
+def test_the_defence_asks_twice_and_gives_the_second_answer() -> None:
+    talk = plugin("defences/twice")(then="Sure?").answer(Request((Message("user", ("Why?",)),), Decoding()))
+    [first] = next(talk)
+    [second] = talk.send([Response("", "", "Because.", Finish.STOP)])
+    assert [message.text for message in second.prompt] == [first.prompt[0].text, "Because.", "Sure?"]
+    with pytest.raises(StopIteration) as ended:
+        talk.send([Response("", "", "I'd rather not say.", Finish.STOP)])
+    assert ended.value.value.text == "I'd rather not say."
 
 
 def test_the_suite_counts_by_whoever_answers_its_questions(tmp_path: Path) -> None:

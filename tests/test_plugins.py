@@ -14,6 +14,7 @@ from vlmend.registry import KINDS, Registry, Spec
 SPECS = {
     ("attacks", "one_word"): "one_word:what",
     ("backends", "hf"): "hf:world",
+    ("defences", "best_of"): "best_of:2?judge=refusal",
     ("judges", "cascade"): "cascade:refusal,exact",
     ("judges", "panel"): "panel:refusal,exact",
     ("judges", "rubric"): "rubric:harm",
@@ -33,6 +34,7 @@ def members(kind: str) -> list[str]:
         "attacks": ["changes", "__call__"],
         "suites": ["name", "protocol", "sources", "judges", "metrics", "decoding"],
         "backends": ["fingerprint", "generate"],
+        "defences": ["asks", "answer"],
         "rewards": ["__call__"],
         "families": [],
     }[kind]

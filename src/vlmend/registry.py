@@ -230,6 +230,7 @@ backends = _registry(
     "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Checked", "Loads",
     "Notes", "RanOn", "Named", "Billed", "TakesSpec",
 )  # fmt: skip
+defences = _registry("defence", "defences", "types", "Defence", "Screens", "Reads", "Alters", "TakesSpec")
 rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "Checked", "TakesSpec")
 families = _registry("family", "models.families", "models.family", "Family")
 
@@ -240,6 +241,7 @@ KINDS: dict[str, Registry] = {
     "attacks": attacks,
     "suites": suites,
     "backends": backends,
+    "defences": defences,
     "rewards": rewards,
     "families": families,
 }

@@ -75,6 +75,14 @@ Attacks = Annotated[
         show_default=False,
     ),
 ]
+Defences = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--defence",
+        help="A defence, e.g. system_prompt, a chain 'DEFENCE + DEFENCE', or none; repeat for more.",
+        show_default=False,
+    ),
+]
 Judges = Annotated[
     list[str] | None,
     typer.Option(
@@ -190,8 +198,9 @@ def judge_settings(
 def show(results: Sequence[EvalResult], as_json: bool) -> None:
     """Print what was found: one JSON object, or a table per run."""
     if not as_json:
+        defended = any(result.run.settings().get("defence") for result in results)
         for result in results:
-            _table(result)
+            _table(result, costs=defended)
         return
     print_runs(result.to_json() for result in results)
 
@@ -260,7 +269,7 @@ def show_rates(found: RateTable) -> None:
         out.print(Text(line))
 
 
-def _table(result: EvalResult) -> None:
+def _table(result: EvalResult, *, costs: bool) -> None:
     from rich.text import Text
 
     from vlmend.report import tables
@@ -269,6 +278,8 @@ def _table(result: EvalResult) -> None:
     about = result.run.settings()
     attack = " + ".join(about["attack"]) or "none"
     title = f"{about['model']} · suite {Told(result.run).suite} · attack {attack}"
+    if defence := about.get("defence"):
+        title += f" · behind {' + '.join(defence)}"
     if result.run.manifest().get("answers"):
         title += " · answers made elsewhere"
     if count := result.run.manifest().get("placeholders"):
@@ -284,6 +295,8 @@ def _table(result: EvalResult) -> None:
     out.print(made)
     for why in tables.marks(result.metrics.values()):
         out.print(Text(why, style="bold yellow"))
+    if costs and result.cost:
+        out.print(Text(f"an answer took {result.cost}"))
     for row in result.agreement:
         out.print(Text(_agreed(row)))
 

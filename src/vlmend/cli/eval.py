@@ -7,6 +7,7 @@ from vlmend.cli._common import (
     Answers,
     Attacks,
     BatchSize,
+    Defences,
     Device,
     DoSample,
     Dtype,
@@ -47,6 +48,7 @@ def evaluate(
     out: Out,
     answers: Answers = None,
     attack: Attacks = None,
+    defence: Defences = None,
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
@@ -75,16 +77,16 @@ def evaluate(
 ) -> None:
     """Ask models the questions of suites, judge their answers, and count. Nothing is asked or judged twice.
 
-    Several models, suites and attacks: each model on each suite under each attack, in folders MODEL/SUITE+ATTACK of
-    OUT. What a model is asked goes to it at once, and requests about one picture share it. With --answers, what a model
-    said elsewhere is judged and counted instead.
+    Several models, suites, attacks and defences: each model on each suite under each attack behind each defence, in
+    folders MODEL/SUITE+ATTACK+DEFENCE of OUT. What a model is asked goes to it at once, and requests about one picture
+    share it. With --answers, what a model said elsewhere is judged and counted instead.
     """
     from vlmend.evaluate.cells import EvalConfig, cells
     from vlmend.evaluate.run import evaluate_all
 
     judging = judge_settings(judge_model, judge_sees, judge_controls, budget, prices, fresh=fresh)
-    given = {"model": model[0], "suite": suite[0], "attack": None, "judges": judge, "judging": judging}
-    configs = cells(configuration(EvalConfig, locals() | given), model, suite, attack or ())
+    given = {"model": model[0], "suite": suite[0], "attack": None, "defence": None, "judges": judge, "judging": judging}
+    configs = cells(configuration(EvalConfig, locals() | given), model, suite, attack or (), defence or ())
     on_server = any(map(_paid.is_server, model)) and not answers  # else the budget is for the judges alone
     servers = _paid.servers(configs, budget if on_server else "", prices if on_server else None, batch)
     if dry_run:
@@ -104,6 +106,7 @@ def generate(
     suite: Suites,
     out: Out,
     attack: Attacks = None,
+    defence: Defences = None,
     missing_images: Missing = MissingImages.ERROR,
     max_pixels: MaxPixels = None,
     limit: Limit = None,
@@ -128,8 +131,8 @@ def generate(
     from vlmend.evaluate.cells import EvalConfig, cells
     from vlmend.evaluate.run import generate_all
 
-    given = {"model": model[0], "suite": suite[0], "attack": None}
-    configs = cells(configuration(EvalConfig, locals() | given), model, suite, attack or ())
+    given = {"model": model[0], "suite": suite[0], "attack": None, "defence": None}
+    configs = cells(configuration(EvalConfig, locals() | given), model, suite, attack or (), defence or ())
     servers = _paid.servers(configs, budget, prices, batch)
     if dry_run:
         _paid.dry_run(configs, servers, prices, json_)

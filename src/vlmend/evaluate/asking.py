@@ -12,18 +12,20 @@ from vlmend.backends import response_id
 from vlmend.data import pictures, placeholder
 from vlmend.data.dataset import Dataset, PictureRules, fingerprint_of, pictured, refuse_duplicates, stand_ins
 from vlmend.errors import StoreError, UnknownName, UsageError
+from vlmend.evaluate import defend
 from vlmend.evaluate.attack import aimed, attacked, name_of, needs_victim
 from vlmend.evaluate.cells import EvalConfig
 from vlmend.evaluate.elsewhere import Elsewhere
 from vlmend.evaluate.generate import Questions
 from vlmend.evaluate.progress import Stages
+from vlmend.judge.models import Models
 from vlmend.manifest import environment
 from vlmend.metrics.views import measures_of
 from vlmend.registry import attacks, suites
 from vlmend.store import Asked, Row, Run
 from vlmend.store.run import RESPONSES
 from vlmend.terminal import plural
-from vlmend.types import Attack, Backend, Decoding, Example, RendersPrompts, SeenInto, Suite, content_of
+from vlmend.types import Attack, Backend, Decoding, Example, RendersPrompts, SeenInto, Suite, content_of, digest
 
 Chosen = tuple[list[Example], list[Dataset]]
 
@@ -43,13 +45,16 @@ class Known:
         return self.chosen[key]
 
 
-def prepare(config: EvalConfig, backend: Backend, stages: Stages, known: Known) -> Questions:
+def prepare(
+    config: EvalConfig, backend: Backend, stages: Stages, known: Known, models: Models | None = None
+) -> Questions:
     """Everything that comes before the first question is asked; says on `stages` what the user should know.
 
     Raises UsageError for what cannot be asked, and StoreError where the folder holds another run.
     """
     suite: Suite = suites.from_spec(config.suite)
     chain = [attacks.from_spec(spec) for spec in config.attack]
+    defended = defend.chain_from(config.defence, models or config.judging.models()) if config.defence else defend.NONE
     plain, sets = known.choose(config, suite)
     if warning := placeholder.warning(len(stand_ins(sets) - known.stand_ins)):
         stages.say(warning, style="bold yellow")
@@ -62,7 +67,9 @@ def prepare(config: EvalConfig, backend: Backend, stages: Stages, known: Known) 
     if chain and (same := _as_before(plain, examples)):
         stages.say(f"attack {config.attack_name} left {same} of {len(examples)} requests as they were", "yellow")
     decoding = decoded(suite.decoding, config)
-    run, name = Run(config.out), backend.fingerprint
+    run, name = Run(config.out), defended.over(backend).fingerprint
+    if defended.defences:
+        name = digest(name, "behind", defended.made_of)
     wording = backend.wording(examples) if isinstance(backend, RendersPrompts) else {}
     for note, count in wording.items():
         stages.say(f"{note} ({count:,} of {len(examples):,} prompts)", style="bold yellow")
@@ -75,14 +82,14 @@ def prepare(config: EvalConfig, backend: Backend, stages: Stages, known: Known) 
         for e in examples
         for sample in decoding.samples
     ]  # fmt: skip
-    settings, about = _settings(config, suite, backend, decoding), _about(config, sets, backend, decoding)
+    settings, about = _settings(config, suite, backend, decoding, defended), _about(config, sets, backend, decoding)
     if isinstance(backend, Elsewhere):
         about["answers"] = backend.about(plain, decoding)
         backend.tell(about["answers"], stages.say)
     _tell_lost(run, run.refuse_other(settings), asked, about, stages)
     run.claim(settings, {**about, "wording": dict(wording)})
     run.write_asked(asked)
-    return Questions(run, asked, decoding)
+    return Questions(run, asked, decoding, defended)
 
 
 def _tell_lost(run: Run, there: Mapping[str, Any], asked: Sequence[Asked], about: Row, stages: Stages) -> None:
@@ -207,14 +214,18 @@ def decoded(decoding: Decoding, config: EvalConfig) -> Decoding:
     return made
 
 
-def _settings(config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding) -> dict[str, Any]:
+def _settings(
+    config: EvalConfig, suite: Suite, backend: Backend, decoding: Decoding, defended: defend.Chain
+) -> dict[str, Any]:
     """What makes two runs the same run, most telling first."""
+    behind = {"defence": list(config.defence), "defence_made_of": defended.made_of} if config.defence else {}
     return {
         "model": getattr(backend, "name", config.model),
         "suite": suite.name,
         "protocol": suite.protocol,
         "sources": list(suite.sources),
         "attack": list(config.attack),
+        **behind,
         "missing_images": config.missing_images,
         "only": config.only,
         "decoding": {k: v for k, v in asdict(decoding).items() if k not in ("num_return_sequences", "first_sample")},

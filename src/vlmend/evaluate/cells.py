@@ -1,4 +1,4 @@
-"""One evaluation, and how several models, suites and attacks become many, each with a run folder of its own."""
+"""One evaluation, and how models, suites, attacks and defences become many, each with a run folder of its own."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vlmend.types import digest
 
 T = TypeVar("T")
 
-NONE = "none"  # as an attack: the requests as they are
-CHAIN = " + "  # between the attacks of a chain
+NONE = "none"  # as an attack: the requests as they are; as a defence: the model as it is
+CHAIN = " + "  # between the attacks, or the defences, of a chain
 
 
 class Asking(Section):
@@ -63,6 +63,7 @@ class EvalConfig(Asking):
     out: Path
     answers: tuple[str, ...] = ()
     attack: tuple[str, ...] = ()
+    defence: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
     judging: JudgeSettings = JudgeSettings()
     only: str | None = None
@@ -72,48 +73,64 @@ class EvalConfig(Asking):
         """The chain of attacks in one word; empty when there is none."""
         return CHAIN.join(self.attack)
 
+    @property
+    def defence_name(self) -> str:
+        """The chain of defences in one word; empty when there is none."""
+        return CHAIN.join(self.defence)
+
 
 def cells(
-    config: EvalConfig, models: Sequence[str] = (), suites: Sequence[str] = (), attacks: Sequence[str] = ()
+    config: EvalConfig,
+    models: Sequence[str] = (),
+    suites: Sequence[str] = (),
+    attacks: Sequence[str] = (),
+    defences: Sequence[str] = (),
 ) -> list[EvalConfig]:
-    """The same evaluation of each model on each suite under each attack; what is not named is the configuration's own.
+    """The same evaluation of each model, on each suite, under each attack, behind each defence.
 
-    An attack is a spec, several joined by ` + ` to a chain, or `none`. Where there are several models, suites or
-    attacks, folders below `out` are named after them: `MODEL/SUITE+ATTACK`. Raises UsageError where one is named twice.
+    What is not named is the configuration's own. An attack is a spec, several joined by ` + ` to a chain, or `none`; so
+    is a defence. Where there are several of any, folders below `out` are named after them:
+    `MODEL/SUITE+ATTACK+DEFENCE`. Raises UsageError where one is named twice.
     """
     models, suites = models or [config.model], suites or [config.suite]
     chains = [chain_of(attack) for attack in attacks] or [config.attack]
-    for what, given in (("model", models), ("suite", suites), ("attack", chains)):
+    guarded = [chain_of(defence) for defence in defences] or [config.defence]
+    for what, given in (("model", models), ("suite", suites), ("attack", chains), ("defence", guarded)):
         if len(set(given)) < len(given):
             raise UsageError(f"the same {what} is named twice")
     by_model = _names(models, model_folder)
     by_suite = _names(suites, lambda spec: re.split(r"[:#?]", spec)[0])
     by_attack = _names(chains, lambda chain: "+".join(chain) or "plain")
+    by_defence = _names(guarded, lambda chain: "+".join(chain) or "undefended")
     return [
         config.model_copy(
             update={
-                "model": model, "suite": suite, "attack": chain,
+                "model": model, "suite": suite, "attack": chain, "defence": guard,
                 "out": config.out.joinpath(*filter(None, (by_model[model], "+".join(filter(None, (by_suite[suite],
-                    by_attack[chain])))))),
+                    by_attack[chain], by_defence[guard])))))),
             }
         )
-        for model, suite, chain in product(models, suites, chains)
+        for model, suite, chain, guard in product(models, suites, chains, guarded)
     ]  # fmt: skip
 
 
 def titles(configs: Sequence[EvalConfig]) -> list[str]:
-    """The suite of each, with its model and its attack where these differ."""
+    """The suite of each, with its model, its attack and its defence where these differ."""
     models, chains = {c.model for c in configs}, {c.attack for c in configs}
+    guarded = {c.defence for c in configs}
     parts = [
-        (c.model if len(models) > 1 else "", c.suite, (c.attack_name or NONE) if len(chains) > 1 else "")
+        (
+            c.model if len(models) > 1 else "", c.suite, (c.attack_name or NONE) if len(chains) > 1 else "",
+            (c.defence_name or "undefended") if len(guarded) > 1 else "",
+        )
         for c in configs
-    ]
+    ]  # fmt: skip
     return [" · ".join(filter(None, some)) for some in parts]
 
 
-def chain_of(attack: str) -> tuple[str, ...]:
-    """The attacks of a chain, in order; none of `none`."""
-    return () if attack == NONE else tuple(part.strip() for part in attack.split(CHAIN))
+def chain_of(spec: str) -> tuple[str, ...]:
+    """The attacks, or defences, of a chain, in order; none of `none`."""
+    return () if spec == NONE else tuple(part.strip() for part in spec.split(CHAIN))
 
 
 def model_folder(model: str) -> str:

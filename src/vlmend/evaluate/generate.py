@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from vlmend.errors import UsageError
+from vlmend.evaluate import defend
+from vlmend.judge.models import Models
 from vlmend.reasoning import told_apart
 from vlmend.store import Asked, Journal, Run, response_to_json
 from vlmend.store.run import RESPONSES
@@ -28,21 +30,26 @@ class Generated:
 
 
 class Questions(NamedTuple):
-    """What one run asks, and how the answers are decoded."""
+    """What one run asks, how the answers are decoded, and the defences that they are given behind."""
 
     run: Run
     asked: Sequence[Asked]
     decoding: Decoding
+    chain: defend.Chain = defend.NONE
 
 
 def generate(
-    together: Sequence[Questions], backend: Backend, progress: Callable[[str, int, int], None]
+    together: Sequence[Questions],
+    backend: Backend,
+    progress: Callable[[str, int, int], None],
+    models: Models | None = None,
 ) -> list[Generated]:
     """Answer what has no stored response, the questions of all runs at once, and store each response as it comes.
 
     What several runs ask alike is asked once, and an answer that one of them holds serves the others. Failed ones are
     tried again: they are no evidence about the model. What is decoded alike goes to the backend in one call, so that
-    it can share what prompts begin with.
+    it can share what prompts begin with. What is asked behind a defence comes last, and takes over what was said
+    before it. `models` are for judges of defences.
     """
     with ExitStack() as stack:
         for each in together:
@@ -52,9 +59,8 @@ def generate(
             book.copy_from(books)
         todo: dict[Decoding, dict[str, Asked]] = {}
         for book in books:
-            for item in book.questions.asked:
-                if not book.answered(item.response_id):
-                    todo.setdefault(book.questions.decoding, {}).setdefault(item.response_id, item)
+            for item in book.open(defended=False):
+                todo.setdefault(book.questions.decoding, {}).setdefault(item.response_id, item)
         total = sum(map(len, todo.values()))
         progress("generate", 0, total)
         answers = (response for decoding, items in todo.items() for response in _answers(backend, items, decoding))
@@ -62,7 +68,28 @@ def generate(
             for book in books:
                 book.take(response)
             progress("generate", done, total)
+        for response in _defended(books, backend, progress, models or Models()):
+            for book in books:
+                book.take(response)
     return [book.generated() for book in books]
+
+
+def _defended(
+    books: Sequence[_Book], backend: Backend, progress: Callable[[str, int, int], None], models: Models
+) -> Iterator[Response]:
+    """Answers to what is asked behind defences; what was said without one is known to them."""
+    wanted: dict[str, defend.Wanted] = {}
+    for book in books:
+        run, _, decoding, chain = book.questions
+        for item in book.open(defended=True):
+            wanted.setdefault(item.response_id, defend.Wanted(item, decoding, chain, run.folder))
+    if not wanted:
+        return
+    known: dict[str, Response] = {}
+    for book in books:
+        if not book.questions.chain.defences:
+            known |= {name: r for name, r in book.questions.run.responses().items() if book.answered(name)}
+    yield from defend.answers(list(wanted.values()), backend, _answers, models, known, progress)
 
 
 class _Book:
@@ -79,6 +106,11 @@ class _Book:
     def answered(self, name: str) -> bool:
         """Whether a response of this name is stored that did not fail."""
         return self._stored.get(name, (Finish.FAILED, ""))[0] is not Finish.FAILED
+
+    def open(self, *, defended: bool) -> list[Asked]:
+        """What is not answered yet, where it is asked behind defences or where it is not."""
+        mine = bool(self.questions.chain.defences) is defended
+        return [item for item in self.questions.asked if mine and not self.answered(item.response_id)]
 
     def copy_from(self, others: Sequence[_Book]) -> None:
         """Take over the answers that other runs hold and this one lacks."""

@@ -90,6 +90,7 @@ def judge(
     models = _for(
         binding, models.testing(str(about_run.get("model", "")), str(about_run.get("fingerprint", "")), backend)
     )
+    models = replace(models, defended=" + ".join(about_run.get("defence", ())))
     purse, judges = models.purse, list(binding.judges.values())
     made_now = {judge.name: dict(about(judge, models)) for judge in judges}
     noted: controls.Noted = run.manifest().get("controls", {})

@@ -62,7 +62,7 @@ def evaluate_together(
             suite: Suite = suites.from_spec(config.suite)
             refuse_rewards(config.judges, models.testing(config.model))
             judging.check(bind(suite, config.judges), models, config.model, Run(config.out), stages.say)
-        done = _generate(configs, backend, stages, known)
+        done = _generate(configs, backend, stages, known, models)
         return [
             _judged_and_scored(config, run, generated, models, stages, backend)
             for config, (run, generated) in zip(configs, done, strict=True)
@@ -70,10 +70,10 @@ def evaluate_together(
 
 
 def _generate(
-    configs: Sequence[EvalConfig], backend: Backend, stages: Stages, known: Known
+    configs: Sequence[EvalConfig], backend: Backend, stages: Stages, known: Known, models: Models
 ) -> list[tuple[Run, Generated]]:
-    questions = [prepare(config, backend, stages, known) for config in configs]
-    done = list(zip([each.run for each in questions], generate(questions, backend, stages), strict=True))
+    questions = [prepare(config, backend, stages, known, models) for config in configs]
+    done = list(zip([each.run for each in questions], generate(questions, backend, stages, models), strict=True))
     for run, found in done:
         silent = f" ({found.silent} {'says' if found.silent == 1 else 'say'} nothing)" if found.silent else ""
         stages.say(f"{run.folder}: {plural(found.new, 'new response')}{silent}, {found.kept} kept")
@@ -135,7 +135,7 @@ def generate_all(
         return [
             found
             for some, answering in _by_model(configs, backends or {})
-            for found in _generate(some, answering, stages, known)
+            for found in _generate(some, answering, stages, known, some[0].judging.models())
         ]
 
 
@@ -237,7 +237,7 @@ def backend_of(config: EvalConfig) -> Backend:
 
 def _made_elsewhere(config: EvalConfig) -> Elsewhere:
     """The answers that are there. Raises UsageError for a setting of who would give them."""
-    names = ("attack", *(n for n in DECODING if n != "num_return_sequences"), "batch_size", "share_prefix")
+    names = ("attack", "defence", *(n for n in DECODING if n != "num_return_sequences"), "batch_size", "share_prefix")
     given = [name for name in names if getattr(config, name) not in (None, ())]
     given += [name for name in ("device", "dtype") if getattr(config, name) != "auto"]
     if given:
@@ -247,6 +247,11 @@ def _made_elsewhere(config: EvalConfig) -> Elsewhere:
 
 def _complain(result: EvalResult, stages: Stages) -> None:
     """Say which records could not be scored, and why the first of them."""
+    if result.unguarded:
+        stages.say(
+            f"{plural(result.unguarded, 'request')} refused because a guard said nothing of them, and so counted",
+            style="bold yellow",
+        )
     lost = result.lost
     if not lost:
         return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vlmend.defences import UNHEARD
 from vlmend.evaluate.generate import Generated
 from vlmend.judge import controls
 from vlmend.metrics import rates
+from vlmend.metrics.costs import Cost, cost
 from vlmend.metrics.views import Asks, View, agreements, judges_of, views
 from vlmend.store import Run
 from vlmend.types import Example, Measure, Measured, Record, Suite
@@ -26,11 +28,14 @@ class EvalResult:
     lost: tuple[Record, ...] = ()  # records that some metric asks about and cannot score
     agreement: tuple[Mapping[str, Any], ...] = ()  # of two judges of one question (see `metrics.views.agreements`)
     constant: tuple[Mapping[str, Any], ...] = ()  # judges that said one thing (see `judge.controls.constants`)
+    cost: Cost | None = None
+    unguarded: int = 0  # answers that are refusals because a guard said nothing
 
     def to_json(self) -> dict[str, Any]:
         """As `vlmend eval --json` prints it."""
         settings = self.run.settings()
         about = {key: settings.get(key) for key in ("model", "suite", "attack", "protocol")}
+        about |= {"defence": settings["defence"]} if settings.get("defence") else {}
         return {
             "run": str(self.run.folder),
             **about,
@@ -41,6 +46,7 @@ class EvalResult:
             "metrics": {m.name: rates.as_json(self.metrics[m.name], m) for m in self.measured},
             "agreement": [dict(row) for row in self.agreement],
             "constant": [dict(row) for row in self.constant],
+            "cost": asdict(self.cost) if self.cost else None,
         }
 
 
@@ -79,8 +85,9 @@ def score(run: Run, records: Sequence[Record], suite: Suite, asks: Asks, generat
         }
     )
     return EvalResult(
-        run, generated, tuple(measured), found, unscored, tuple(lost.values()), tuple(agreed), tuple(constant)
-    )
+        run, generated, tuple(measured), found, unscored, tuple(lost.values()), tuple(agreed), tuple(constant),
+        cost(records), sum(r.response.why.startswith(UNHEARD) for r in records),
+    )  # fmt: skip
 
 
 def _telling(found: Sequence[View], records: Sequence[Record]) -> list[View]:

@@ -81,7 +81,8 @@ class Models:
     """All that a judge needs of models: whom to ask, what to show, what was asked before, what may be spent.
 
     `model` and `sees` are for judges that name none of their own. `tested` is the model that is judged, `fingerprint`
-    what it is known by, `rewards` what it was tuned with, and `answering` the model itself, where it is loaded.
+    what it is known by, `rewards` what it was tuned with, `answering` the model itself, where it is loaded, and
+    `defended` what it stood behind.
     `allowed` are judges that may ask it all the same, and `allow_self` is what such a judge and its members are given.
     `controls` is what is done about judges that fail theirs, and `tried` what came of those that were asked already.
     Which models are down is known here too, so that no other judge, batch or suite has to find that out again.
@@ -95,6 +96,7 @@ class Models:
     fingerprint: str = ""
     rewards: tuple[str, ...] = ()
     answering: Backend | None = None
+    defended: str = ""
     allowed: frozenset[str] = frozenset()
     allow_self: bool = False
     controls: Controls = "refuse"
@@ -160,8 +162,13 @@ class Models:
     def under_test(self, judge: str) -> Backend:
         """The model under test, for a judge that reads what it knows instead of judging what it said.
 
-        Raises UsageError where its name now stands for another model.
+        Raises UsageError where its name now stands for another model, and where a defence stands before it: what the
+        model knows is not what is said behind that.
         """
+        if self.defended:
+            raise UsageError(
+                f"judge {judge} reads the model itself, and nothing of what {self.defended} does; leave it out"
+            )
         found = self.answering or self.loaded.get(self.tested)
         if found is None:
             found = self.loaded[self.tested] = backend_for(self.tested)

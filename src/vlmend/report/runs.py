@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.data import placeholder
+from vlmend.defences import UNHEARD
 from vlmend.errors import UsageError, VlmendError
 from vlmend.judge.controls import standing
+from vlmend.metrics.costs import cost
 from vlmend.metrics.outcomes import by_refusal
 from vlmend.metrics.questions import bound
 from vlmend.metrics.views import first
@@ -22,6 +24,7 @@ from vlmend.terminal import plural
 from vlmend.types import UNSCORED, Measured, Outcome, Record, Suite
 
 PLAIN = "plain"
+CHAIN = " + "
 TONES = ("good", "neutral", "bad")
 
 
@@ -64,8 +67,10 @@ class Told:
 
     @property
     def model(self) -> str:
-        """The model's name, or the folder's when the run names none."""
-        return self.setting("model") or self.run.folder.name
+        """The model's name, or the folder's when the run names none; a defended model is another one."""
+        behind = self.manifest.get("settings", {}).get("defence")
+        name = self.setting("model") or self.run.folder.name
+        return f"{name} behind {CHAIN.join(behind)}" if behind else name
 
     @property
     def suite(self) -> str:
@@ -140,6 +145,8 @@ def _suite(suite: str, runs: Sequence[Told], limit: int) -> list[page.Section]:
     if agreed := _agreements(names, runs):
         columns = ("model", "question", "judges", "answers", "said the same of", "Krippendorff's alpha")
         found.append(page.Grid("How far two judges agree", columns, agreed))
+    if any(run.manifest.get("settings", {}).get("defence") for run in runs):
+        found.append(_costs(names, runs))
     found.append(_outcomes(names, runs))
     if limit:
         found.append(_gallery(names, runs, limit))
@@ -184,6 +191,18 @@ def _controls(run: Told, judge: str) -> str:
     told = [f"says {row['said']} to {row['question']} of all {row['n']:,}" for row in constant]
     states = dict.fromkeys(row["state"] for row in standing(noted, judge, run.records)) or [noted["state"]]
     return "; ".join([*states, *told])
+
+
+def _costs(names: Sequence[str], runs: Sequence[Told]) -> page.Grid:
+    """A row for each run: what its answers took, those of a defence's own questions counted in."""
+    rows: list[tuple[str, ...]] = []
+    for name, run in zip(names, runs, strict=True):
+        if found := cost(run.records):
+            told = f"{found.calls:.2f}", f"{found.tokens:.1f}", f"{found.prompt_tokens:.0f}", f"{found.seconds:.3f}"
+            refused = sum(record.response.why.startswith(UNHEARD) for record in run.records)
+            rows.append((f"{name}, {run.condition}", f"{found.n:,}", *told, f"{refused:,}"))
+    columns = "model", "answers", "calls", "tokens", "tokens read", "seconds", "refused because a guard failed"
+    return page.Grid("What an answer takes", columns, tuple(rows), "Seconds are those of the machine that answered.")
 
 
 def _agreements(names: Sequence[str], runs: Sequence[Told]) -> tuple[tuple[str, ...], ...]:

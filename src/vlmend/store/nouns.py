@@ -16,8 +16,11 @@ from vlmend.types import Example, Expected, Finish, Image, Message, Part, Respon
 
 
 def response_to_json(response: Response) -> Row:
-    """A response as plain data."""
-    return asdict(response)
+    """A response as plain data. Of how many calls it took, only where it was not one."""
+    row = asdict(response)
+    if response.calls == 1:
+        del row["calls"]
+    return row
 
 
 def response_from_json(row: Row) -> Response:

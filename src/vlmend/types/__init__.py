@@ -1,6 +1,7 @@
 """The nouns. Data only: no torch, no files but the bytes of an image, no logic beyond their own consistency."""
 
 from vlmend.types.abilities import (
+    Alters,
     AsksModel,
     Billed,
     Bounded,
@@ -19,16 +20,18 @@ from vlmend.types.abilities import (
     NeedsVictim,
     Notes,
     RanOn,
+    Reads,
     RendersPrompts,
     Sampled,
     Scorer,
+    Screens,
     SeenInto,
     Streams,
     TakesSilence,
     TakesSpec,
     WritesText,
 )
-from vlmend.types.answers import Decoding, Finish, Likelihood, Record, Response, Rollout, Verdict
+from vlmend.types.answers import Decoding, Finish, Likelihood, Record, Request, Response, Rollout, Screening, Verdict
 from vlmend.types.examples import (
     Cell,
     Example,
@@ -58,10 +61,11 @@ from vlmend.types.measures import (
     Statistic,
     Tone,
 )
-from vlmend.types.seams import Attack, Backend, Judge, PairSource, Reward, Source, Suite, Touched, Victim
+from vlmend.types.seams import Attack, Backend, Defence, Judge, PairSource, Reward, Source, Suite, Talk, Touched, Victim
 
 __all__ = [
     "UNSCORED",
+    "Alters",
     "AsksModel",
     "Attack",
     "Backend",
@@ -75,6 +79,7 @@ __all__ = [
     "Composed",
     "Controlled",
     "Decoding",
+    "Defence",
     "Described",
     "Example",
     "Expected",
@@ -101,8 +106,10 @@ __all__ = [
     "Part",
     "RanOn",
     "Rate",
+    "Reads",
     "Record",
     "RendersPrompts",
+    "Request",
     "Response",
     "Reward",
     "Role",
@@ -110,6 +117,8 @@ __all__ = [
     "Sampled",
     "Score",
     "Scorer",
+    "Screening",
+    "Screens",
     "SeenInto",
     "Source",
     "Speaker",
@@ -119,6 +128,7 @@ __all__ = [
     "Suite",
     "TakesSilence",
     "TakesSpec",
+    "Talk",
     "Tone",
     "Touched",
     "Verdict",

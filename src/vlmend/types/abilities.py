@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from vlmend.types.answers import Likelihood, Response, Verdict
 from vlmend.types.examples import Cell, Example
 from vlmend.types.measures import Measure, Stakes
-from vlmend.types.seams import Attack, Judge, Victim
+from vlmend.types.seams import Attack, Backend, Judge, Victim
 
 # Sources and suites
 
@@ -244,6 +244,44 @@ class Billed(Protocol):
 
     @property
     def account(self) -> Any: ...
+
+
+# Defences
+
+
+@runtime_checkable
+class Screens(Protocol):
+    """A defence that has judges look at requests or answers.
+
+    `judges` are their specs, each of which answers one of the questions that it `reads`; `looks` is how often any of
+    them looks, at most.
+    """
+
+    @property
+    def judges(self) -> Sequence[str]: ...
+    @property
+    def reads(self) -> Sequence[str]: ...
+    @property
+    def looks(self) -> int: ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A defence that is made of a file's content: what it does changes with that, whatever its name."""
+
+    @property
+    def content(self) -> str:
+        """The content, or its hash."""
+        ...
+
+
+@runtime_checkable
+class Alters(Protocol):
+    """A defence that changes the model itself, or how it computes."""
+
+    def over(self, backend: Backend) -> Backend:
+        """What answers then. Raises UsageError for a backend that cannot be changed so."""
+        ...
 
 
 # Rewards

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
-from vlmend.types.examples import Example
+from vlmend.types.examples import Example, Message
 
 
 class Finish(StrEnum):
@@ -52,7 +53,8 @@ class Response:
     """What a model said. `id` hashes model, prompt, images, decoding and sample, so that nothing is asked twice.
 
     `sample` counts the answers to one prompt from 0. `tokens` are those of the answer, `reasoning` included, which is
-    what the model said to itself before `text`.
+    what the model said to itself before `text`. Behind a defence, `calls` says how often a model was asked for it, and
+    tokens and seconds are those of all these calls.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Response:
     sample: int = 0
     reasoning: str = ""
     prompt_tokens: int = 0
+    calls: int = 1
 
     @property
     def said(self) -> bool:
@@ -80,6 +83,35 @@ class Response:
         answered is not covered, and no normal answer.
         """
         return self.finish is Finish.STOP and not self.text.strip()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a model is asked, as whoever deploys it sees it: no id, no label, no reference answer.
+
+    `decoding` asks for one answer, the one numbered `first_sample`.
+    """
+
+    prompt: tuple[Message, ...]
+    decoding: Decoding
+
+    @property
+    def turn(self) -> Message:
+        """The last turn."""
+        return self.prompt[-1]
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What a judge, or a reward, is asked by a defence: a conversation, and what is to be said to it.
+
+    An empty `answer` has the conversation itself looked at.
+    """
+
+    by: Literal["judge", "reward"]
+    spec: str
+    prompt: tuple[Message, ...]
+    answer: str = ""
 
 
 @dataclass(frozen=True)

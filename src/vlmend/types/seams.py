@@ -1,4 +1,4 @@
-"""What plugs in: the protocols of sources, attacks, victims, judges, backends, suites and rewards.
+"""What plugs in: the protocols of sources, attacks, victims, judges, backends, defences, suites and rewards.
 
 What a plugin of a kind may have beside these stands in `abilities`; anything else that is public and looks like one of
 them is refused when the plugin is found.
@@ -6,10 +6,10 @@ them is refused when the plugin is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
 
-from vlmend.types.answers import Decoding, Record, Response, Rollout, Verdict
+from vlmend.types.answers import Decoding, Record, Request, Response, Rollout, Screening, Verdict
 from vlmend.types.examples import Example, Pair
 from vlmend.types.measures import Measure, Outcome
 
@@ -80,6 +80,26 @@ class Backend(Protocol):
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """One response per example and number in `decoding.samples`, in any order, each as soon as it is there."""
+        ...
+
+
+T = TypeVar("T")
+Talk = Generator[Sequence[Request | Screening], Sequence[Response | Verdict], T]
+"""Yields what is to be asked at once, is sent what was said to each, in order, and returns what comes of it."""
+
+
+class Defence(Protocol):
+    """Stands between a request and its answer. It sees what whoever deploys the model sees, and never the label.
+
+    `asks` is how often it has the model answer, at most. Whoever runs it stores all that is said, so that nothing is
+    asked twice: asked again, it must ask the same.
+    """
+
+    @property
+    def asks(self) -> int: ...
+
+    def answer(self, request: Request) -> Talk[Response]:
+        """Ask as often as it takes; what is returned counts by its text, and by `why` where something went wrong."""
         ...
 
 
