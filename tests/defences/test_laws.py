@@ -15,6 +15,7 @@ from vlmend.judge.models import Models
 from vlmend.registry import defences
 from vlmend.types import (
     Decoding,
+    Defence,
     Example,
     Finish,
     Message,
@@ -46,6 +47,13 @@ def answering(texts: Callable[[Request], str], harmful: bool | None = False) -> 
         return Response("", "", texts(item), Finish.STOP)
 
     return reply
+
+
+def asked_by(defence: Defence, request: Request = REQUEST) -> list[Request]:
+    """What the model is asked behind a defence, where it answers "ok"."""
+    asked: list[Request] = []
+    played([defence], request, answering(lambda item: asked.append(item) or "ok"))
+    return asked
 
 
 def test_a_defence_is_given_nothing_that_a_deployer_does_not_have() -> None:
@@ -128,16 +136,8 @@ def system(text: str) -> Message:
 
 def test_the_system_prompt_is_a_system_message_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "told.txt").write_text("Be kind.\n")
-    asked: list[Request] = []
-
-    def reply(item: Request | Screening) -> Response:
-        assert isinstance(item, Request)
-        asked.append(item)
-        return Response("", "", "ok", Finish.STOP)
-
     defence = single(f"system_prompt:{tmp_path / 'told.txt'}")
-    played([defence], REQUEST, reply)
-    played([defence], Request((system("Be brief."), *REQUEST.prompt), DECODING), reply)
+    asked = [*asked_by(defence), *asked_by(defence, Request((system("Be brief."), *REQUEST.prompt), DECODING))]
     assert asked[0].prompt == (system("Be kind."), *REQUEST.prompt)
     assert asked[0].decoding == DECODING
     assert asked[1].prompt == (Message("system", ("Be kind.\n\n", "Be brief.")), *REQUEST.prompt)
@@ -149,14 +149,7 @@ def test_the_world_model_reads_the_system_prompt_as_a_row_with_that_message(tmp_
 
     codec = load(ModelConfig(name="world")).codec
     (tmp_path / "told.txt").write_text("Be kind.")
-    asked: list[Request] = []
-
-    def reply(item: Request | Screening) -> Response:
-        assert isinstance(item, Request)
-        asked.append(item)
-        return Response("", "", "ok", Finish.STOP)
-
-    played([single(f"system_prompt:{tmp_path / 'told.txt'}")], REQUEST, reply)
+    asked = asked_by(single(f"system_prompt:{tmp_path / 'told.txt'}"))
     row = Example("row", (system("Be kind."), *REQUEST.prompt))
     made = [codec.encode_prompts([e]).inputs["input_ids"] for e in (Example("it", asked[0].prompt), row)]
     assert made[0].equal(made[1])
@@ -165,15 +158,7 @@ def test_the_world_model_reads_the_system_prompt_as_a_row_with_that_message(tmp_
 
 @pytest.mark.parametrize("name", ["reminder", "adashield"])
 def test_what_is_put_around_a_request_leaves_it_whole(name: str) -> None:
-    asked: list[Request] = []
-
-    def reply(item: Request | Screening) -> Response:
-        assert isinstance(item, Request)
-        asked.append(item)
-        return Response("", "", "ok", Finish.STOP)
-
-    played([single(name)], REQUEST, reply)
-    [request] = asked
+    [request] = asked_by(single(name))
     assert "What is this?" in request.turn.text
     assert request.turn.text != "What is this?"
     assert request.turn.images == REQUEST.turn.images

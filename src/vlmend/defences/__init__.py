@@ -8,9 +8,9 @@ stores what was said. It never sees who asks, which data set that is, or what wa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vlmend.attacks import framed
 from vlmend.errors import ConfigError
@@ -152,17 +152,40 @@ def refused(text: str = REFUSAL, why: str = "") -> Response:
     return Response("", "", text, Finish.STOP, why=why, calls=0)
 
 
-def content_of_file(file: str, defence: str, ours: str) -> str:
-    """What a file says, or what is ours where none is named. Raises ConfigError for one that says nothing."""
-    if not file:
-        return ours
-    try:
-        text = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"defence {defence!r}: file {file} cannot be read: {error}") from error
-    if not text:
-        raise ConfigError(f"defence {defence!r}: file {file} is empty")
-    return text
+@dataclass(frozen=True)
+class Worded:
+    """A defence that says something beside the request: its own words, or those of a file."""
+
+    file: str = ""
+
+    asks = 1
+    ours: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        _ = self.content
+
+    @property
+    def content(self) -> str:
+        """What is said. Raises ConfigError for a file that says nothing."""
+        if not self.file:
+            return self.ours
+        name = type(self).__module__.rpartition(".")[2]
+        try:
+            text = Path(self.file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"defence {name!r}: file {self.file} cannot be read: {error}") from error
+        if not text:
+            raise ConfigError(f"defence {name!r}: file {self.file} is empty")
+        return text
+
+    def worded(self, request: Request) -> Request:
+        """The request with what is said."""
+        raise NotImplementedError
+
+    def answer(self, request: Request) -> Talk[Response]:
+        """The answer to the request with what is said."""
+        [said] = yield from ask(self.worded(request))
+        return said
 
 
 # Guards
@@ -171,17 +194,34 @@ Fails = Literal["refuse", "pass"]
 HARM = ("harmful", "unsafe_request", "unsafe_picture")  # questions that a guard's judge answers one of
 
 
-def looked(screening: Screening) -> Talk[Verdict]:
-    """What the judge says."""
-    [verdict] = yield from screened(screening)
-    return verdict
+@dataclass(frozen=True)
+class Guarding:
+    """What guards before and after the model have in common.
 
+    `fails`: what becomes of what the judge says nothing of. It is refused, as whoever deploys a guard would have it,
+    and the answer says why; or it passes.
+    """
 
-def found_harmful(verdict: Verdict, fails: Fails, text: str) -> Response | None:
-    """The refusal of what a judge found harmful, or said nothing of where that is refused, too; else None."""
-    said = [verdict.harmful, *({"yes": True, "no": False}.get(verdict.labels.get(name, "")) for name in HARM)]
-    if True in said:
-        return refused(text)
-    if False in said or fails == "pass":
-        return None
-    return refused(text, f"{UNHEARD}: {verdict.why or 'no verdict on harm'}")
+    judge: str
+    fails: Fails = "refuse"
+    refusal: str = REFUSAL
+
+    takes_spec = True
+    asks = 1
+    looks = 1
+    reads = HARM
+
+    @property
+    def judges(self) -> Sequence[str]:
+        """The judge that looks."""
+        return (self.judge,)
+
+    def stopped(self, request: Request, answer: str = "") -> Talk[Response | None]:
+        """The refusal of what the judge found harmful, or said nothing of where that is refused, too; else None."""
+        [verdict] = yield from screened(Screening("judge", self.judge, request.prompt, answer))
+        said = [verdict.harmful, *({"yes": True, "no": False}.get(verdict.labels.get(name, "")) for name in HARM)]
+        if True in said:
+            return refused(self.refusal)
+        if False in said or self.fails == "pass":
+            return None
+        return refused(self.refusal, f"{UNHEARD}: {verdict.why or 'no verdict on harm'}")

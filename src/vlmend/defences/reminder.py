@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlmend.defences import around, ask, content_of_file
+from vlmend.defences import Worded, around
 from vlmend.errors import ConfigError
-from vlmend.types import Request, Response, Talk
+from vlmend.types import Request
 
 OURS = (
     "You are a responsible assistant: nothing that you write may help anybody to do harm. This is asked of you:\n\n"
@@ -15,15 +15,13 @@ OURS = (
 
 
 @dataclass(frozen=True)
-class Reminder:
+class Reminder(Worded):
     """`reminder` or `reminder:FILE`, a text with one `{request}` in it.
 
     Xie et al. 2023 (Nature Machine Intelligence 5, 1486) put such words around requests; these are our own.
     """
 
-    file: str = ""
-
-    asks = 1
+    ours = OURS
 
     def __post_init__(self) -> None:
         if self.content.count("{request}") != 1:
@@ -31,15 +29,9 @@ class Reminder:
                 f"defence 'reminder': file {self.file} should have one {{request}} where the request goes"
             )
 
-    @property
-    def content(self) -> str:
-        """What is put around a request."""
-        return content_of_file(self.file, "reminder", OURS)
-
-    def answer(self, request: Request) -> Talk[Response]:
-        """The answer to the request with the reminder around it."""
-        [said] = yield from ask(around(request, self.content))
-        return said
+    def worded(self, request: Request) -> Request:
+        """Its words and the request."""
+        return around(request, self.content)
 
 
 plugin = Reminder

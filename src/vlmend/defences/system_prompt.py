@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlmend.defences import ask, content_of_file, instructed
-from vlmend.types import Request, Response, Talk
+from vlmend.defences import Worded, instructed
+from vlmend.types import Request
 
 OURS = (
     "You are a helpful assistant that looks at pictures. Answer every harmless question fully. Where what is asked,"
@@ -15,25 +15,14 @@ OURS = (
 
 
 @dataclass(frozen=True)
-class SystemPrompt:
+class SystemPrompt(Worded):
     """`system_prompt` or `system_prompt:FILE`. What a system message says already comes after it."""
 
-    file: str = ""
+    ours = OURS
 
-    asks = 1
-
-    def __post_init__(self) -> None:
-        _ = self.content
-
-    @property
-    def content(self) -> str:
-        """What the model is told."""
-        return content_of_file(self.file, "system_prompt", OURS)
-
-    def answer(self, request: Request) -> Talk[Response]:
-        """The answer under the system message."""
-        [said] = yield from ask(instructed(request, self.content))
-        return said
+    def worded(self, request: Request) -> Request:
+        """Its words and the request."""
+        return instructed(request, self.content)
 
 
 plugin = SystemPrompt
