@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vlmend import plain_yaml
 from vlmend.errors import ConfigError, brief, nearest
+from vlmend.option_names import meant
 from vlmend.rgb import MAX_PIXELS, MOST_PIXELS
 from vlmend.types import Example, Role
 
@@ -368,7 +369,8 @@ def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object,
     where = ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
         known = _fields_at(model, loc[:-1])
-        return f"unknown key {brief(where)}.{nearest(str(loc[-1]), known)} Known: {', '.join(known)}"
+        hint = (meant(loc) if model is Recipe else "") or nearest(str(loc[-1]), known)
+        return f"unknown key {brief(where)}.{hint} Known: {', '.join(known)}"
     if kind == "missing":
         return f"{where!r} is required"
     if kind == "value_error" and not where:  # what a whole section says of itself

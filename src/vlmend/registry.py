@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from vlmend import plugged
 from vlmend.errors import ConfigError, UnknownName, UsageError, brief
+from vlmend.option_names import meant
 from vlmend.types import Backend
 
 
@@ -128,7 +129,8 @@ class Registry:
         plugin, settings = self.find(name), dict(settings or {})
         known = [f.name for f in fields(plugin) if f.init]
         for key in settings.keys() - known:
-            raise UnknownName(f"{name} option", key, known)
+            hint = meant([key]) if self.kind == "objective" else ""
+            raise UnknownName(f"{name} option", key, known, hint)
         try:
             built = TypeAdapter(plugin).validate_python(settings)
         except ValidationError as error:
