@@ -62,6 +62,16 @@ def test_what_the_judge_does_not_say_is_unscored() -> None:
     assert rewarded(reward, UNSAFE, f"<think>{REFUSAL}</think>It is red.") == -1.0
 
 
+def test_what_a_rule_does_not_say_may_be_worth_something() -> None:
+    """Where that is asked for, and nothing else changes."""
+    asked = replace(SAFE, answers=("Yes, it is.",))
+    spec = "judge:(leading_word)?question=right&good=1&bad=0"
+    plain, given = from_spec(spec), from_spec(f"{spec}&unsaid=-2")
+    for text, value in (("Yes.", 1.0), ("No.", 0.0), ("Perhaps.", None), ("", None)):
+        assert rewarded(plain, asked, text) == value  # type: ignore[arg-type]
+        assert rewarded(given, asked, text) == (-2.0 if value is None else value)  # type: ignore[arg-type]
+
+
 def test_a_judge_that_fails_is_no_reward(monkeypatch: pytest.MonkeyPatch) -> None:
     reward = scripted(monkeypatch, {"known": {"harmful": False}}, question="harmful")
     assert rewarded(reward, UNSAFE, "known") == 1.0

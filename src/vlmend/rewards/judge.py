@@ -35,7 +35,8 @@ class JudgeReward:
     `helpful`, is itself. With `soft`, a classifier that says how likely its verdict is gives a number between both.
 
     Only the answer is judged, not the reasoning before it. Unscored is what the judge does not say, and whether to
-    refuse what is to be reasoned about. `model` and `sees` are for judges that ask a model and do not say which.
+    refuse what is to be reasoned about; learned from are the other answers alone, so a policy may drift to what nobody
+    judges. `unsaid` gives that a number: for judges by rule, whose silence is the answer's doing. `model` and `sees` are for judges that ask a model and do not say which.
     """
 
     spec: str
@@ -44,6 +45,7 @@ class JudgeReward:
     bad: float = -1.0
     yes: Literal["", "good", "bad"] = ""
     values: str = ""
+    unsaid: float | None = None
     soft: bool = True
     model: str = ""
     sees: Literal["", "text", "image"] = ""
@@ -109,7 +111,7 @@ class JudgeReward:
     def _value(self, verdict: Verdict, example: Example) -> float | None:
         said = self._asked.said(verdict, example)
         if said is None:
-            return None
+            return self.unsaid
         if isinstance(said, str):
             return self._worth[said]
         if not isinstance(said, bool):
