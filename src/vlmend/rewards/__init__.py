@@ -76,6 +76,11 @@ class Composite:
         heard = [reward.judges for _, reward in self.terms if isinstance(reward, HearsJudges)]
         return tuple(dict.fromkeys(name for names in heard for name in names))
 
+    @property
+    def taken_off(self) -> frozenset[str]:
+        """The terms that an answer is worth less for."""
+        return frozenset(term.called for term, _ in self.terms if term.weight < 0)
+
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Rewarded]:
         """One for each rollout, in order. Raises RuntimeError for a reward that does not give a number for each."""
         given = {term.called: _values(term, reward, rollouts) for term, reward in self.terms}

@@ -36,7 +36,8 @@ class JudgeReward:
 
     Only the answer is judged, not the reasoning before it. Unscored is what the judge does not say, and whether to
     refuse what is to be reasoned about; learned from are the other answers alone, so a policy may drift to what nobody
-    judges. `unsaid` gives that a number: for judges by rule, whose silence is the answer's doing. `model` and `sees` are for judges that ask a model and do not say which.
+    judges. `unsaid` gives that a number: for judges by rule, whose silence is the answer's doing. `model`
+    and `sees` are for judges that ask a model and do not say which.
     """
 
     spec: str

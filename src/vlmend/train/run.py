@@ -536,7 +536,7 @@ def _tell(console: Console, about: dict[str, Any], found: Moved) -> None:
 def _about(prepared: Prepared, run: Tuning, found: Moved, resumed_from: int) -> dict[str, Any]:
     recipe = prepared.recipe
     log = read_rows(prepared.folder / "log.jsonl") if prepared.rewards else []
-    told = [found.warning(recipe.output.dtype), *watched(log)]
+    told = [found.warning(recipe.output.dtype), *watched(log, prepared.rewards.taken_off if prepared.rewards else ())]
     return {
         "kind": "tune",
         "identity": prepared.identity,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -57,8 +57,11 @@ def _refuse_dead(seen: Mapping[str, float]) -> None:
             )
 
 
-def warnings(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What looks like a reward that is gamed, from the log of a run: its first quarter against its last."""
+def warnings(log: Sequence[Mapping[str, Any]], taken_off: Collection[str] = ()) -> list[str]:
+    """What looks like a reward that is gamed, from the log of a run: its first quarter against its last.
+
+    `taken_off` are the terms that answers are worth less for: of these a rise is what was paid with.
+    """
     rows = [entry["rollouts"] for entry in log if "rollouts" in entry]
     quarter = max(1, len(rows) // 4)
     if len(rows) < 2:
@@ -73,16 +76,15 @@ def warnings(log: Sequence[Mapping[str, Any]]) -> list[str]:
     names = sorted({name for row in rows for name in row if name.startswith(("reward/", "reward@"))})
     for name in names:
         mean = ends(name)
+        if not total or not mean or total[1] <= total[0]:
+            continue
         values = [row[name] for row in rows if name in row]
-        if (
-            total
-            and mean
-            and total[1] > total[0]
-            and mean[0] - mean[1] > FELL * max(1e-9, max(values) - min(values), abs(mean[0]))
-        ):
+        worse = mean[1] - mean[0] if name[7:] in taken_off and name[6] == "/" else mean[0] - mean[1]
+        if worse > FELL * max(1e-9, max(values) - min(values), abs(mean[0])):
             what = f"its part {name[7:]}" if name[6] == "/" else f"that of requests to {name[7:]}"
+            moved = "fell" if mean[1] < mean[0] else "rose"
             found.append(
-                f"the reward rose from {total[0]:.3g} to {total[1]:.3g} while {what} fell from {mean[0]:.3g} to"
+                f"the reward rose from {total[0]:.3g} to {total[1]:.3g} while {what} {moved} from {mean[0]:.3g} to"
                 f" {mean[1]:.3g}: one was bought with the other"
             )
     length = ends("length")
