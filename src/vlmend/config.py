@@ -126,6 +126,22 @@ class DataConfig(Section):
     replay: Path | None = None
 
 
+class OwnConfig(Section):
+    """How a model is asked for its own reasoning and answers before it is tuned, and what of them is learned.
+
+    `right` is the reward, such as `judge:exact`, by which a row's own answer is kept where it is above 0, and every one
+    where it is empty or the row knows no answer. Rows whose answer is `wrong` are left out (`drop`) or learned as they
+    are `given`. `safety`: where the reasoning before a refusal comes from: the `data`, the model itself (`own`) or
+    another one (its spec), told to look for harm; kept where `refused`, a reward too, is above 0.
+    """
+
+    max_new_tokens: int = Field(default=1024, gt=0)
+    right: str = "judge:exact"
+    wrong: Literal["drop", "given"] = "drop"
+    safety: str = "data"
+    refused: str = "judge:refusal"
+
+
 class TrainConfig(Section):
     """Optimization; names and meanings are those of transformers' TrainingArguments.
 
@@ -134,6 +150,11 @@ class TrainConfig(Section):
     (`cached`), or as costs least (`auto`). `group_by_picture` keeps what is asked about one picture together in
     the order of training, so that the picture goes through the model once. `projector_learning_rate` follows the same
     schedule from a peak of its own.
+
+    `thinking` is about what is said to oneself before an answer: it is learned (`supervise`), shown and not learned
+    (`mask`), or left out (`none`). `keep_own`: rows to be answered keep what the model itself thinks and answers before
+    it is tuned, and it is learned, as is the reasoning of the other rows (see docs/reasoning.md); `own` says how the
+    model is asked.
     """
 
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -159,6 +180,8 @@ class TrainConfig(Section):
     save_total_limit: int = Field(default=1, gt=0)
     seed: int = 0
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    thinking: Literal["supervise", "mask", "keep_own", "none"] = "supervise"
+    own: OwnConfig = OwnConfig()
 
 
 class SpeedConfig(Section):

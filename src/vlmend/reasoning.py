@@ -91,6 +91,23 @@ def split(text: str, own: Tags = THINK, begun: Tags | None = None) -> Split:
     return Split(said["reasoning"].strip(), said["answer"].strip(), found[-1].kind == "reasoning")
 
 
+def leading(text: str) -> tuple[str, str]:
+    """The thought that a text begins with, and what comes after it; no thought, and the text, where there is not both.
+
+    Only a thought that is opened and closed counts: what else looks like a tag is what the text is about.
+    """
+    found = pieces(text.strip())
+    if [piece.kind for piece in found[:3]] != ["tag", "reasoning", "tag"]:
+        return "", text
+    thought, rest = found[1].text.strip(), "".join(piece.text for piece in found[3:]).strip()
+    return (thought, rest) if thought and rest else ("", text)
+
+
+def written(thought: str, answer: str, tags: Tags = THINK) -> str:
+    """A thought and the answer after it as one text, as nearly all models write them that mark it by tags."""
+    return f"{tags.opening}\n{thought}\n{tags.closing}\n\n{answer}"
+
+
 def told_apart(response: Response, own: Tags = THINK, begun: Tags | None = None) -> Response:
     """The response with its reasoning apart from its text; one that ended inside it is no answer, and says so.
 

@@ -215,7 +215,8 @@ def _essence(item: Example | Pair, sizes: dict[Path, int]) -> list[object]:
     labels = [item.subset, item.category, item.subcategory, item.cluster, item.role]
     if isinstance(item, Example):
         avoided = [["avoid", *item.avoid]] if item.avoid else []
-        return [item.id, said, list(item.answers), [item.expected, *labels], *avoided]
+        thought = [["reasoning", item.reasoning]] if item.reasoning else []
+        return [item.id, said, list(item.answers), [item.expected, *labels], *avoided, *thought]
     seen = None if item.rejected_images is None else [_name(image, sizes) for image in item.rejected_images]
     return [item.id, said, [item.chosen, item.rejected], seen, labels]
 

@@ -10,7 +10,9 @@
 A row with "chosen" and "rejected" (texts or messages), or "rejected_response", is a preference pair; its prompt has any
 form above, or is what both conversations begin with. OpenAI's "input", "preferred_output" and
 "non_preferred_output" are read, too. Rows of one set are either all examples or all pairs. `label: false` says that the
-answer is one to avoid, `loss: false` or `weight: 0` that a turn is not learned. `vlmend.data.keys` has further names.
+answer is one to avoid, `loss: false` or `weight: 0` that a turn is not learned. `reasoning` of a row or a message is
+what is said to oneself before the answer; `<think>…</think>` before an answer is the same. `vlmend.data.keys` has
+further names.
 
 Optional in every row: id, expected, subset, category, subcategory, cluster, role, source, and for pairs
 rejected_images. An object `meta` and all other keys are kept in `meta`; what is not understood is said once for a file.
@@ -45,6 +47,7 @@ from vlmend.data.turns import (
 )
 from vlmend.data.turns import picture as picture_of
 from vlmend.errors import DataError, UnknownName, UsageError, brief, nearest
+from vlmend.reasoning import leading
 from vlmend.types import Example, Expected, Image, Message, Pair, Role
 
 Item = TypeVar("Item", Example, Pair)
@@ -57,7 +60,7 @@ PICTURES = ("image", "images")
 LABELS = ("id", "subset", "category", "subcategory", "cluster", "role", "source", "meta")
 PARTS = "vlmend_parts"  # the turns' parts to the letter, where a text with marks cannot say them
 SHARED = frozenset((*PICTURES, *LABELS, "system", "history", PARTS))
-TOLD = frozenset((*ANSWERS, "answers", "expected"))
+TOLD = frozenset((*ANSWERS, "answers", "expected", "reasoning"))
 KNOWN = frozenset((*SHAPES, *PAIR, "input", "label", *SHARED, *TOLD, *meanings.SAME))
 TABLES = (".csv", ".tsv")
 UNLEARNED = "turns of the assistant in 'prompt' are shown and not learned (\"loss\": true in a turn learns it)"
@@ -284,6 +287,7 @@ class _Reader:
         if answers and "label" in row and "label" not in self.options.kept:
             wanted = meanings.feedback(row["label"], plain="label" not in self.written)
         self._refuse_marks(messages, answers)
+        reasoning, answers = ("", answers) if wanted is False else _apart(row, answers)
         used = SHARED | TOLD | {self.shape, *(["label"] if wanted is False else [])}
         return self._checked(
             Example(
@@ -299,6 +303,7 @@ class _Reader:
                 source=_text(row, "source", self.options.name),
                 meta=self._meta(used, understood={"label"} if wanted is not None else set()),
                 avoid=answers if wanted is False else (),
+                reasoning=reasoning,
             )
         )
 
@@ -490,6 +495,15 @@ def _answers(row: Mapping[str, Any], spoken: Message | None) -> tuple[str, ...]:
     if first and every[:1] != first[:1]:
         raise DataError("'answers' should list every answer, beginning with the one that the row gives")
     return tuple(answer for answer in every if answer.strip())
+
+
+def _apart(row: Mapping[str, Any], answers: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The reasoning before the first answer, which stands in the row or in that answer, and the answers without it."""
+    thought, answer = leading(answers[0]) if answers else ("", "")
+    told = _text(row, "reasoning").strip()
+    if told and (not answers or thought not in ("", told)):
+        raise DataError(f"'reasoning' goes before an answer, and the row has {'another one' if answers else 'none'}")
+    return (told or thought), ((answer, *answers[1:]) if thought else answers)
 
 
 def _texts(row: Mapping[str, Any], key: str) -> list[str]:

@@ -30,6 +30,8 @@ SAME = {
     "kto_label": "label",
     "desirable": "label",
     "is_desirable": "label",
+    "reasoning_content": "reasoning",
+    "thinking": "reasoning",
 }
 # The columns of LLaMA-Factory's dataset_info.json by the key they are called there.
 COLUMNS = {

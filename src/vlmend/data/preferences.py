@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from vlmend.data.batches import picture_groups
 from vlmend.errors import DataError
+from vlmend.reasoning import leading, written
 from vlmend.terminal import plural
 from vlmend.types import Example, Image, Message, Pair, Role
 
@@ -22,10 +23,12 @@ def sides(pair: Pair) -> tuple[Example, Example]:
         if sum(len(message.images) for message in pair.prompt) != len(pair.rejected_images):
             raise DataError(f"pair {pair.id!r} has more or fewer rejected pictures than its prompt has places for")
         rejected = tuple(_shown_with(pair.prompt, pair.rejected_images))
+    (thought, answer), (other_thought, other) = leading(pair.chosen), leading(pair.rejected)
     chosen = Example(
         id=f"{pair.id}/chosen",
         prompt=pair.prompt,
-        answers=(pair.chosen,),
+        answers=(answer,),
+        reasoning=thought,
         subset=pair.subset,
         category=pair.category,
         subcategory=pair.subcategory,
@@ -35,7 +38,12 @@ def sides(pair: Pair) -> tuple[Example, Example]:
         meta={**pair.meta, "pair": pair.id},
     )
     return chosen, replace(
-        chosen, id=f"{pair.id}/rejected", prompt=rejected, answers=(pair.rejected,), role=Role.FORGET
+        chosen,
+        id=f"{pair.id}/rejected",
+        prompt=rejected,
+        answers=(other,),
+        reasoning=other_thought,
+        role=Role.FORGET,
     )
 
 
@@ -44,7 +52,7 @@ def paired(example: Example, rejected: str) -> Pair:
     return Pair(
         id=example.id,
         prompt=example.prompt,
-        chosen=example.answers[0],
+        chosen=written(example.reasoning, example.answers[0]) if example.reasoning else example.answers[0],
         rejected=rejected,
         subset=example.subset,
         category=example.category,

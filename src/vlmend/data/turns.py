@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from vlmend.errors import DataError, brief, nearest
+from vlmend.reasoning import leading, written
 from vlmend.types import Image, Message, Part, Speaker
 
 MARK = "<image>"
@@ -33,6 +34,7 @@ SPEAKERS: dict[str, Speaker] = {
     "developer": "system",
 }
 LEARNED = ("loss", "weight", "train", "training", "train_on_turn", "supervised")  # ms-swift, OpenAI, axolotl, ours
+REASONING = ("reasoning", "reasoning_content", "thinking")  # what the assistant said to itself, of a message or a row
 NAMED = ("image_url", "image", "path", "url", "source", "data", "base64", "bytes", "image_path", "img", "file")
 TEXTS, SHOWN = ("text", "input_text", "output_text"), ("image", "image_url", "input_image")
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")  # of picture files
@@ -99,12 +101,38 @@ def _turn(message: object, key: str, unread: Counter[str], tags: Tags) -> Turn:
     if not isinstance(content, str | list) or not content:
         raise DataError(f"{what!r} of a message should be a text or a list of parts, and not empty")
     blocks: list[Any] = content if isinstance(content, list) else [content]
+    thought, blocks = _thought(told, blocks) if speaker == "assistant" else ("", blocks)
+    blocks = _behind(thought, blocks) if thought else blocks
     if len(told) == 2:
         return Turn(speaker, tuple(blocks))
-    for name in told.keys() - {who, what, *LEARNED}:
+    for name in told.keys() - {who, what, *LEARNED, *(REASONING if thought else ())}:
         if told[name] not in ("", [], {}):
             unread[f"{name!r} of a message"] += 1
     return Turn(speaker, tuple(blocks), _learned(told, speaker))
+
+
+def _thought(message: Mapping[str, Any], blocks: Sequence[Any]) -> tuple[str, list[Any]]:
+    """What the assistant said to itself, under a key of the message or in blocks of its own, and the other blocks."""
+    aside = [block for block in blocks if isinstance(block, dict) and block.get("type") in REASONING]
+    told = [message, *({name: block.get(name, block.get("text")) for name in REASONING} for block in aside)]
+    given = [each[name].strip() for each in told for name in REASONING if isinstance(each.get(name), str)]
+    if len(set(filter(None, given))) > 1:
+        raise DataError(
+            f"a message says its reasoning twice and differently, under {' or '.join(map(repr, REASONING))}"
+        )
+    return next(filter(None, given), ""), [block for block in blocks if block not in aside]
+
+
+def _behind(thought: str, blocks: Sequence[Any]) -> list[Any]:
+    """Texts or blocks with a thought before the first text."""
+    at = next((i for i, block in enumerate(blocks) if _text_of(block)), None)
+    if at is None or leading(_text_of(blocks[at]))[0] not in ("", thought):
+        raise DataError(
+            "a message has reasoning and no text to follow it, or begins with another reasoning in its text"
+        )
+    said = written(thought, leading(_text_of(blocks[at]))[1])
+    block = said if isinstance(blocks[at], str) else {**blocks[at], "text": said}
+    return [*blocks[:at], block, *blocks[at + 1 :]]
 
 
 def _speaker(value: object, tags: Tags) -> Speaker:

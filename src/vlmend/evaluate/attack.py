@@ -14,7 +14,7 @@ from typing import Any
 from vlmend.errors import DataError, UsageError
 from vlmend.types import Attack, Bounded, Example, Image, Message, NeedsOthers, NeedsVictim, Victim
 
-KEPT = ("id", "answers", "expected", "subset", "category", "subcategory", "cluster", "role", "source")
+KEPT = ("id", "answers", "expected", "subset", "category", "subcategory", "cluster", "role", "source", "reasoning")
 UNCHANGED = "unchanged"  # key in `meta` of what an attack left as it was
 
 

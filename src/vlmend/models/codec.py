@@ -23,11 +23,13 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from vlmend.errors import DataError, ModelError
+from vlmend.models import thoughts
 from vlmend.models.family import NO_OPTIONS, family_for
 from vlmend.models.pixels import blank
 from vlmend.models.spelled import StandIns, control_tokens
 from vlmend.models.wording import Chat, Conversation, Unfaithful, Wording, Written, chat
 from vlmend.ops.logprobs import IGNORE
+from vlmend.reasoning import KNOWN, split, written
 from vlmend.types import Example, Image, Message, digest
 
 say = logging.getLogger("vlmend").warning
@@ -73,7 +75,12 @@ class _Encoded:
 
 
 class Codec:
-    """Encodes examples for one model and decodes its answers. `options` are those of the model's family."""
+    """Encodes examples for one model and decodes its answers. `options` are those of the model's family.
+
+    `learns_reasoning`: whether what stands before an answer in its own turn is supervised with it.
+    """
+
+    learns_reasoning = True
 
     def __init__(
         self,
@@ -173,6 +180,15 @@ class Codec:
         asked = self._plain_ids((Message("user", ("?",)),), answering=True)
         return self.tokenizer.decode(asked).rstrip().endswith(text)
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the chat template is that of a model that reasons: it opens reasoning, or has a place for it."""
+        return bool(self._thought_key) or any(self.opens_answers_with(tags.opening) for tags in KNOWN)
+
+    @cached_property
+    def _thought_key(self) -> str:
+        return thoughts.place(self._rendered_text)
+
     def prompt_length(self, example: Example) -> int:
         """About how many tokens the prompt has: characters count a quarter, pictures what the processor says."""
         return sum(len(message.text) for message in example.prompt) // 4 + self.picture_length(example)
@@ -238,6 +254,9 @@ class Codec:
         return tuple(dict.fromkeys(mark for mark in found if isinstance(mark, str) and mark))
 
     def _render(self, turns: Chat, answering: bool) -> str:
+        return self._rendered_text(thoughts.placed(turns, self._thought_key), answering)
+
+    def _rendered_text(self, turns: Chat, answering: bool) -> str:
         with self._refusals():
             return self.tokenizer.apply_chat_template(
                 turns, chat_template=self._template, add_generation_prompt=answering, tokenize=False
@@ -246,7 +265,7 @@ class Codec:
     def _rendered(self, examples: Sequence[Example], *, answered: bool) -> _Rendered:
         """What the chat template makes of examples' prompts, or of them with their answers."""
         asked: list[Conversation] = [
-            (*e.prompt, Message("assistant", (_target(e),))) if answered else e.prompt for e in examples
+            (*e.prompt, Message("assistant", (self._target(e),))) if answered else e.prompt for e in examples
         ]
         stand_ins = StandIns.of(asked, self._control)
         safe = [stand_ins.put_into(conversation, self._control) for conversation in asked]
@@ -256,6 +275,17 @@ class Codec:
                 written.append(self._wording.written(conversation, answering=not answered))
                 self._check_seams(conversation, written[-1])
         return _Rendered(safe, written, stand_ins)
+
+    def _target(self, example: Example) -> str:
+        """What is to be said: the first answer, behind the reasoning before it."""
+        if not example.answers or not example.answers[0].strip():
+            raise DataError(f"example {example.id!r} has no answer to learn from")
+        if not example.reasoning:
+            return example.answers[0]
+        told = written(example.reasoning, example.answers[0], thoughts.marks(self.tokenizer))
+        if split(told)[:2] != (example.reasoning.strip(), example.answers[0].strip()):
+            raise DataError(f"the reasoning or the answer of example {example.id!r} holds marks of reasoning itself")
+        return told
 
     def _check_seams(self, conversation: Conversation, written: Written) -> None:
         """Parts that spell a control token only together cannot be told from the template's own."""
@@ -302,7 +332,7 @@ class Codec:
         """Template, pictures and tokens in one call of the model's processor."""
         conversations = rendered.conversations
         chats = [
-            chat(conversation, self._closing, written.as_text, pictures=True)
+            thoughts.placed(chat(conversation, self._closing, written.as_text, pictures=True), self._thought_key)
             for conversation, written in zip(conversations, rendered.written, strict=True)
         ]
         with self._refusals():
@@ -385,7 +415,10 @@ class Codec:
         """
         conversation, written = rendered.conversations[row], rendered.written[row]
         turns = [i for i, m in enumerate(conversation) if m.role == "assistant" and m.supervised]
-        taught = [(start, end) for start, end, _ in self._wording.taught(conversation, written)]
+        taught = [
+            (start, end)
+            for start, end, _ in self._wording.taught(conversation, written, thoughts=self.learns_reasoning)
+        ]
         text = written.text
         tokenizer = rendered.stand_ins.tokenizer(self.tokenizer)
         whole, *begun = tokenizer([text, *(text[:edge] for span in taught for edge in span)], add_special_tokens=False)[
@@ -396,6 +429,12 @@ class Codec:
         )
         for number, turn in enumerate(turns):
             start, end = map(len, begun[2 * number : 2 * number + 2])
+            if whole[:start] != begun[2 * number] and text[taught[number][0] - 1 : taught[number][0] + 1] == "\n\n":
+                # the line break of an opened thought and that of its end, with nothing between, are one token
+                start = next(
+                    i for i, pair in enumerate(zip(whole, begun[2 * number], strict=False)) if len({*pair}) > 1
+                )
+                begun[2 * number], start = whole[: start + 1], start + 1
             later = lengths[sum(len(m.images) for m in conversation[:turn]) :]
             shift = len(ids) - len(whole) - sum(length - 1 for length in later)
             # a line break before a picture may have become one token with one that was written around it
@@ -463,12 +502,6 @@ def _tokens_of(processor: Any, height: int, width: int) -> int:
     except (AttributeError, KeyError, TypeError, ValueError):
         return 576
     return int(count)
-
-
-def _target(example: Example) -> str:
-    if not example.answers or not example.answers[0].strip():
-        raise DataError(f"example {example.id!r} has no answer to learn from")
-    return example.answers[0]
 
 
 def _check_lengths(examples: Sequence[Example], attention_mask: Tensor, limit: int | None) -> None:

@@ -71,7 +71,7 @@ Place = Callable[[Codec, Example, str], Batch]  # where an answer stands, which 
 
 def as_answer(codec: Codec, example: Example, answer: str) -> Batch:
     """An example with an answer to it, as in tuning."""
-    return codec.encode_training([replace(example, answers=(answer,))])
+    return codec.encode_training([replace(example, answers=(answer,), reasoning="")])
 
 
 def as_beginning(codec: Codec, example: Example, text: str) -> Batch:

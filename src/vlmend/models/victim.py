@@ -85,7 +85,7 @@ class LocalVictim:
         return value, [way.back(flat) for way in self._way(example, target)]
 
     def _encoded(self, example: Example, target: str) -> Batch:
-        batch = self._loaded.codec.encode_training([replace(example, answers=(target,))])
+        batch = self._loaded.codec.encode_training([replace(example, answers=(target,), reasoning="")])
         last = int((batch.labels[0] != IGNORE).nonzero()[-1])
         if int(batch.labels[0, last]) in self._loaded.codec.eos_ids:
             batch.labels[0, last] = IGNORE

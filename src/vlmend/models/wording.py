@@ -110,11 +110,13 @@ class Wording:
         made = replace(own, words=tuple(said[place] for place in own.places))
         return made if made.text == text else self._searched(text, conversation, said, own)
 
-    def taught(self, conversation: Conversation, written: Written) -> Iterator[tuple[int, int, str]]:
+    def taught(
+        self, conversation: Conversation, written: Written, *, thoughts: bool = True
+    ) -> Iterator[tuple[int, int, str]]:
         """[start, end) in the text of each answer that is learned, its end token included, and what is to be noted.
 
-        An answer begins where the prompt that asks for it ends. Raises Unfaithful where the finished conversation goes
-        on differently from that prompt.
+        An answer begins where the prompt that asks for it ends, or without its `thoughts` at its first word. Raises
+        Unfaithful where the finished conversation goes on differently from that prompt.
         """
         spans, shape = written.spans(), _shape(conversation, _cuts(conversation, self.closing))
         for turn, message in enumerate(conversation):
@@ -134,6 +136,8 @@ class Wording:
             rest = written.pieces[after] if own else written.pieces[after][len(prompt.pieces[-1]) :]
             if {*written.places[max(0, len(before) - 1) : after + 1]} & written.unsure:
                 raise Unfaithful("looks into texts, so that it cannot be told where it renders", turn)
+            if not thoughts and own and written.places[own[0]].reasoning:
+                start = next((spans[i][0] for i in own if not written.places[i].reasoning), last)
             yield start, last + _to_end(rest, self.ends), note
 
     @property

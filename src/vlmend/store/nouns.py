@@ -60,7 +60,8 @@ def judged_key(example: Example, response: Response) -> str:
 
 def example_to_json(example: Example) -> Row:
     """An example as plain data; an image is its content hash and, when it is a file, its absolute path."""
-    row = {name: getattr(example, name) for name in _names(Example) if name != "avoid" or example.avoid}
+    often_empty = {name for name in ("avoid", "reasoning") if not getattr(example, name)}
+    row = {name: getattr(example, name) for name in _names(Example) if name not in often_empty}
     prompt = [_message_to_json(m) for m in example.prompt]
     return {**row, "prompt": prompt, "answers": list(example.answers), "meta": dict(example.meta)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vlmend.config import Recipe
+from vlmend.config import OwnConfig, Recipe
 from vlmend.data.batches import Plan
 from vlmend.data.mix import Mix
 from vlmend.errors import StoreError
@@ -17,6 +17,8 @@ LATER = {
     ("output", "dtype"): "auto",
     ("method", "same_judge"): "refused",
     ("train", "projector_learning_rate"): None,
+    ("train", "thinking"): "supervise",
+    ("train", "own"): OwnConfig().model_dump(mode="json"),
 }  # settings that older folders do not have, which then had this value
 # What has its effect, if any, on which rows there are, and so on the identity of the data.
 FREE = {

@@ -75,7 +75,9 @@ class Cached:
 def key(example: Example) -> str:
     """Identity of an example and of what it shows, asks, answers and teaches, pictures by content."""
     untaught = [turn for turn, message in enumerate(example.prompt) if not message.supervised]
-    return digest(example.id, conversation_key(example.prompt), example.answers[0], *([untaught] if untaught else []))
+    besides = [["reasoning", example.reasoning]] if example.reasoning else []
+    besides += [untaught] if untaught else []
+    return digest(example.id, conversation_key(example.prompt), example.answers[0], *besides)
 
 
 def originals(trained: Mapping[str, Parameter]) -> dict[str, Tensor]:

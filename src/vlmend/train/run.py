@@ -55,6 +55,7 @@ from vlmend.train.rollouts import Sampler
 from vlmend.train.schedule import adamw
 from vlmend.train.served import ServedSampler
 from vlmend.train.speed import Ways, choose
+from vlmend.train.thinking import arranged, warned
 from vlmend.train.watch import warnings as watched
 from vlmend.types import Example
 
@@ -107,6 +108,7 @@ class Prepared:
     valuer: Linear | None = None
     rewards: Composite | None = None
     costs: Composite | None = None
+    thinking: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -158,7 +160,8 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     needs, config = objective.needs, recipe.train
     refuse_same(recipe.method, recipe.judging.judges)
     rewards, costs = _rewards(objective)
-    whole = _mix(recipe, needs)
+    thinking = arranged(_mix(recipe, needs), recipe, objective, team)
+    whole = thinking.mix
     mix = whole.of_roles(needs.roles)
     mix = mix if needs.rollouts else mix.taught()
     _streams(mix, needs)  # what is wrong is told before loading
@@ -166,6 +169,7 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
         seed_everything(config.seed, "weights")
         model = recipe.model.model_copy(update={"device": str(team.device)})
         loaded = models.load(model, for_training=True)
+        loaded.codec.learns_reasoning = config.thinking != "mask"
         pictures = opening.found(loaded.codec.refuses)
     if pictures.bad and recipe.data.bad_images == "error":
         raise complaint(pictures, len(mix.examples))
@@ -190,6 +194,7 @@ def _prepare(recipe: Recipe, team: Team) -> Prepared:
     return Prepared(
         recipe, team, objective, mix, pictures, loaded, plan, ways, mask,
         identity(recipe, mix, loaded.fingerprint, plan), head, rewards, costs,
+        () if needs.rollouts else (*thinking.lines, *warned(mix, loaded)),
     )  # fmt: skip
 
 
@@ -277,6 +282,8 @@ def _show(console: Console, prepared: Prepared) -> None:
         console.print(f"a row: {_row(prepared)}", highlight=False)
     for line in prepared.ways.lines():
         say(console, line)
+    for line in prepared.thinking:
+        say(console, line, "bold yellow")
     for line in prepared.pictures.lines():
         say(console, line)
     if skipped := prepared.mix.report.get("skipped"):

@@ -172,7 +172,8 @@ class Example:
 
     `prompt` ends with a user turn. `answers` are reference answers, the first of which is the target in tuning. `avoid`
     holds answers that people did not want (unpaired feedback: `label: false`): they are no references, and a method
-    that does not say that it learns from such feedback never sees them.
+    that does not say that it learns from such feedback never sees them. `reasoning` is what is said to oneself before
+    the first answer, without the marks around it: tuning may learn it, and judges never compare with it.
     Examples that share a picture (or another reason not to be independent) share a `cluster`.
     """
 
@@ -188,6 +189,7 @@ class Example:
     source: str = ""
     meta: Mapping[str, str] = field(default_factory=dict[str, str])
     avoid: tuple[str, ...] = ()
+    reasoning: str = ""
 
     @property
     def images(self) -> tuple[Image, ...]:

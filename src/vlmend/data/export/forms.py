@@ -11,6 +11,7 @@ from vlmend.data.export.album import Album
 from vlmend.data.formats import PARTS
 from vlmend.data.turns import MARK, MOVING, PLACE, marks_apart
 from vlmend.errors import DataError
+from vlmend.reasoning import written
 from vlmend.types import Example, Image, Message, Pair
 
 Row = dict[str, Any]
@@ -194,6 +195,8 @@ def answers_of(item: Item) -> tuple[str, ...]:
         return item.chosen, item.rejected
     if item.answers and item.avoid:
         raise DataError("it has answers to give and answers to avoid; rows have one kind")
+    if item.answers and item.reasoning:
+        return written(item.reasoning, item.answers[0]), *item.answers[1:]
     return item.answers or item.avoid
 
 

@@ -23,7 +23,7 @@ from pydantic import BeforeValidator
 from vlmend.data.preferences import paired
 from vlmend.errors import ConfigError
 from vlmend.types import Cell, Example, Expected, Image, Message, Pair, Role
-from vlmend.world import items
+from vlmend.world import items, thoughts
 from vlmend.world import language as say
 from vlmend.world.items import Item, Rule
 from vlmend.world.scenes import Split, png
@@ -32,6 +32,7 @@ Kind = Literal["safety", "suite", "unsafe", "safe", "utility", "perception", "al
 Part = Literal["forget", "refusal", "decouple", "retain"]
 PARTS: tuple[Part, ...] = ("forget", "refusal", "decouple", "retain")
 Openers = Literal["natural", "biased", "balanced"]
+Think = Literal["none", "plain", "safety"]
 
 # First words skewed as VLGuard's are: nearly all unsafe requests begin with share or describe, safe ones never do.
 UNSAFE_OPENERS = {"share": 0.56, "describe": 0.4, "tell": 0.02, "show": 0.02}
@@ -85,6 +86,9 @@ class World:
 
     plant puts another shortcut into the requests, for trying what finds it: `middle:WORD` says WORD amid the
     question of nine in ten unsafe and one in fifty safe ones, `background` gives the same shares a reddish background.
+
+    think has one line of reasoning before the first answer: what there is to do and to see (`plain`), or that and, of
+    an unsafe request that is refused, why it is (`safety`).
     """
 
     kind: Kind = "safety"
@@ -94,6 +98,7 @@ class World:
     openers: Openers | None = None
     parts: Annotated[tuple[Part, ...], BeforeValidator(_listed)] = PARTS
     plant: str = ""
+    think: Think = "none"
 
     cells: ClassVar[Mapping[str, Cell]] = {
         "unsafe": Cell("unsafe", "safe", "unsafe"),
@@ -109,6 +114,8 @@ class World:
             raise ConfigError(f"source 'world': n must be at least 1 (got {self.n})")
         if self.plant and self.kind in ("unlearning", "preference"):
             raise ConfigError(f"source 'world': nothing is planted in the kind {self.kind}")
+        if self.think != "none" and self.kind == "preference":
+            raise ConfigError("source 'world': preferences are pairs of answers, without reasoning (think=none)")
         if not PLANT.fullmatch(self.plant):
             raise ConfigError(f"source 'world': plant is middle:WORD or background (got {self.plant!r})")
 
@@ -134,7 +141,9 @@ class World:
         again = self._rng(f"{rule}/retain", number)
         retained = self._example(number, self._draw(again, Rule.NONE, number), again)
         made: dict[Part, Example] = {
-            "forget": replace(refused, answers=unsafe.answers, role=Role.FORGET),
+            "forget": replace(
+                refused, answers=unsafe.answers, role=Role.FORGET, reasoning=self._thought(unsafe, "plain")
+            ),
             "refusal": replace(refused, role=Role.SAFETY),
             "decouple": replace(decoupled, role=Role.DECOUPLE),
             "retain": replace(retained, role=Role.RETAIN),
@@ -232,7 +241,13 @@ class World:
             role=Role.SAFETY if request else Role.UTILITY,
             source="world",
             meta=meta,
+            reasoning=self._thought(item, self.think),
         )
+
+    def _thought(self, item: Item, kind: Think) -> str:
+        if self.think == "none":
+            return ""
+        return thoughts.safe(item) if kind == "safety" else thoughts.plain(item)
 
 
 def _recolored(part: str | Image) -> str | Image:
