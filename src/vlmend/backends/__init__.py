@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from vlmend.errors import DataError
+from vlmend.errors import DataError, UsageError
 from vlmend.reasoning import split, tags_of
 from vlmend.types import Decoding, Example, conversation_key, digest
 
@@ -13,15 +13,25 @@ def response_id(fingerprint: str, example: Example, decoding: Decoding, sample: 
     """Hash of model, conversation, pictures, decoding and sample; of the example's id, where a picture is not there.
 
     How many samples are asked for is no part of it: four answers can become eight without asking for the four again.
-    Free text is what it was before schemas: an empty one is no part of it either.
+    Free text is what it was before schemas: an empty one is no part of it either, nor is a budget of 0.
     """
     how = {key: value for key, value in asdict(decoding).items() if key not in ("num_return_sequences", "first_sample")}
-    if not decoding.schema:
-        del how["schema"]
+    for name in ("schema", "thinking_budget"):
+        if not how[name]:
+            del how[name]
     try:
         return digest(fingerprint, conversation_key(example.prompt), how, sample)
     except DataError:  # to be said by whoever opens the picture
         return digest(fingerprint, "unreadable", example.id, sample)
+
+
+def refuse_budget(decoding: Decoding, backend: str) -> None:
+    """Raise UsageError where a budget for thinking is asked of a backend that cannot end a response's reasoning."""
+    if decoding.thinking_budget:
+        raise UsageError(
+            f"thinking_budget {decoding.thinking_budget}: {backend} cannot end the reasoning of an answer and go on;"
+            " models that transformers loads here can (a folder or a Hugging Face id)"
+        )
 
 
 def split_reasoning(text: str, tags: tuple[str, str], begun: bool = False) -> tuple[str, str]:

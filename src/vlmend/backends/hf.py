@@ -16,7 +16,7 @@ from vlmend.backends import response_id
 from vlmend.config import ModelConfig
 from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.places import locate
-from vlmend.reasoning import KNOWN, MARKS, Tags, tags_of, told_apart
+from vlmend.reasoning import KNOWN, MARKS, Tags, split, tags_of, told_apart
 from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Hf:
 
         return Engine(
             self._loaded, batch_size=self.batch_size, batch_tokens=self.batch_tokens, share_prefix=self.share_prefix,
-            features_mb=self.features_mb,
+            features_mb=self.features_mb, end=self._end,
         )  # fmt: skip
 
     @property
@@ -170,8 +170,20 @@ class Hf:
             model=self.model,
             sample=sample,
             prompt_tokens=answer.prompt_tokens,
+            hurried=bool(decoding.thinking_budget and self._end(answer.ids[: decoding.thinking_budget])),
         )
         return told_apart(response, tags_of(*self.reasoning), self._begun)
+
+    def _end(self, said: Sequence[int]) -> Sequence[int]:
+        """What ends the reasoning that an answer of these tokens is in; nothing where it is in none."""
+        codec, own = self._loaded.codec, tags_of(*self.reasoning)
+        if any(token in codec.eos_ids for token in said):
+            return ()
+        text = codec.decode(said, (*self.reasoning, *MARKS))
+        if not split(text, own, self._begun).cut:
+            return ()
+        inside = self._begun or next((tags for tags in (own, *KNOWN) if tags.begin.match(text.lstrip())), own)
+        return codec.tokenizer(f"\n{inside.closing}\n\n", add_special_tokens=False)["input_ids"]
 
     @cached_property
     def _begun(self) -> Tags | None:

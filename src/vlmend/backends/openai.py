@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from vlmend.backends import response_id
+from vlmend.backends import refuse_budget, response_id
 from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
 from vlmend.reasoning import told_apart
@@ -155,6 +155,7 @@ class Openai:
 
         Raises ModelError when no question could be answered: nobody there, wrong key, unknown model.
         """
+        refuse_budget(decoding, self.name)
         step = decoding.num_return_sequences if takes_n(self.kind) else 1
         samples = decoding.samples
         groups = [tuple(samples[start : start + step]) for start in range(0, len(samples), step)]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlmend import plain_yaml
-from vlmend.backends import response_id
+from vlmend.backends import refuse_budget, response_id
 from vlmend.errors import ConfigError, DataError, UsageError, nearest
 from vlmend.manifest import file_hash
 from vlmend.reasoning import told_apart
@@ -138,6 +138,7 @@ class Scripted:
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """One response per example and sample, in order; samples are all the same but for what goes wrong on demand."""
+        refuse_budget(decoding, "backend scripted")
         for example, sample in product(examples, decoding.samples):
             said = self._spoiled(self._answer(example), example, sample)
             seconds = said.seconds or self.seconds

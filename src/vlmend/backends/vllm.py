@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from vlmend.backends import response_id
+from vlmend.backends import refuse_budget, response_id
 from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.engines import EngineSettings, Impl, engine, spelled, told
 from vlmend.models.places import adapter_folder, check_base, locate, vllm_rank, weights_hash
@@ -102,6 +102,7 @@ class Vllm:
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """Responses in groups of `window`. What vLLM refuses (too long, a broken picture) is a failed response."""
+        refuse_budget(decoding, "backend vllm")
         if decoding.num_beams > 1 or decoding.no_repeat_ngram_size:
             raise ConfigError("vllm: num_beams and no_repeat_ngram_size cannot be kept")
         most = max((len(e.images) for e in examples), default=0)

@@ -135,6 +135,10 @@ SharePrefix = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of sampling (greedy decoding has none).", show_default=False)]
+ThinkingBudget = Annotated[
+    int | None,
+    typer.Option(min=1, help="End reasoning after so many tokens and go on with the answer.", show_default=False),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps …")]
 Precision = Annotated[Dtype, typer.Option("--dtype", help="Precision of the weights.")]
 MaxUnscored = Annotated[

@@ -199,7 +199,10 @@ def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
     return [examples[index] for index in sorted(index for _, index in sorted(turns)[:limit])]
 
 
-DECODING = ("max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "num_return_sequences", "seed")
+DECODING = (
+    "max_new_tokens", "do_sample", "temperature", "top_p", "top_k", "num_return_sequences", "seed", "thinking_budget",
+)  # fmt: skip
+MORE = ("num_return_sequences", "first_sample")  # how many answers there are, which may grow
 
 
 def decoded(decoding: Decoding, config: EvalConfig) -> Decoding:
@@ -228,7 +231,7 @@ def _settings(
         **behind,
         "missing_images": config.missing_images,
         "only": config.only,
-        "decoding": {k: v for k, v in asdict(decoding).items() if k not in ("num_return_sequences", "first_sample")},
+        "decoding": {k: v for k, v in asdict(decoding).items() if k not in MORE and (v or k != "thinking_budget")},
         "fingerprint": backend.fingerprint,
     }
 

@@ -38,6 +38,7 @@ class Asking(Section):
     top_k: int | None = Field(default=None, ge=0)
     num_return_sequences: int | None = Field(default=None, gt=0)
     seed: int | None = None
+    thinking_budget: int | None = Field(default=None, gt=0)
     batch_size: int | None = Field(default=None, gt=0)
     share_prefix: bool | None = None
     device: str = "auto"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -29,6 +30,13 @@ class Wanted(NamedTuple):
 
 def check(decoding: Decoding) -> None:
     """Raises ConfigError for settings that exclude each other."""
+    if decoding.thinking_budget < 0 or decoding.thinking_budget >= decoding.max_new_tokens:
+        raise ConfigError(
+            f"thinking_budget {decoding.thinking_budget} leaves nothing for the answer of max_new_tokens"
+            f" {decoding.max_new_tokens}"
+        )
+    if decoding.thinking_budget and decoding.num_beams > 1:
+        raise ConfigError("thinking_budget and num_beams > 1 exclude each other")
     if decoding.do_sample and decoding.num_beams > 1:
         raise ConfigError("do_sample and num_beams > 1 exclude each other")
     if decoding.num_return_sequences > 1 and not decoding.do_sample:
@@ -136,14 +144,43 @@ def _uniforms(wanted: Sequence[Wanted], decoding: Decoding) -> Tensor:
     return torch.stack(made)
 
 
+End = Callable[
+    [Sequence[int]], Sequence[int]
+]  # the tokens that end the reasoning an answer is in; none where it is not
+
+
+def never(said: Sequence[int]) -> Sequence[int]:
+    """Leaves all reasoning alone."""
+    del said
+    return ()
+
+
+@dataclass
+class Hurry:
+    """What rows are made to say in place of what they chose, from the step on at which their thinking has to end."""
+
+    budget: int
+    end: End
+    _left: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+
+    def __call__(self, row: int, said: Sequence[int], chosen: int) -> int:
+        """The next token of a row that has said so much."""
+        if self.budget and len(said) == self.budget:
+            self._left[row] = list(self.end(said))
+        left = self._left.get(row)
+        return left.pop(0) if left and chosen != UNKNOWN else chosen
+
+
 def answers(
     rows: Rows, logits: Tensor, prompts: Sequence[tuple[Tensor, Tensor]], choose: Chooser, decoding: Decoding,
-    eos_ids: frozenset[int],
+    eos_ids: frozenset[int], end: End = never,
 ) -> list[list[int] | None]:  # fmt: skip
     """Token ids of each row's answer, its end token included; None where the model gave no distribution on the way.
 
-    logits (R, V) follow the prompts, of which ids (T,) and positions (A, T) are given.
+    logits (R, V) follow the prompts, of which ids (T,) and positions (A, T) are given. `end` is asked at the end of the
+    budget for thinking.
     """
+    hurry = Hurry(decoding.thinking_budget, end)
     said: list[list[int]] = [[] for _ in prompts]
     at = torch.stack([places[:, -1] for _, places in prompts], dim=1)  # (A, R)
     live = list(range(len(prompts)))  # the row of each line of `rows`
@@ -153,9 +190,10 @@ def answers(
             torch.cat([prompts[i][0], torch.tensor(said[i], dtype=torch.long)]) for i in live if choose.looks_back
         ]
         chosen = choose(logits, step, live, before)
-        for row, token in zip(live, chosen.tolist(), strict=True):
+        for line, (row, token) in enumerate(zip(live, chosen.tolist(), strict=True)):
             if not (said[row] and said[row][-1] in ends):
-                said[row].append(token)
+                said[row].append(hurry(row, said[row], token))
+                chosen[line] = said[row][-1]
         going = [line for line, row in enumerate(live) if said[row][-1] not in ends]
         if not going or step + 1 == decoding.max_new_tokens:
             break

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vlmend.errors import DataError, ModelError
-from vlmend.models.decode import NOT_FINITE, Chooser, Wanted, answers, check, undefined
+from vlmend.models.decode import NOT_FINITE, Chooser, End, Hurry, Wanted, answers, check, never, undefined
 from vlmend.models.features import Features
 from vlmend.models.kept import Memory
 from vlmend.models.load import Loaded
@@ -53,7 +53,7 @@ class Score(NamedTuple):
 class Engine:
     """A loaded model at work. `batch_size` rows and `batch_tokens` tokens at most go through it at a time.
 
-    `banned` tokens are never drawn where answers are sampled.
+    `banned` tokens are never drawn where answers are sampled; `end` says how reasoning is ended that a budget limits.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class Engine:
         share_prefix: bool,
         features_mb: int,
         banned: frozenset[int] = frozenset(),
+        end: End = never,
     ) -> None:
         self.model, self.codec = loaded.model, loaded.codec
         self.share = share_prefix
         self.budget = Budget(batch_size, batch_tokens)
         self._features_mb = features_mb
         self._banned = banned
+        self._end = end
         self._told: set[str] = set()
         self._pictures = LastPictures()
 
@@ -158,7 +160,7 @@ class Engine:
             rows, logits = rows.select(branch), logits[branch.to(logits.device)]
         chooser = Chooser(asked, decoding, self.codec.eos_ids, self._banned)
         prompts = [(line.prompt.ids, line.prompt.positions) for line in lines]
-        return answers(rows, logits, prompts, chooser, decoding, self.codec.eos_ids)
+        return answers(rows, logits, prompts, chooser, decoding, self.codec.eos_ids, self._end)
 
     def _whole(self, lines: list[Line], asked: Sequence[Wanted], decoding: Decoding) -> list[list[int] | None]:
         """Answers by transformers' own `generate`, which knows beams and every kind of attention and cache.
@@ -179,7 +181,9 @@ class Engine:
         width = batch.inputs["input_ids"].shape[1]
         self.configure(decoding)
         chooser = Chooser(asked, decoding, self.codec.eos_ids, self._banned)
-        steps = [_Drawn(chooser, width)] if decoding.do_sample else []
+        steps: list[Any] = [_Drawn(chooser, width)] if decoding.do_sample else []
+        if decoding.thinking_budget:
+            steps.append(_Hurried(Hurry(decoding.thinking_budget, self._end), width))
         with _watching(self.model, len(asked)) as lost:
             ids: Tensor = self.model.generate(**batch.inputs, logits_processor=LogitsProcessorList(steps))
         said = [_until_end(row, self.codec.eos_ids) for row in ids[:, width:].tolist()]
@@ -305,6 +309,23 @@ def _watching(model: Any, count: int) -> Generator[list[Tensor]]:
         yield lost
     finally:
         handle.remove()
+
+
+class _Hurried:
+    """What rows are made to say at the end of their budget, as transformers' `generate` takes it."""
+
+    def __init__(self, hurry: Hurry, width: int) -> None:
+        self._hurry, self._width = hurry, width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        chosen = scores.argmax(dim=-1).tolist()
+        said = input_ids[:, self._width :].tolist()
+        made = [self._hurry(row, ids, token) for row, (ids, token) in enumerate(zip(said, chosen, strict=True))]
+        for row, (token, own) in enumerate(zip(made, chosen, strict=True)):
+            if token != own:
+                scores[row] = -torch.inf
+                scores[row, token] = 0.0
+        return scores
 
 
 class _Drawn:

@@ -16,10 +16,12 @@ from vlmend.types import Example, Expected, Finish, Image, Message, Part, Respon
 
 
 def response_to_json(response: Response) -> Row:
-    """A response as plain data. Of how many calls it took, only where it was not one."""
+    """A response as plain data. What is so of nearly all is left out."""
     row = asdict(response)
     if response.calls == 1:
         del row["calls"]
+    if not response.hurried:
+        del row["hurried"]
     return row
 
 

@@ -57,6 +57,7 @@ class SweepFile(Section):
     top_k: int | None = None
     num_return_sequences: int | None = None
     seed: int | None = None
+    thinking_budget: int | None = None
     batch_size: int | None = None
     share_prefix: bool | None = None
     device: str | None = None

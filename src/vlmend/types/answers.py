@@ -26,6 +26,8 @@ class Decoding:
     The answers to one prompt are numbered `samples`: `num_return_sequences` of them, from `first_sample`.
     `schema` is a JSON schema, as JSON text, that the answer has to fit; empty for free text. Servers keep to it as well
     as they can; local and scripted backends take no notice of it, so whoever asks checks the answer.
+    `thinking_budget`: a response that is still inside its reasoning after so many tokens is given the end mark and goes
+    on with its answer; 0 leaves it as long as it likes.
     """
 
     max_new_tokens: int = 256
@@ -41,6 +43,7 @@ class Decoding:
     seed: int = 0
     first_sample: int = 0
     schema: str = ""
+    thinking_budget: int = 0
 
     @property
     def samples(self) -> range:
@@ -54,7 +57,8 @@ class Response:
 
     `sample` counts the answers to one prompt from 0. `tokens` are those of the answer, `reasoning` included, which is
     what the model said to itself before `text`. Behind a defence, `calls` says how often a model was asked for it, and
-    tokens and seconds are those of all these calls.
+    tokens and seconds are those of all these calls. `hurried`: its
+    budget for reasoning ran out, so that this was ended from outside.
     """
 
     id: str
@@ -69,6 +73,7 @@ class Response:
     reasoning: str = ""
     prompt_tokens: int = 0
     calls: int = 1
+    hurried: bool = False
 
     @property
     def said(self) -> bool:
