@@ -17,6 +17,7 @@ SPECS = {
     ("defences", "best_of"): "best_of:2?judge=refusal",
     ("judges", "cascade"): "cascade:refusal,exact",
     ("judges", "panel"): "panel:refusal,exact",
+    ("judges", "trace"): "trace:refusal",
     ("judges", "rubric"): "rubric:harm",
     ("rewards", "judge"): "judge:refusal",
     ("suites", "imported"): "imported:task?rates=exact_match",

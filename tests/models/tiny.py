@@ -218,6 +218,37 @@ def qwen3_vl() -> tuple[Any, Any]:
     )  # fmt: skip
 
 
+def glm4v() -> tuple[Any, Any]:
+    """GLM-4.1V-Thinking: pictures of any size, several position axes, a tower with a position table that is resized."""
+    names = (
+        "<|image|>",
+        "<|video|>",
+        "<|begin_of_image|>",
+        "<|end_of_image|>",
+        "<|begin_of_video|>",
+        "<|end_of_video|>",
+    )
+    words = tokenizer(*names)
+    ids = {name: words.convert_tokens_to_ids(f"<|{name}|>") for name in ("image", "video")}
+    starts = {f"{kind}_{place}_token_id": words.convert_tokens_to_ids(f"<|{mark}_of_{kind}|>")
+              for kind in ids for place, mark in (("start", "begin"), ("end", "end"))}  # fmt: skip
+    config = hf.Glm4vConfig(
+        text_config=text(
+            words, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2],
+                                    "partial_rotary_factor": 1.0},
+        ),
+        vision_config={"depth": 2, "hidden_size": 16, "num_heads": 2, "image_size": 24, "patch_size": 4,
+                       "out_hidden_size": 32, "intermediate_size": 32, "spatial_merge_size": 2},
+        image_token_id=ids["image"], video_token_id=ids["video"], **starts,
+    )  # fmt: skip
+    size = {"shortest_edge": 8 * 8 * 2, "longest_edge": 48 * 48 * 2}
+    pixels = hf.Glm4vImageProcessor(patch_size=4, merge_size=2, size=size)
+    videos = hf.Glm4vVideoProcessor(patch_size=4, merge_size=2, size=size)
+    template = chatml("<|begin_of_image|><|image|><|end_of_image|>")
+    processor = hf.Glm4vProcessor(pixels, words, videos, chat_template=template)
+    return seeded(hf.Glm4vForConditionalGeneration, config, words), processor
+
+
 def internvl() -> tuple[Any, Any]:
     """InternVL in transformers' own classes: pictures in crops, between a start and an end token."""
     names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
@@ -346,6 +377,7 @@ FAMILIES = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
+    "glm4v": glm4v,
     "internvl": internvl,
     "idefics3": idefics3,
     "smolvlm": smolvlm,

@@ -11,9 +11,14 @@ import pytest
 from tests.models import tiny
 from tests.models.templates import PARTS, plain
 from tests.train.conftest import MakeRecipe, tune
+from vlmend.config import ModelConfig
+from vlmend.data.mix import Mix
 from vlmend.errors import ConfigError
+from vlmend.models.generate import Engine
+from vlmend.models.load import load
 from vlmend.store import read_json
 from vlmend.train import thinking
+from vlmend.types import Example, Message
 
 THOUGHT = "It glows, so it must be hot, and one had better not touch it."
 
@@ -102,5 +107,12 @@ def test_methods_that_learn_from_something_else_say_so(make_recipe: MakeRecipe, 
         tune(make_recipe("out", method=settings, train={"thinking": "keep_own"}))
 
 
-def test_a_few_rows_are_enough_to_see_whether_a_model_thinks() -> None:
-    assert thinking.ASKED * thinking.BEGINNING <= 64
+def test_looking_whether_a_model_thinks_leaves_it_as_it_was(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What answers are limited to while it is looked at is no part of what is saved."""
+    monkeypatch.setattr(Engine, "whole_only", "of a test")
+    loaded = load(ModelConfig(name=str(base), device="cpu"), for_training=True)
+    asked = Example("x", (Message("user", ("Is it hot?",)),), ("Yes.",))
+    before = loaded.model.generation_config
+    assert thinking.warned(Mix((asked,), (1.0,), {}), loaded) == []
+    assert loaded.model.generation_config is before
+    assert loaded.model.training

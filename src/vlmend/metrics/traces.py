@@ -62,6 +62,11 @@ def cut(record: Record) -> bool | None:
     return None if thought is None else thought and not record.response.text.strip()
 
 
+def hurried(record: Record) -> bool | None:
+    """Whether the reasoning was ended from outside."""
+    return None if thinks(record) is None else record.response.hurried
+
+
 def tokens(record: Record) -> float | None:
     """How many tokens the model wrote, reasoning included; None where nobody counted."""
     return float(record.response.tokens) if thinks(record) is not None and record.response.tokens else None
@@ -72,6 +77,7 @@ def about_thinking() -> tuple[Measure, ...]:
     return (
         Metric("thinks", "answers with reasoning before them", everything, thinks, None),
         Metric("cut", "responses that ended inside their reasoning", everything, cut),
+        Metric("hurried", "responses whose reasoning was ended by its budget", everything, hurried, None),
         Score(
             "tokens", "tokens of a response, reasoning included", everything, tokens, None, (0.0, math.inf), "tokens"
         ),

@@ -29,6 +29,7 @@ class ReasoningSuite:
     by: Literal["refused", "harmful"] = "refused"
     max_new_tokens: int = 2048
 
+    name = "reasoning"
     takes_spec: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -42,11 +43,6 @@ class ReasoningSuite:
     @cached_property
     def _suite(self) -> Suite:
         return suites.from_spec(self.spec)
-
-    @property
-    def name(self) -> str:
-        """reasoning, and the suite's."""
-        return f"reasoning:{self._suite.name}"
 
     @property
     def protocol(self) -> str:

@@ -12,6 +12,7 @@ from vlmend.data.own import Own, keeps, own
 from vlmend.errors import ConfigError
 from vlmend.models.generate import Engine
 from vlmend.models.load import Loaded
+from vlmend.models.prompts import bare as bare_model
 from vlmend.objectives import Objective, OnPolicy, Pairs
 from vlmend.reasoning import KNOWN, MARKS
 from vlmend.registry import backends
@@ -95,11 +96,15 @@ def _thinks(loaded: Loaded, bare: list[Example]) -> str:
     """How many of a few rows to be answered the model begins to answer with reasoning; empty for none."""
     asked = ([e for e in bare if keeps(e)] or bare)[:ASKED]
     model, codec = loaded.model, loaded.codec
-    learning = model.training
+    held = [(each, each.generation_config) for each in (model, bare_model(model))]
     model.eval()
     engine = Engine(loaded, batch_size=ASKED, batch_tokens=16_384, share_prefix=False, features_mb=1)
-    answers = list(engine.answers(asked, Decoding(max_new_tokens=BEGINNING)))
-    model.train(learning)
+    try:
+        answers = list(engine.answers(asked, Decoding(max_new_tokens=BEGINNING)))
+    finally:
+        model.train()
+        for each, config in held:  # which is saved with the model
+            each.generation_config = config
     said = [codec.decode(answer.ids, MARKS) for answer in answers if answer.ids is not None]
     thought = sum(any(tags.begin.match(text) for tags in KNOWN) for text in said)
     return f"so it began {thought} of {plural(len(said), 'answer')}" if thought else ""

@@ -57,8 +57,8 @@ class Response:
 
     `sample` counts the answers to one prompt from 0. `tokens` are those of the answer, `reasoning` included, which is
     what the model said to itself before `text`. Behind a defence, `calls` says how often a model was asked for it, and
-    tokens and seconds are those of all these calls. `hurried`: its
-    budget for reasoning ran out, so that this was ended from outside.
+    tokens and seconds are those of all these calls. `hurried`: the budget for reasoning ran out, so that it was ended
+    from outside.
     """
 
     id: str

@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vlmend.backends import response_id
+from vlmend.backends import refuse_budget, response_id
 from vlmend.errors import UnknownName, UsageError
 from vlmend.evaluate.elsewhere.joining import Joined, join
 from vlmend.evaluate.elsewhere.layouts import Said, read
@@ -83,6 +83,7 @@ class Elsewhere:
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """The stored answer to each example and sample; a failed response where there is none."""
+        refuse_budget(decoding, "who gave these answers")
         joined = self._join(examples)
         for example, sample in product(examples, decoding.samples):
             said = joined.answers.get((example.id, sample))
