@@ -67,7 +67,7 @@ WORDS = {
     r"(export rl world/rl_grpo)": r"\1 --set data.mix.0.n=8",
     # a model that was tuned for two steps answers nothing right, so that nothing of its own could be kept
     r"(tune world/thinker)$": r"\1 --set data.mix.0.n=8 --set data.mix.1.n=8 --set data.mix.2.n=8",
-    r"(tune world/thinker_safety\b)": r"\1 --set 'data.mix=[{source: \"world:safety?n=8&think=safety\"}]'",
+    r"(tune world/thinker_safety\b)": r"\1 --set data.mix.0.n=8",
     r"thinking=none,keep_own --grid train.max_steps=30,100": "thinking=mask --grid train.max_steps=1",
     r"train.seed=0,1,2 --suite 'reasoning:\(world\?n=100": "train.seed=0 --suite 'reasoning:(world?n=3",
     r"--thinking-budget 24": "--thinking-budget 4",
