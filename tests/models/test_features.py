@@ -20,7 +20,7 @@ from vlmend.models.tower import tower_of, varies
 from vlmend.types import Example
 
 BRANCHING = [name for name in tiny.FAMILIES if name not in ("gemma3", "paligemma", "mllama")]
-INSIDE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # the projector is in the tower
+INSIDE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v")  # the projector is in the tower
 
 
 @pytest.fixture(scope="module", params=BRANCHING)
