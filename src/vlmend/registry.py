@@ -227,7 +227,7 @@ judges = _registry(
 attacks = _registry(
     "attack", "attacks", "types", "Attack", "NeedsOthers", "NeedsVictim", "Bounded", "WritesText", "TakesSpec"
 )
-suites = _registry("suite", "suites", "types", "Suite", "Carded", "Extended", "TakesSpec")
+suites = _registry("suite", "suites", "types", "Suite", "Carded", "Extended", "AsksOnce", "TakesSpec")
 backends = _registry(
     "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Checked", "Loads",
     "Notes", "RanOn", "Named", "Billed", "TakesSpec",

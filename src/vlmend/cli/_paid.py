@@ -16,6 +16,7 @@ from vlmend.errors import UsageError
 from vlmend.terminal import plural, table
 
 if TYPE_CHECKING:
+    from vlmend.evaluate.asking import Known
     from vlmend.evaluate.judging import Amount
     from vlmend.evaluate.run import EvalConfig
     from vlmend.judge.verdicts import Planned
@@ -86,12 +87,14 @@ def dry_run(configs: Sequence[EvalConfig], servers: Mapping[str, Backend], price
         typer.echo(line)
 
 
-def show_plan(configs: Sequence[EvalConfig], servers: Mapping[str, Backend], as_json: bool) -> None:
+def show_plan(
+    configs: Sequence[EvalConfig], servers: Mapping[str, Backend], as_json: bool, known: Known | None = None
+) -> None:
     """Who would be asked what of how many answers, and what answers from servers and the judges would cost."""
     from vlmend.evaluate.estimate import expected
     from vlmend.evaluate.run import plan
 
-    found = plan(configs)
+    found = plan(configs, known)
     for model, server in servers.items():
         some = [config for config in configs if config.model == model]
         expected(some, server, getattr(server, "name", model), found.purse)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,18 @@ from vlmend.registry import attacks, suites
 from vlmend.store import Asked, Row, Run
 from vlmend.store.run import RESPONSES
 from vlmend.terminal import plural
-from vlmend.types import Attack, Backend, Decoding, Example, RendersPrompts, SeenInto, Suite, content_of, digest
+from vlmend.types import (
+    AsksOnce,
+    Attack,
+    Backend,
+    Decoding,
+    Example,
+    RendersPrompts,
+    SeenInto,
+    Suite,
+    content_of,
+    digest,
+)
 
 Chosen = tuple[list[Example], list[Dataset]]
 
@@ -34,14 +45,21 @@ Chosen = tuple[list[Example], list[Dataset]]
 class Known:
     """What the evaluations of one command share: data once read, and pictures whose stand-ins the user knows of."""
 
+    sets: dict[str, tuple[Example, ...]] = field(default_factory=dict[str, tuple[Example, ...]])
     chosen: dict[object, Chosen] = field(default_factory=dict[object, Chosen])
     stand_ins: set[Path] = field(default_factory=set[Path])
+
+    def read(self, source: str) -> tuple[Example, ...]:
+        """All examples of a source, read once."""
+        if source not in self.sets:
+            self.sets[source] = data.read(source)
+        return self.sets[source]
 
     def choose(self, config: EvalConfig, suite: Suite) -> Chosen:
         """What is asked of the suite, as `chosen` has it, read once."""
         key = (config.suite, config.limit, config.only, config.missing_images, config.max_pixels)
         if key not in self.chosen:
-            self.chosen[key] = chosen(config, suite)
+            self.chosen[key] = chosen(config, suite, self.read)
         return self.chosen[key]
 
 
@@ -80,11 +98,11 @@ def prepare(
             contents[e.origin],
         )
         for e in examples
-        for sample in decoding.samples
+        for sample in samples_of(suite, e, decoding)
     ]  # fmt: skip
     settings, about = _settings(config, suite, backend, decoding, defended), _about(config, sets, backend, decoding)
     if isinstance(backend, Elsewhere):
-        about["answers"] = backend.about(plain, decoding)
+        about["answers"] = backend.about(plain, {(item.example.id, item.sample) for item in asked})
         backend.tell(about["answers"], stages.say)
     _tell_lost(run, run.refuse_other(settings), asked, about, stages)
     run.claim(settings, {**about, "wording": dict(wording)})
@@ -140,7 +158,9 @@ def _as_before(plain: Sequence[Example], examples: Sequence[Example]) -> int:
     return sum(example.prompt == prompts[example.origin] for example in examples)
 
 
-def chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Dataset]]:
+def chosen(
+    config: EvalConfig, suite: Suite, read: Callable[[str], tuple[Example, ...]]
+) -> tuple[list[Example], list[Dataset]]:
     """What is asked of the suite, not yet attacked, and its sets, whose fingerprints are of the whole.
 
     Only pictures of what is asked need to be there. A bad one costs the examples that show it, and is found when asked.
@@ -149,7 +169,7 @@ def chosen(config: EvalConfig, suite: Suite) -> tuple[list[Example], list[Datase
         raise UsageError(
             f"suite {config.suite} has nothing to ask: it is for what `vlmend utility import` reads of other evaluators"
         )
-    whole = [(source, data.read(source)) for source in suite.sources]
+    whole = [(source, read(source)) for source in suite.sources]
     examples = [e for _, found in whole for e in found]
     refuse_duplicates(examples, f"suite {config.suite}")
     wanted = {e.id for e in _about_metric(limited(examples, config.limit), suite, config.only)}
@@ -197,6 +217,11 @@ def limited(examples: Sequence[Example], limit: int | None) -> list[Example]:
         turn = seen[example.subset] = seen.get(example.subset, -1) + 1
         turns.append((turn, index))
     return [examples[index] for index in sorted(index for _, index in sorted(turns)[:limit])]
+
+
+def samples_of(suite: Suite, example: Example, decoding: Decoding) -> range:
+    """The answers to an example that are asked for."""
+    return decoding.samples[:1] if isinstance(suite, AsksOnce) and suite.once(example) else decoding.samples
 
 
 DECODING = (

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 
 from vlmend.errors import StoreError, UsageError
 from vlmend.evaluate import judging
-from vlmend.evaluate.asking import DECODING, Known, decoded, prepare
+from vlmend.evaluate.asking import DECODING, Known, decoded, prepare, samples_of
 from vlmend.evaluate.attack import attacked, needs_victim
 from vlmend.evaluate.cells import EvalConfig, titles
 from vlmend.evaluate.elsewhere import Elsewhere
@@ -113,13 +112,14 @@ def evaluate_all(
     *,
     models: Models | None = None,
     quiet: bool = False,
+    known: Known | None = None,
 ) -> list[EvalResult]:
     """Several evaluations (see `cells`), those of one model together; each model is loaded once.
 
     `backends` are by model what answers for it, where that is there already; `models` are what judges are given.
     """
     models = models or configs[0].judging.models()
-    known = Known()
+    known = known or Known()
     results: list[EvalResult] = []
     for some, answering in _by_model(configs, backends or {}):
         results += evaluate_together(some, answering, models, quiet=quiet, known=known)
@@ -173,7 +173,7 @@ def judge_only(folder: Path, specs: Sequence[str], models: Models | None = None,
     return judged
 
 
-def plan(configs: Sequence[EvalConfig]) -> Plan:
+def plan(configs: Sequence[EvalConfig], known: Known | None = None) -> Plan:
     """Who would be asked what, and what that would cost, by suite (and model, and attack, where there are several).
 
     Nothing is asked or stored. Answers still to come are taken to be as long as can be.
@@ -181,14 +181,15 @@ def plan(configs: Sequence[EvalConfig]) -> Plan:
     models = configs[0].judging.model_copy(update={"dry_run": True}).models()
     planned: dict[str, list[Planned]] = {}
     amounts: dict[str, Amount] = {}
-    known = Known()
+    known = known or Known()
     for title, each in zip(titles(configs), configs, strict=True):
         suite: Suite = suites.from_spec(each.suite)
         decoding, run = decoded(suite.decoding, each), Run(each.out)
         stored = {(r.example.id, r.response.sample): r.response for r in run.records()} if run.exists() else {}
         records: list[Record] = []
         chain = [attack for attack in map(attacks.from_spec, each.attack) if not needs_victim(attack)]
-        for example, sample in product(attacked(chain, known.choose(each, suite)[0]), decoding.samples):
+        asked = attacked(chain, known.choose(each, suite)[0])
+        for example, sample in ((e, s) for e in asked for s in samples_of(suite, e, decoding)):
             response = stored.get((example.id, sample))
             if response is None or not response.said:
                 response = _longest(example, sample, decoding)

@@ -10,6 +10,7 @@ from typing import Any
 from vlmend import manifest
 from vlmend.errors import StoreError
 from vlmend.saving import write_model
+from vlmend.store import room_for
 
 
 def refuse_full(out: Path) -> None:
@@ -19,7 +20,13 @@ def refuse_full(out: Path) -> None:
 
 
 def write_whole(model: Any, processor: Any, out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a model and its processor. Returns the manifest: `about`, the environment, and the weights' hashes."""
+    """Write a model and its processor. Returns the manifest: `about`, the environment, and the weights' hashes.
+
+    Raises StoreError before the first byte where there is no room for the weights.
+    """
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    if (free := room_for(out, "--out")) < size:
+        raise StoreError(f"--out {out} has {free / 1e6:,.0f} MB of room, and the model takes {size / 1e6:,.0f} MB")
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:

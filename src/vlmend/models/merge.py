@@ -13,12 +13,11 @@ from typing import Any, Literal
 import torch
 
 from vlmend.config import ModelConfig, parse_recipe
-from vlmend.errors import StoreError, UsageError
+from vlmend.errors import UsageError
 from vlmend.models.folder import refuse_full, write_whole
 from vlmend.models.load import DTYPES, load
 from vlmend.models.places import locate
 from vlmend.plain_yaml import parse
-from vlmend.store import room_for
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -50,9 +49,6 @@ def merge(config: ModelConfig, out: Path, dtype: Dtype = "auto") -> dict[str, An
     loaded = load(plain)
     kind = _saved_in(config) if dtype == "auto" else DTYPES[dtype]
     model = loaded.model.to(kind)
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
-    if (free := room_for(out, "--out")) < size:
-        raise StoreError(f"--out {out} has {free / 1e6:,.0f} MB of room, and the merged model takes {size / 1e6:,.0f}")
     about = {
         "kind": "merge",
         "base": config.name,

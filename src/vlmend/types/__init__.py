@@ -3,6 +3,7 @@
 from vlmend.types.abilities import (
     Alters,
     AsksModel,
+    AsksOnce,
     Billed,
     Bounded,
     Carded,
@@ -67,6 +68,7 @@ __all__ = [
     "UNSCORED",
     "Alters",
     "AsksModel",
+    "AsksOnce",
     "Attack",
     "Backend",
     "Better",

@@ -62,6 +62,15 @@ class Extended(Protocol):
     def further(self) -> Mapping[str, Sequence[Measure]]: ...
 
 
+@runtime_checkable
+class AsksOnce(Protocol):
+    """A suite that samples several answers to some of its questions, and one to the others."""
+
+    def once(self, example: Example) -> bool:
+        """Whether one answer to this example is asked for, however many samples its decoding has."""
+        ...
+
+
 # Attacks
 
 

@@ -7,7 +7,7 @@ question a second time, is counted and said; a question without an answer is uns
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -61,16 +61,16 @@ class Elsewhere:
             layouts.append(layout)
         return found, layouts
 
-    def about(self, examples: Sequence[Example], decoding: Decoding) -> Mapping[str, Any]:
-        """What the manifest says of the answers: files, layouts, and how they were joined."""
+    def about(self, examples: Sequence[Example], asked: Collection[tuple[str, int]]) -> Mapping[str, Any]:
+        """What the manifest says of the answers: files, layouts, and how they were joined to the examples' samples."""
         joined = self._join(examples)
-        answered = sum((e.id, n) in joined.answers for e, n in product(examples, decoding.samples))
+        answered = sum(each in joined.answers for each in asked)
         rows = [
             {"file": str(path), "layout": layout, "sha256": file_hash(path)} | ({"subset": subset} if subset else {})
             for (subset, path), layout in zip(self._named, self._read[1], strict=True)
         ]
-        more = sum(sample not in decoding.samples for _, sample in joined.answers)
-        counts = {"answered": answered, "unanswered": len(examples) * len(decoding.samples) - answered}
+        more = sum(each not in asked for each in joined.answers)
+        counts = {"answered": answered, "unanswered": len(asked) - answered}
         return {"files": rows, **counts, "more_samples": more, **joined.counts()}
 
     def tell(self, about: Mapping[str, Any], say: Callable[[str, str], None]) -> None:
