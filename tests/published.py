@@ -17,6 +17,7 @@ def lay_out(top: Path) -> None:
              "textvqa": "TextVQA", "vizwiz": "VizWiz", "gqa": "GQA", "mmbench": "MMBench", "mmvet": "MM-Vet",
              "advbench": "AdvBench", "xstest": "XSTest", "figstep": "FigStep", "scienceqa": "ScienceQA",
              "mm_safetybench": "MM-SafetyBench", "siuo": "SIUO", "mssbench": "MSSBench", "mossbench": "MOSSBench",
+             "jailbreakv": "JailBreakV", "vlsbench": "VLSBench", "pope": "POPE",
              "folder": "SMID"}  # fmt: skip
     for source, folder in names.items():
         (top / "data" / folder).mkdir(parents=True)

@@ -15,7 +15,9 @@ SAMPLES = {  # key of a folder: its source, and which part of what the source wr
     "vlguard": "vlguard", "advbench": "advbench", "xstest": "xstest", "figstep": "figstep", "scienceqa": "scienceqa",
     "safeeraser": "safeeraser", "mis": "mis", "mm_safetybench": "mm_safetybench", "siuo": "siuo",
     "mssbench": "mssbench", "mossbench": "mossbench", "concepts": "unsafe_concepts", "smid": "folder",
-    "nsfw": "folder", "mme": "mme", "llava_bench": "llava_bench", "vizwiz": "vizwiz", "vqav2": "vqav2",
+    "gqa": "gqa", "pope": "pope", "mmvet": "mmvet", "mmbench": "mmbench",
+    "jailbreakv": "jailbreakv", "vlsbench": "vlsbench", "nsfw": "folder", "mme": "mme", "llava_bench": "llava_bench",
+    "vizwiz": "vizwiz", "vqav2": "vqav2",
 }  # fmt: skip
 
 ANSWERS = [  # Quill refuses, Otter says no and Heron yes, in words that no rubric has

@@ -14,8 +14,9 @@ import pytest
 
 from vlmend.cli import main
 from vlmend.errors import UsageError
+from vlmend.evaluate.cells import EvalConfig
 from vlmend.papers.paper import read
-from vlmend.papers.run import folders, labeled
+from vlmend.papers.run import Request, folders, labeled
 
 
 @pytest.mark.parametrize(
@@ -137,3 +138,30 @@ def test_what_was_killed_goes_on_and_nothing_is_asked_twice(data: dict[str, Path
             assert len({*there}) == len(there)
     assert (tmp_path / "stopped" / "tables.md").read_text() == (tmp_path / "whole" / "tables.md").read_text()
     assert (tmp_path / "stopped" / "tables.csv").read_text() == (tmp_path / "whole" / "tables.csv").read_text()
+
+
+def test_metadata_is_read_once_however_often_it_is_asked_about(
+    data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlmend import data as reading
+
+    seen: list[str] = []
+    honest = reading.read
+    monkeypatch.setattr(reading, "read", lambda spec: seen.append(spec) or honest(spec))
+    more = ["--model", "n=scripted:refuse"]
+    for plan in (["--plan"], []):
+        seen.clear()
+        assert main([*words(data, tmp_path, "scripted:comply"), *more, *plan, "--json"]) == 0
+        assert sorted(seen) == [f"advbench:{data['advbench']}", f"vlguard:{data['vlguard']}#test"]
+
+
+def test_a_judge_that_some_ask_wants_takes_the_place_of_none_of_the_others(tmp_path: Path) -> None:
+    paper = read("mis")
+    base = EvalConfig(model="", suite="", out=tmp_path, judges=("harmful=guard:G", "refused=refusal:vlguard"))
+    request = Request(paper, {"m": "scripted:refuse"}, {key: tmp_path for key in paper.needs}, base)
+    given = {key: request.config("m", key, ask).judges for key, ask in request.asks.items()}
+    assert {key for key, judges in given.items() if "harmful=guard:G" in judges} == {
+        key for key, ask in paper.asks.items() if ask.wants
+    }
+    assert given["siuo_harm"] == ("harmful=rubric:harm", "refused=refusal:vlguard")
+    assert given["mis"] == ()

@@ -99,6 +99,7 @@ def paper(
     Each suite is asked once for each model and serves all tables. A column whose folder is not given says so.
     """
     from vlmend.errors import UsageError
+    from vlmend.evaluate.asking import Known
     from vlmend.evaluate.cells import EvalConfig
     from vlmend.papers import run as papers
     from vlmend.papers import tables
@@ -121,15 +122,17 @@ def paper(
     request = papers.Request(found, papers.labeled(model), given, configuration(EvalConfig, shared))
     on_server = any(map(_paid.is_server, request.models.values()))  # else the budget is for the judges alone
     asking = request.base.judging.models()
-    configs = list(papers.cells(request, papers.check(request, asking)).values())
+    known = Known()
+    left_out = papers.check(request, asking, known)
+    configs = list(papers.cells(request, left_out).values())
     servers = _paid.servers(configs, budget if on_server else "", prices if on_server else None, batch)
     if plan:
-        _paid.show_plan(configs, servers, json_)
+        _paid.show_plan(configs, servers, json_, known)
         return
     purse = _paid.purse_of(servers)
     models = request.base.judging.models(purse) if purse else asking
     try:
-        done = papers.run(request, models, servers)
+        done = papers.run(request, left_out, models, servers, known)
     finally:
         _paid.tell_all_spent(models.purse)
     laid = tables.lay(done)

@@ -63,6 +63,7 @@ class Ask(Section):
 class Column(Section):
     """A column: a metric of what was asked, or why it cannot be; its published figures by metric and split.
 
+    `category`: of that category's examples alone. `average` names one of `vlmend utility average`, over the asks `of`.
     `contrary`: the paper counts what the metric does not, as a rate of answers where ours is one of refusals. `differs`
     says why the two are not the same number even where everything is done as published.
     """
@@ -71,6 +72,9 @@ class Column(Section):
     group: str = ""
     ask: str = ""
     metric: str = ""
+    category: str = ""
+    average: str = ""
+    of: Words = ()
     contrary: bool = False
     better: Literal["low", "high"] | None = None
     published: tuple[str, str] | None = None
@@ -79,9 +83,14 @@ class Column(Section):
 
     @model_validator(mode="after")
     def _measured_or_explained(self) -> Self:
-        if bool(self.ask and self.metric) == bool(self.why):
-            raise ValueError(f"column {self.name!r} has either ask and metric, or why it is not run")
+        if bool(self.ask and self.metric) + bool(self.average and self.of) + bool(self.why) != 1:
+            raise ValueError(f"column {self.name!r} has either ask and metric, or average and of, or why it is not run")
         return self
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """All that is asked for it."""
+        return (self.ask,) if self.ask else self.of
 
     @property
     def title(self) -> str:
@@ -136,8 +145,8 @@ class Paper(Section):
             for need in ask.needs:
                 _known(f"folder of {key}", need, self.needs)
         for column in self.columns():
-            if column.ask:
-                _known(f"ask of column {column.name!r}", column.ask, self.asks)
+            for ask in column.asks:
+                _known(f"ask of column {column.name!r}", ask, self.asks)
         return self
 
     def columns(self) -> Iterator[Column]:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmend import data
 from vlmend.errors import DataError, UnknownName, UsageError, nearest
+from vlmend.evaluate.asking import Known
 from vlmend.evaluate.cells import EvalConfig
 from vlmend.evaluate.run import evaluate_all
 from vlmend.evaluate.score import EvalResult
@@ -48,7 +48,7 @@ class Request:
                 "suite": ask.suite,
                 "attack": ask.attack,
                 "only": ask.only,
-                "judges": _judges(ask, suites.from_spec(ask.suite), self.base.judges),
+                "judges": _judges(self, ask, suites.from_spec(ask.suite)),
                 "out": self.base.out / label / key,
             }
         )
@@ -96,7 +96,7 @@ def folders(paper: Paper, given: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def check(request: Request, models: Models) -> dict[str, str]:
+def check(request: Request, models: Models, known: Known) -> dict[str, str]:
     """Read all data and bind all judges before anything is asked; why asks are left out, by key.
 
     Raises DataError for a folder in another layout, UsageError for a judge that none of the suites has a question for.
@@ -110,8 +110,8 @@ def check(request: Request, models: Models) -> dict[str, str]:
     for key, ask in request.asks.items():
         suite: Suite = suites.from_spec(ask.suite)
         asked |= _questions(ask, suite)
-        _read(request.paper, key, suite)
-        judges = _judges(ask, suite, request.base.judges)
+        _read(request.paper, key, suite, known)
+        judges = _judges(request, ask, suite)
         given = {question for question, _ in map(named, judges)}
         idle = _idle(suite, judges, models)
         if lacking := [
@@ -132,19 +132,24 @@ def check(request: Request, models: Models) -> dict[str, str]:
     return left_out
 
 
-def _read(paper: Paper, key: str, suite: Suite) -> None:
+def _read(paper: Paper, key: str, suite: Suite, known: Known) -> None:
     for source in suite.sources:
         try:
-            data.read(source)
+            known.read(source)
         except DataError as error:
             asked = paper.asks[key]
             told = "; ".join(f"--data {need} holds {paper.needs[need].layout}" for need in asked.needs)
             raise DataError(f"{error} ({told})") from error
 
 
-def _judges(ask: Ask, suite: Suite, given: Sequence[str]) -> tuple[str, ...]:
-    """The user's judges of what is asked here, and the paper's of the questions that the user does not give."""
-    own = [text for text in given if named(text)[0] in ("", *_questions(ask, suite))]
+def _judges(request: Request, ask: Ask, suite: Suite) -> tuple[str, ...]:
+    """The user's judges of what is asked here, and the paper's of the questions that the user does not give.
+
+    A judge of what some ask wants a judge for is for the asks that want it, and takes no other judge's place.
+    """
+    wanted = {question for other in request.paper.asks.values() for question in other.wants}
+    asked = {"", *ask.wants, *(_questions(ask, suite) - wanted)}
+    own = [text for text in request.base.judges if named(text)[0] in asked]
     taken = {question for question, _ in map(named, own) if question}
     return (*(text for text in ask.judges if named(text)[0] not in taken), *own)
 
@@ -171,14 +176,17 @@ def cells(request: Request, left_out: Mapping[str, str]) -> dict[tuple[str, str]
     return {(label, key): request.config(label, key, ask) for label in request.models for key, ask in asks.items()}
 
 
-def run(request: Request, models: Models, servers: Mapping[str, Backend], *, quiet: bool = False) -> Found:
-    """Ask everything that can be asked, each model all of it together; what a folder holds is not asked again.
+def run(
+    request: Request, left_out: Mapping[str, str], models: Models, servers: Mapping[str, Backend], known: Known,
+    *, quiet: bool = False,
+) -> Found:  # fmt: skip
+    """Ask everything that is not left out, each model all of it together; what a folder holds is not asked again.
 
-    `servers` are by spec the models that are there already, with what they may spend.
+    `left_out` is of `check`, as are the data in `known`; `servers` are by spec the models that are there already, with
+    what they may spend.
     """
-    left_out = check(request, models)
     configs = cells(request, left_out)
-    done = evaluate_all(list(configs.values()), servers, models=models, quiet=quiet)
+    done = evaluate_all(list(configs.values()), servers, models=models, quiet=quiet, known=known)
     by_folder = {result.run.folder: result for result in done}
     results: dict[str, dict[str, EvalResult]] = {}
     for (label, key), config in configs.items():

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.data import placeholder
+from vlmend.evaluate.averages import average, find
 from vlmend.evaluate.score import EvalResult
+from vlmend.metrics.rates import rate_from_json
 from vlmend.papers.paper import Column, Figure, Paper, Table
 from vlmend.papers.run import Found
 from vlmend.report import page
 from vlmend.report.tables import NOTHING, arrow, counts, marks
-from vlmend.types import Measured, Rate
+from vlmend.store import Run
+from vlmend.types import Mean, Measured, Rate
 
 UNITS = {"percent": "in percent", "fraction": "as fractions", "own": "on the scale of each measure"}
 
@@ -104,7 +107,7 @@ def _laid(
     rows = [
         Row(
             label,
-            {c: measured(c, by_ask[c.ask].metrics[c.metric]) for c in table.columns if c.ask in by_ask},
+            {c: found for c in table.columns if (found := _found(c, by_ask)) is not None},
             {},
         )
         for label, by_ask in results.items()
@@ -112,16 +115,42 @@ def _laid(
     rows += [
         Row(f"published: {model}, {method}", {}, figures) for (model, method), figures in paper.rows(table).items()
     ]
-    not_run = {c: c.why or left_out[c.ask] for c in table.columns if c.why or c.ask in left_out}
-    asked = {c: described(paper, c) for c in table.columns if c.ask}
+    lacking = {c: "; ".join(dict.fromkeys(left_out[ask] for ask in c.asks if ask in left_out)) for c in table.columns}
+    not_run = {c: c.why or lacking[c] for c in table.columns if c.why or lacking[c]}
+    asked = {c: described(paper, c) for c in table.columns if c.asks}
     return Laid(table, tuple(rows), not_run, asked)
 
 
 def described(paper: Paper, column: Column) -> str:
     """What a column is made of: metric, suite, attack and judges."""
+    if column.average:
+        return f"{column.average} over {', '.join(paper.asks[ask].suite for ask in column.of)}"
     ask = paper.asks[column.ask]
     more = "".join(f", attack {attack}" for attack in ask.attack) + "".join(f", judge {judge}" for judge in ask.judges)
-    return f"{'1 - ' * column.contrary}{column.metric} of {ask.suite}{more}"
+    part = f", {column.category} alone" if column.category else ""
+    return f"{'1 - ' * column.contrary}{column.metric} of {ask.suite}{more}{part}"
+
+
+def _found(column: Column, by_ask: Mapping[str, EvalResult]) -> Measured | None:
+    """What was measured for a column, if all that it needs was asked."""
+    if not column.asks or not {*column.asks} <= {*by_ask}:
+        return None
+    if column.average:
+        return _average(column.average, [by_ask[ask].run for ask in column.of])
+    result = by_ask[column.ask]
+    if not column.category:
+        return measured(column, result.metrics[column.metric])
+    row = result.run.metrics()["categories"].get(column.metric, {}).get(column.category)
+    return measured(column, rate_from_json(row)) if row else None
+
+
+def _average(name: str, runs: Sequence[Run]) -> Measured | None:
+    """The average of these runs, which are of one model; None where a set has no number."""
+    [found] = average(find(name), runs)
+    low, high = found.interval or (None, None)
+    parts = found.parts.values()
+    n, unscored = (sum(getattr(part, count) for part in parts) for count in ("n", "unscored"))
+    return Mean(found.value, n, unscored, low, high, additive=False) if found.value is not None else None
 
 
 def measured(column: Column, rate: Measured) -> Measured:
