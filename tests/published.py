@@ -29,6 +29,7 @@ def lay_out(top: Path) -> None:
     shutil.copytree(llava, top / "data" / "m4_instruct")
     (llava / "llava_v1_5_mix665k.json").rename(llava / "llava_v1_5_mix665k_safe.json")
     shutil.copy(llava / "llava_v1_5_mix665k_safe.json", llava / "llava_v1_5_mix665k.json")
+    shutil.copy(llava / "llava_v1_5_mix665k_safe.json", llava / "llava_v1_5_mix_clean.json")
     m4 = top / "data" / "m4_instruct"
     (m4 / "llava_v1_5_mix665k.json").rename(m4 / "m4_instruct.json")
     for folder, file in (("alpaca", "alpaca_data"), ("safety_llama", "safety_only_data_Instructions")):

@@ -59,6 +59,7 @@ PAPERS = {  # recipe: what its mix is made of, by role
     "vlguard_posthoc_full": {"safety", "utility"},
     "vlguard_mixed_full": {"safety", "utility"},
     "vlguard_only": {"safety"},
+    "vlguard_clean": {"utility"},
     "vlguard_alpaca": {"safety", "utility"},
     "vlguard_text": {"safety", "utility"},
     "mirage": {"safety", "utility"},
