@@ -36,7 +36,15 @@ def steps(data: Path, out: Path) -> Iterator[list[str]]:
     ]
     for number, attack in enumerate(ASKED.values()):
         asked = ["--model", f"world+{out / 'adapter'}", "--suite", f"vlguard:{data}#train[80%:]"]
-        more = ["--missing-images", "placeholder", "--max-new-tokens", "96", *(["--attack", attack] if attack else [])]
+        more = [
+            "--missing-images",
+            "placeholder",
+            "--max-new-tokens",
+            "96",
+            "--max-unscored",
+            "0.05",
+            *(["--attack", attack] if attack else []),
+        ]
         yield ["eval", *asked, *more, "--out", str(folder(out, number))]
 
 

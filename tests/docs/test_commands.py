@@ -58,7 +58,7 @@ WORDS = {
         r"sweep unsafe_concepts/sft --file \1 --grid train.max_steps=1 --workers 2"
         " --grid train.per_device_train_batch_size=1 --grid train.gradient_accumulation_steps=1"
         " --suite 'unsafe_concepts:data/UnsafeConcepts?ask=perception' --condition again='mme:data/MME?category=OCR'"
-        " --metric perception --safety perception --utility perception"
+        " --metric perception --safety perception --utility perception --limit 8"
     ),
     r"(tune vlguard_posthoc)": r"\1 --set data.mix.1.n=8",  # the sample has 16 conversations
     # a start of two steps samples nothing that differs
