@@ -53,6 +53,9 @@ WORDS = {
     r"\bn=7680\b": "n=400",
     r"unlearn_\{[a-z,]*\} --base": "unlearn_npo --grid train.max_steps=1",
     r"pd=false,true --grid train.seed=0,1,2": "pd=true --grid train.seed=0",
+    r"unlearn_sft world/pref_\{dpo,kto\} world/rl_\{start,ppo,grpo\} --grid train.seed=0,1,2": (
+        "pref_kto --grid train.max_steps=1 --grid train.seed=0 --limit 4"
+    ),
     r"n=60\b": "n=4",
     r"sweep --file (sweeps/\w+)": (
         r"sweep unsafe_concepts/sft --file \1 --grid train.max_steps=1 --workers 2"
