@@ -120,6 +120,7 @@ def test_served(served: str, adapter: Path, ask: Ask) -> None:
     assert [r.finish for r in Openai(f"world@{served}").generate([long], Decoding())] == [Finish.FAILED]
 
 
+@pytest.mark.timeout(900)
 def test_a_server_samples_what_is_tuned_here(adapter: Path, tmp_path: Path) -> None:
     """It reads prompts as we do, takes the adapter anew at every step, and says of each token what we say of it."""
     out, rows = tmp_path / "rl", ("--set", "train.max_steps=4", "--set", "train.logging_steps=1")
