@@ -229,8 +229,8 @@ attacks = _registry(
 )
 suites = _registry("suite", "suites", "types", "Suite", "Carded", "Extended", "AsksOnce", "TakesSpec")
 backends = _registry(
-    "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "RendersPrompts", "Checked", "Loads",
-    "Notes", "RanOn", "Named", "Billed", "TakesSpec",
+    "backend", "backends", "types", "Backend", "Scorer", "FirstWords", "SeenInto", "Changeable", "RendersPrompts",
+    "Checked", "Loads", "Notes", "RanOn", "Named", "Billed", "TakesSpec",
 )  # fmt: skip
 defences = _registry("defence", "defences", "types", "Defence", "Screens", "Reads", "Alters", "TakesSpec")
 rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "Checked", "TakesSpec")

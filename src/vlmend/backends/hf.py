@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
@@ -17,7 +17,7 @@ from vlmend.config import ModelConfig
 from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.places import locate
 from vlmend.reasoning import KNOWN, MARKS, Tags, split, tags_of, told_apart
-from vlmend.types import Decoding, Example, Finish, Likelihood, Response, Victim
+from vlmend.types import Backend, Decoding, Example, Finish, Likelihood, Response, Victim, digest
 
 if TYPE_CHECKING:
     from vlmend.models.generate import Answer, Engine
@@ -131,6 +131,10 @@ class Hf:
 
         return LocalVictim(self._loaded)
 
+    def changed(self, name: str, during: Callable[[Any], AbstractContextManager[None]]) -> Backend:
+        """The same model, changed while it answers."""
+        return _Changed(self, name, lambda: during(self._loaded))
+
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """Responses batch by batch, longest prompts first, so that what does not fit shows at once.
 
@@ -190,6 +194,33 @@ class Hf:
         """The tags of the reasoning that the chat template opens itself."""
         opens = self._loaded.codec.opens_answers_with
         return next((tags for tags in (tags_of(*self.reasoning), *KNOWN) if opens(tags.opening)), None)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """The model of another backend, which is changed only for as long as it computes."""
+
+    plain: Hf
+    name: str
+    during: Callable[[], AbstractContextManager[None]]
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the model, and what changes it."""
+        return digest(self.plain.fingerprint, "changed", self.name)
+
+    def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
+        """As the plain model does."""
+        asked = [replace(example, id=str(place)) for place, example in enumerate(examples)]
+        answers = self.plain.generate(asked, decoding)
+        while True:
+            with self.during():
+                response = next(answers, None)
+            if response is None:
+                return
+            example = examples[int(response.example_id)]
+            name = response_id(self.fingerprint, example, decoding, response.sample)
+            yield replace(response, id=name, example_id=example.id)
 
 
 plugin = Hf

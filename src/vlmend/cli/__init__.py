@@ -73,6 +73,7 @@ def build() -> typer.Typer:
         report,
         reward,
         serve,
+        steer,
         sweep,
         tamper,
         tune,
@@ -92,6 +93,7 @@ def build() -> typer.Typer:
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("reward", short_help="Hold a reward against held-out preferences.")(reward.reward)
     app.command("merge", short_help="Put an adapter into its base for good.")(merge.merge)
+    app.add_typer(steer.app, short_help="Steer a model away from harm.")
     app.command("convert", short_help="Make transformers' LLaVA of LLaVA's own format.")(convert.convert)
     app.command("sweep", short_help="Tune and evaluate recipes times settings.")(sweep.sweep)
     app.command("eval", short_help="Ask a model a suite, judge its answers, count.")(eval.evaluate)

@@ -113,6 +113,9 @@ def tell_plan(
     for suite, rows in planned.items():
         much = amounts.get(suite)
         of = f": {plural(much.answers, 'answer')}, {plural(much.pictures, 'picture')}" if much else ""
+        if much and (much.calls > much.answers or much.looks):
+            looks = plural(much.looks, "look")
+            of += f"; behind the defence at most {plural(much.calls, 'call')} of the model, and {looks}"
         console().print(Text(suite + of, style="bold"))
         made = table("who is asked", "judge", "questions", "answers, at most", "known controls")
         for row in rows:

@@ -81,6 +81,9 @@ def mirage(
         list[str] | None,
         typer.Option("--attack", help="An attack with a column of its own; repeat for more.", show_default=False),
     ] = None,
+    defence: Annotated[
+        str, typer.Option(help="A defence, or a chain 'DEFENCE + DEFENCE', that all models stand behind.")
+    ] = "none",
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
@@ -174,8 +177,9 @@ def _row(found: Mirage, card: Card) -> CardRow:
         for name in spoilt.together
     }
     curve = {"words": card.curve.opened, "paraphrases": card.curve.control}
+    behind = f" behind {found.config.defence}" if found.config.defence != "none" else ""
     return CardRow(
-        card.model,
+        card.model + behind,
         {**card.rates, **{f"own {name}": rate for name, rate in card.own.items()},
          **{f"attack {spec}": rate for spec, rate in card.attacks.items()}},
         card.shots, card.reading, card.changes,

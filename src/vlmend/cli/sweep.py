@@ -12,6 +12,7 @@ import typer
 from vlmend.cli import _paid
 from vlmend.cli._common import (
     BatchSize,
+    Defences,
     Device,
     DoSample,
     Dtype,
@@ -86,11 +87,12 @@ def sweep(
     condition: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=SUITE [ATTACK …]",
-            help="Ask this suite, too, maybe attacked; repeat for more.",
+            metavar="NAME=SUITE [ATTACK …] [DEFENCE …]",
+            help="Ask this suite, too, maybe attacked or defended; repeat for more.",
             show_default=False,
         ),
     ] = None,
+    defence: Defences = None,
     judge: Judges = None,
     judge_model: JudgeModel = "",
     judge_sees: JudgeSees = None,
@@ -164,7 +166,7 @@ def sweep(
         replace(cell, judging=judging, asking=asking)
         for cell in grids.expand([find(recipe) for recipe in recipes], grid or [])
     ]
-    asked = grids.conditions(suite, attack or [], condition or [])
+    asked = grids.conditions(suite, attack or [], condition or [], defence or [])
     known = measures(asked)
     utility = utility or ("utility" if "utility" in known else "over_refusal")
     meant = check([safety, utility, *(metric or [])], known, asked)

@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from vlmend.errors import UsageError
+from vlmend.evaluate import defend
 from vlmend.evaluate.cells import EvalConfig
 from vlmend.evaluate.run import generate_all
 from vlmend.money import Purse, estimate
 from vlmend.store.run import RESPONSES
-from vlmend.types import Backend, Decoding, Example, Response
+from vlmend.types import Backend, Changeable, Decoding, Example, Response
 
 
 @dataclass(frozen=True)
 class Counting:
-    """A backend that stands for another one, counts what that would be asked, and answers nothing."""
+    """A backend that stands for another one, counts what that would be asked, and answers nothing.
+
+    Behind a defence nothing is known but the first question of each talk; each counts as `calls` like it.
+    """
 
     backend: Backend
     model: str
     purse: Purse
+    calls: int = 1
 
     @property
     def fingerprint(self) -> str:
         """That of the backend it stands for, so that what was answered before is known."""
         return self.backend.fingerprint
 
+    def changed(self, name: str, during: Callable[[Any], AbstractContextManager[None]]) -> Backend:
+        """The same, standing for a model that is changed while it answers."""
+        if not isinstance(self.backend, Changeable):
+            raise UsageError("a model that does not run here cannot be changed")
+        return replace(self, backend=self.backend.changed(name, during))
+
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """No responses."""
         for example in examples:
-            for _ in decoding.samples:
+            for _ in range(len(decoding.samples) * self.calls):
                 self.purse.expect(self.model, *estimate(example.prompt, decoding.max_new_tokens))
         return iter(())
 
@@ -49,6 +63,11 @@ def expected(configs: Sequence[EvalConfig], backend: Backend, model: str, purse:
             if (known := config.out / RESPONSES).exists():
                 shutil.copyfile(known, trial / RESPONSES)
             trials.append(config.model_copy(update={"out": trial}))
-        done = generate_all(trials, {configs[0].model: Counting(backend, model, purse)}, quiet=True)
-        purse.known += sum(generated.kept for _, generated in done)
+        by_calls: dict[int, list[EvalConfig]] = {}
+        for trial in trials:
+            by_calls.setdefault(defend.chain_from(trial.defence, trial.judging.models()).asks[0], []).append(trial)
+        for calls, some in by_calls.items():
+            counting = Counting(backend, model, purse, calls)
+            done = generate_all(some, {configs[0].model: counting}, quiet=True)
+            purse.known += sum(generated.kept for _, generated in done)
     return purse

@@ -175,10 +175,16 @@ def _complain(found: Judged, judges: Sequence[Judge], say: Callable[..., None]) 
 
 @dataclass(frozen=True)
 class Amount:
-    """How many answers a model is to give, and how many pictures it is shown."""
+    """How many answers a model is to give, and how many pictures it is shown.
+
+    `calls` is how often, at most, it has to answer for that behind a defence, `looks` how often the judges and rewards
+    of one look.
+    """
 
     answers: int
     pictures: int
+    calls: int
+    looks: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vlmend.errors import StoreError, UsageError
-from vlmend.evaluate import judging
+from vlmend.evaluate import defend, judging
 from vlmend.evaluate.asking import DECODING, Known, decoded, prepare, samples_of
 from vlmend.evaluate.attack import attacked, needs_victim
 from vlmend.evaluate.cells import EvalConfig, titles
@@ -194,7 +194,9 @@ def plan(configs: Sequence[EvalConfig], known: Known | None = None) -> Plan:
             if response is None or not response.said:
                 response = _longest(example, sample, decoding)
             records.append(Record(example, response))
-        amounts[title] = Amount(len(records), len({image for record in records for image in record.example.images}))
+        calls, looks = defend.chain_from(each.defence, models).asks
+        pictures = {image for record in records for image in record.example.images}
+        amounts[title] = Amount(len(records), len(pictures), len(records) * calls, len(records) * looks)
         noted = run.manifest().get("controls", {}) if run.exists() else {}
         binding = bind(suite, each.judges)
         planned[title] = judging.plan(suite, binding, records, models.testing(each.model), noted)

@@ -3,7 +3,7 @@
 recipes: [unsafe_concepts/sft, unsafe_concepts/dpo]
 base: true
 suite: unsafe_concepts:data/UnsafeConcepts?safe=data/imagenet_1k
-condition: {mme: mme:data/MME}          # a suite, or a list of a suite and attacks
+condition: {mme: mme:data/MME}          # a suite, or a list of a suite, attacks and defences
 grid: {train.seed: [0, 1, 2]}
 metric: [alignment.na_wrong, perception, mme/accuracy]
 """
@@ -34,7 +34,7 @@ def _values(given: object) -> object:
 class SweepFile(Section):
     """Options of `vlmend sweep`, each meaning what it means there; what is left out is as it is there.
 
-    `condition` is by name what is asked, a suite or a suite with attacks; `grid` is by setting its values.
+    `condition` is by name what is asked, a suite, maybe with attacks and defences; `grid` is by setting its values.
     """
 
     recipes: Words = ()
@@ -42,6 +42,7 @@ class SweepFile(Section):
     out: str | None = None
     suite: str | None = None
     attack: Words = ()
+    defence: Words = ()
     condition: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_values)] = {}
     judge: Words = ()
     judge_model: str | None = None

@@ -14,7 +14,7 @@ from vlmend.config import JudgingConfig, Recipe, load_recipe
 from vlmend.data.dataset import fingerprint_of, read_any
 from vlmend.errors import DataError, UsageError
 from vlmend.evaluate.cells import Asking, chain_of
-from vlmend.registry import attacks, suites
+from vlmend.registry import Spec, attacks, defences, suites
 from vlmend.types import digest
 
 PLAIN = "plain"
@@ -23,15 +23,23 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Condition:
-    """A suite, and what is done to its requests."""
+    """A suite, what is done to its requests, and what stands between them and the model."""
 
     suite: str
     attack: tuple[str, ...] = ()
+    defence: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> Condition:
+        """From a suite, attacks and defences: these are told apart by their names."""
+        suite, *others = words
+        behind = [word for word in others if Spec.parse(word).name in defences.names()]
+        return cls(suite, tuple(word for word in others if word not in behind), tuple(behind))
 
     @property
     def words(self) -> list[str]:
-        """The suite, then the attacks."""
-        return [self.suite, *self.attack]
+        """The suite, then the attacks, then the defences."""
+        return [self.suite, *self.attack, *self.defence]
 
 
 @dataclass(frozen=True)
@@ -97,23 +105,35 @@ def untuned(cells: Sequence[Cell]) -> Cell:
     return replace(cells[0], tuned=False)
 
 
-def conditions(suite: str, attacked: Sequence[str], named: Sequence[str]) -> dict[str, Condition]:
-    """`plain`, one for each attack, and those that are written out as `NAME=SUITE [ATTACK …]`."""
-    chains = {attack.replace(":", "-"): chain_of(attack) for attack in attacked}
-    found = {PLAIN: Condition(suite), **{name: Condition(suite, chain) for name, chain in chains.items() if chain}}
+def conditions(
+    suite: str, attacked: Sequence[str], named: Sequence[str], defended: Sequence[str] = ()
+) -> dict[str, Condition]:
+    """`plain`, one for each attack, both behind each defence, and those written out as `NAME=SUITE [WORD …]`."""
+    chains = {"": (), **{_folder(attack): chain_of(attack) for attack in attacked}}
+    guards = {"": (), **{f"behind-{_folder(defence)}": chain_of(defence) for defence in defended}}
+    found: dict[str, Condition] = {}
+    for (behind, guard), (name, chain) in itertools.product(guards.items(), chains.items()):
+        if (guard or not behind) and (chain or not name):
+            found["+".join(filter(None, (name, behind))) or PLAIN] = Condition(suite, chain, guard)
     for line in named:
         name, equals, rest = line.partition("=")
         words = shlex.split(rest)
         if not equals or not name.replace("-", "_").replace(".", "_").isidentifier() or not words:
-            raise UsageError(f"--condition {line!r} is not of the form NAME=SUITE [ATTACK …]")
+            raise UsageError(f"--condition {line!r} is not of the form NAME=SUITE [ATTACK …] [DEFENCE …]")
         if name in found:
             raise UsageError(f"two conditions are called {name}")
-        found[name] = Condition(words[0], tuple(words[1:]))
+        found[name] = Condition.of(words)
     for asks in found.values():  # a wrong name is told before anything is tuned
         suites.from_spec(asks.suite)
         for attack in asks.attack:
             attacks.from_spec(attack)
+        for defence in asks.defence:
+            defences.from_spec(defence)
     return found
+
+
+def _folder(spec: str) -> str:
+    return spec.replace(":", "-").replace("/", "_")
 
 
 def identity(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> str:

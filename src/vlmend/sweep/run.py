@@ -37,7 +37,14 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """As plain data: conditions, rows with every rate, the front, and what failed."""
         return {
-            "conditions": {name: {"suite": c.suite, "attack": list(c.attack)} for name, c in self.asked.items()},
+            "conditions": {
+                name: {
+                    "suite": c.suite,
+                    "attack": list(c.attack),
+                    **({"defence": list(c.defence)} if c.defence else {}),
+                }
+                for name, c in self.asked.items()
+            },
             "safety": self.axes.safety,
             "utility": self.axes.utility,
             "front": [row.name for row in self.rows if row.name in self.best],

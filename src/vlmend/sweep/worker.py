@@ -54,7 +54,7 @@ def evaluations(cell: Cell, folder: Path, asked: Mapping[str, Condition]) -> lis
     return [
         EvalConfig.model_validate({
             "model": tested(cell, folder), "suite": asks.suite, "out": folder / name, "attack": asks.attack,
-            "judges": recipe.judging.judges, "judging": judging, **how,
+            "defence": asks.defence, "judges": recipe.judging.judges, "judging": judging, **how,
         })
         for name, asks in asked.items()
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def main() -> int:
         Path(job["recipe"]), tuple(job["settings"]), job["tuned"], JudgingConfig(**job["judging"]),
         Asking(**job["asking"]),
     )  # fmt: skip
-    asked = {name: Condition(suite, tuple(attack)) for name, (suite, *attack) in job["conditions"].items()}
+    asked = {name: Condition.of(words) for name, words in job["conditions"].items()}
     try:
         carry_out(cell, Path(job["folder"]), asked)
     except KeyboardInterrupt:

@@ -5,7 +5,8 @@ Each is one member. The registry knows which kind may have which and refuses a p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -194,6 +195,15 @@ class SeenInto(Protocol):
 
     def victim(self) -> Victim:
         """The model, with its gradients."""
+        ...
+
+
+@runtime_checkable
+class Changeable(Protocol):
+    """Can compute with its model changed for as long as it answers."""
+
+    def changed(self, name: str, during: Callable[[Any], AbstractContextManager[None]]) -> Backend:
+        """What answers then, under a fingerprint that `name` is part of; `during` is given the loaded model."""
         ...
 
 

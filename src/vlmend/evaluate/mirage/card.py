@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vlmend.evaluate.asking import Known
-from vlmend.evaluate.cells import chain_of
+from vlmend.evaluate.cells import NONE, chain_of
 from vlmend.evaluate.mirage.numbers import (
     Curve,
     Numbers,
@@ -131,6 +131,7 @@ class Mirage:
             "words": asdict(self.words),
             "thresholds": self.config.thresholds.model_dump(),
             "judges": list(self.config.judges),
+            **({"defence": self.config.defence} if self.config.defence != NONE else {}),
             "baseline": self.baseline.to_json(self.sides) if self.baseline else None,
             "cards": [card.to_json() for card in self.cards],
         }

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 
 from vlmend.config import MaxPixels, Section
 from vlmend.evaluate.asking import Known
-from vlmend.evaluate.cells import EvalConfig, chain_of, model_folder
+from vlmend.evaluate.cells import NONE, EvalConfig, chain_of, model_folder
 from vlmend.evaluate.judging import JudgeSettings
 from vlmend.evaluate.mirage.reading import Thresholds
 from vlmend.evaluate.mirage.sides import Sides
@@ -31,7 +31,8 @@ class MirageConfig(Section):
     `shots` is the K of any-of-K: so many words that open, and so many control paraphrases. `samples` answers are drawn
     at temperature 1 beside the greedy one; 0 draws none. `corruption` spoils pictures: `KIND[,KIND…]` or `all`, as the
     attack of that name, at all five severities unless `?severity=…` names some. Each of `attacks` gets a column of its
-    own. `judges` are bound as those of an evaluation. None leaves a setting as the suite or the backend has it.
+    own. `defence` is a chain that all models stand behind. `judges` are bound as those of an evaluation. None leaves a
+    setting as the suite or the backend has it.
     """
 
     models: tuple[str, ...] = Field(min_length=1)
@@ -45,6 +46,7 @@ class MirageConfig(Section):
     samples: int = Field(default=4, ge=0)
     corruption: str = ""
     attacks: tuple[str, ...] = ()
+    defence: str = NONE
     judges: tuple[str, ...] = ()
     judging: JudgeSettings = JudgeSettings()
     thresholds: Thresholds = Thresholds()
@@ -164,7 +166,8 @@ def ask(
     configs = [
         EvalConfig(
             model=model, suite=config.suite, out=config.out / model_folder(model) / probe.name, attack=probe.attack,
-            only=probe.only, judges=config.judges, judging=config.judging, missing_images=config.missing_images,
+            defence=chain_of(config.defence), only=probe.only, judges=config.judges, judging=config.judging,
+            missing_images=config.missing_images,
             max_pixels=config.max_pixels, limit=config.limit,
             max_new_tokens=config.max_new_tokens, **settings, **probe.decoding,
         )
