@@ -18,6 +18,7 @@ from vlmend.reasoning import KNOWN, MARKS
 from vlmend.registry import backends
 from vlmend.terminal import plural
 from vlmend.train.parallel import Team
+from vlmend.train.precision import computing
 from vlmend.types import Decoding, Example, Role
 
 ASKED = 4  # rows that a model is given to see whether it thinks
@@ -100,7 +101,8 @@ def _thinks(loaded: Loaded, bare: list[Example]) -> str:
     model.eval()
     engine = Engine(loaded, batch_size=ASKED, batch_tokens=16_384, share_prefix=False, features_mb=1)
     try:
-        answers = list(engine.answers(asked, Decoding(max_new_tokens=BEGINNING)))
+        with computing(model.device, loaded.precision if loaded.mixed else None):
+            answers = list(engine.answers(asked, Decoding(max_new_tokens=BEGINNING)))
     finally:
         model.train()
         for each, config in held:  # which is saved with the model
