@@ -78,7 +78,7 @@ def measure(name: str, folder: Path, settings: argparse.Namespace) -> dict[str, 
     def step() -> None:
         answers = drawn(run, settings.new, getattr(prepared.objective, "samples", 1))
         if learner is not None:
-            learner.sampler = lambda *_: answers  # pyright: ignore[reportAttributeAccessIssue]
+            learner._sampled = lambda: answers  # pyright: ignore[reportAttributeAccessIssue]
             learner.step()
         else:
             halves = answers[: settings.rows], answers[settings.rows :]
