@@ -115,7 +115,7 @@ def _thought(message: Mapping[str, Any], blocks: Sequence[Any]) -> tuple[str, li
     """What the assistant said to itself, under a key of the message or in blocks of its own, and the other blocks."""
     aside = [block for block in blocks if isinstance(block, dict) and block.get("type") in REASONING]
     told = [message, *({name: block.get(name, block.get("text")) for name in REASONING} for block in aside)]
-    given = [each[name].strip() for each in told for name in REASONING if isinstance(each.get(name), str)]
+    given = [text.strip() for each in told for name in REASONING if isinstance(text := each.get(name), str)]
     if len(set(filter(None, given))) > 1:
         raise DataError(
             f"a message says its reasoning twice and differently, under {' or '.join(map(repr, REASONING))}"
