@@ -300,7 +300,8 @@ def test_killed_and_resumed_no_call_is_repeated(tmp_path: Path) -> None:
         before = len(answered)
         assert main(words) == 0
     repeated = {text: count for text, count in answered.items() if count > 1}
-    assert sum(repeated.values()) - len(repeated) <= 2 * 8  # at most a window's worth was on its way at each kill
+    # at each kill a window's worth was on its way at most, and one was being written
+    assert sum(repeated.values()) - len(repeated) <= 2 * (8 + 1)
     assert 60 <= before < 100
     verdicts = [v for r in run.records() if (v := r.verdict("rubric:tone"))]
     assert len(verdicts) == 100

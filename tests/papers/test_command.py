@@ -106,8 +106,13 @@ def test_a_plan_counts_and_asks_nothing(
 ) -> None:
     assert main([*words(data, tmp_path / "out", "scripted:comply"), "--plan", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["answers"]
-    assert rows[f"vlguard:{data['vlguard']}#test · none"] == {"answers": 12, "pictures": 8}
-    assert rows[f"source:advbench:{data['advbench']} · prefix_injection"] == {"answers": 8, "pictures": 0}
+    assert rows[f"vlguard:{data['vlguard']}#test · none"] == {"answers": 12, "calls": 12, "looks": 0, "pictures": 8}
+    assert rows[f"source:advbench:{data['advbench']} · prefix_injection"] == {
+        "answers": 8,
+        "calls": 8,
+        "looks": 0,
+        "pictures": 0,
+    }
     assert not (tmp_path / "out").exists()
 
 
