@@ -89,10 +89,11 @@ def serve(
             raise UsageError(f"transformers serve has no {', '.join(given)}; leave it out, or use --with vllm")
         command, served = transformers_command(folder, added, host, port, dtype.value)
     spec = f"openai:{served}@http://{LOCAL if host in EVERYWHERE else host}:{port}/v1?server={engine.value}"
-    if lora_rank:
-        command = ["env", f"{RUNTIME}=True", *command]
+    variables = {RUNTIME: "True"} if lora_rank else {}
     if run:
-        _run(command, spec)
+        _run(command, spec, variables)
+    if variables:
+        command = ["env", *(f"{name}={value}" for name, value in variables.items()), *command]
     if json_:
         print_json({"command": command, "model": spec})
         return
@@ -147,11 +148,9 @@ def transformers_command(folder: str, adapter: Path | None, host: str, port: int
     return ["transformers", "serve", folder, "--host", host, "--port", str(port), "--dtype", dtype], folder
 
 
-def _run(command: list[str], spec: str) -> None:
-    """Become the server. Never returns."""
-    if command[0] == "env":
-        os.environ[RUNTIME] = "True"
-        command = command[2:]
+def _run(command: list[str], spec: str, variables: Mapping[str, str]) -> None:
+    """Become the server, with these environment variables. Never returns."""
+    os.environ.update(variables)
     beside = shutil.which(command[0], path=str(Path(sys.executable).parent))
     program = beside or shutil.which(command[0])
     if program is None:

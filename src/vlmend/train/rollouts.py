@@ -101,14 +101,7 @@ class Sampler:
 
         Raises DataError or ModelError where there is none to get.
         """
-        decoding = Decoding(
-            max_new_tokens=self.settings.max_new_tokens,
-            do_sample=True,
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
-            num_return_sequences=self.settings.samples,
-            seed=int(digest("rollouts", self.seed, step)[:8], 16),
-        )
+        decoding = drawing(self.settings, int(digest("rollouts", self.seed, step)[:8], 16))
         model = self.loaded.model
         training = model.training
         model.eval()
@@ -124,6 +117,18 @@ class Sampler:
                 found[number] = Sample(number, groups[at], weights[at], tuple(answer.ids), rollout)
         model.train(training)
         return [found[key] for key in sorted(found)]
+
+
+def drawing(settings: OnPolicy, seed: int) -> Decoding:
+    """How answers are drawn, whoever draws them."""
+    return Decoding(
+        max_new_tokens=settings.max_new_tokens,
+        do_sample=True,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        num_return_sequences=settings.samples,
+        seed=seed,
+    )
 
 
 def heard(codec: Codec, example: Example, ids: Sequence[int]) -> Rollout:

@@ -21,7 +21,7 @@ from vlmend.servers.address import Address, key_of
 from vlmend.servers.chat import Answer, Reply
 from vlmend.servers.outcome import Refused
 from vlmend.train.parallel import Team
-from vlmend.train.rollouts import Sample, heard
+from vlmend.train.rollouts import Sample, drawing, heard
 from vlmend.types import Decoding, Example, digest
 
 NEVER = -100  # what is added to the logit of a token that no answer is made of
@@ -112,13 +112,7 @@ class ServedSampler:
         return (Job(example, numbers, self._decoding(step, example.id)) for example in examples)
 
     def _decoding(self, step: int, example: str) -> Decoding:
-        return Decoding(
-            max_new_tokens=self.settings.max_new_tokens,
-            do_sample=True,
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
-            seed=int(digest("rollouts", self.seed, step, example)[:7], 16),
-        )
+        return drawing(self.settings, int(digest("rollouts", self.seed, step, example)[:7], 16))
 
     def _sample(self, example: Example, answer: Answer, reply: Reply, number: int, group: int, weight: float) -> Sample:
         if not answer.ids or not reply.prompt_ids:
