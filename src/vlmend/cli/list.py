@@ -1,4 +1,4 @@
-"""`vlmend list`: plugins with one line each, read without importing any of them; questions, recipes and papers."""
+"""`vlmend list`: plugins with one line each, read without importing any; questions, recipes, papers, taxonomies."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def list_(
 ) -> None:
     """Show what there is of a KIND, or of every kind, one line each."""
     from vlmend import papers, recipes
+    from vlmend.build import taxonomies
     from vlmend.metrics.questions import QUESTIONS
     from vlmend.registry import KINDS
 
@@ -27,7 +28,8 @@ def list_(
     }
     found["recipes"] = {name: recipes.summary(name) for name in recipes.names()}
     found["papers"] = {name: papers.summary(name) for name in papers.names()}
-    singular = {k: KINDS[k].kind if k in KINDS else k.removesuffix("s") for k in found}
+    found["taxonomies"] = {name: taxonomies.summary(name) for name in taxonomies.names()}
+    singular = {k: KINDS[k].kind if k in KINDS else k.removesuffix("s") for k in found} | {"taxonomies": "taxonomy"}
     known = [k for k in found if kind in (None, k, singular[k])]
     if not known:
         raise UnknownName("kind", str(kind), found)
