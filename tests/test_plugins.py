@@ -19,6 +19,8 @@ SPECS = {
     ("judges", "panel"): "panel:refusal,exact",
     ("judges", "trace"): "trace:refusal",
     ("judges", "rubric"): "rubric:harm",
+    ("pictures", "hub"): f"hub:owner/name@{'0' * 40}",
+    ("pictures", "world"): "world:2",
     ("rewards", "judge"): "judge:refusal",
     ("suites", "imported"): "imported:task?rates=exact_match",
     ("suites", "over_refusal"): "over_refusal?xstest=data&mossbench=data",
@@ -38,6 +40,7 @@ def members(kind: str) -> list[str]:
         "defences": ["asks", "answer"],
         "rewards": ["__call__"],
         "families": [],
+        "pictures": ["pictures"],
     }[kind]
 
 

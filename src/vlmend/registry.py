@@ -234,6 +234,7 @@ backends = _registry(
 )  # fmt: skip
 defences = _registry("defence", "defences", "types", "Defence", "Screens", "Reads", "Alters", "TakesSpec")
 rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "Checked", "TakesSpec")
+picture_sources = _registry("picture source", "build.pictures", "build.picture", "PictureSource", "TakesSpec")
 families = _registry("family", "models.families", "models.family", "Family")
 
 KINDS: dict[str, Registry] = {
@@ -246,6 +247,7 @@ KINDS: dict[str, Registry] = {
     "defences": defences,
     "rewards": rewards,
     "families": families,
+    "pictures": picture_sources,
 }
 
 

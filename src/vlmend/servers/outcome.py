@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +61,14 @@ class Refused:
 Outcome = Answered | Again | Refused
 
 
-async def post(client: httpx.AsyncClient, url: str, body: bytes, seconds: float) -> Outcome:
-    """Ask once. The time limit is for the whole exchange, so that a server that drips cannot hold it for ever."""
+Reader = Callable[[object], Reply]
+
+
+async def post(client: httpx.AsyncClient, url: str, body: bytes, seconds: float, read: Reader = read_reply) -> Outcome:
+    """Ask once. The time limit is for the whole exchange, so that a server that drips cannot hold it for ever.
+
+    `read` makes a reply of the JSON that comes back, and raises Unreadable.
+    """
     clock = asyncio.get_running_loop().time
     started = clock()
     try:
@@ -74,19 +80,22 @@ async def post(client: httpx.AsyncClient, url: str, body: bytes, seconds: float)
         return Again(f"no whole answer within {seconds:g} s", slow=True, late=True)
     except httpx.TransportError as error:
         return Again(f"the connection broke off: {str(error) or type(error).__name__}")
-    return outcome(response.status_code, response.headers, response.content, clock() - started)
+    return outcome(response.status_code, response.headers, response.content, clock() - started, read)
 
 
-def outcome(status: int, headers: Mapping[str, str], content: bytes, seconds: float) -> Outcome:
+def outcome(
+    status: int, headers: Mapping[str, str], content: bytes, seconds: float, read: Reader = read_reply
+) -> Outcome:
     """What an HTTP answer means."""
     if status != 200:
         return _not_answered(status, headers, _json(content))
     try:
-        return Answered(read_reply(json.loads(content)), seconds, quota_wait(headers))
+        return Answered(read(json.loads(content)), seconds, quota_wait(headers))
     except ValueError:
         return Again("the answer is no JSON")
     except Unreadable as error:
-        return Again(f"the answer is no chat completion: {error}")
+        kind = "chat completion" if read is read_reply else "reply that was asked for"
+        return Again(f"the answer is no {kind}: {error}")
 
 
 def _not_answered(status: int, headers: Mapping[str, str], body: Any) -> Outcome:

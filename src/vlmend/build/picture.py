@@ -1,0 +1,51 @@
+"""Pictures that a data set is to be built about: where they come from, one after the other, each with an id for good.
+
+A kind of origin is one file in `pictures`. None of them holds more than a folder's names in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from vlmend.registry import picture_sources
+from vlmend.store import write_atomic
+from vlmend.types import Image, TakesSpec
+
+__all__ = ["Picture", "PictureSource", "TakesSpec", "kept", "pictures"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, the id it has in every run, and what its origin tells about it."""
+
+    id: str
+    image: Image
+    meta: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class PictureSource(Protocol):
+    """An origin of pictures. Asked again it gives the same pictures under the same ids in the same order.
+
+    What it has drawn or painted itself it keeps in `folder`, by content, so that rows of later days can show it.
+    """
+
+    def pictures(self, folder: Path) -> Iterator[Picture]: ...
+
+
+def pictures(spec: str, folder: Path) -> Iterator[Picture]:
+    """The pictures of a spec, `folder:DIR` or another of `vlmend list pictures`; `folder` is for those it makes."""
+    source: PictureSource = picture_sources.from_spec(spec)
+    yield from source.pictures(folder)
+
+
+def kept(data: bytes, folder: Path, suffix: str = ".png", *, drawn: bool = False) -> Image:
+    """The picture as a file named by its content, which is written unless it is there already."""
+    name = hashlib.sha256(data).hexdigest()
+    file = folder / f"{name}{suffix}"
+    if not file.is_file():
+        write_atomic(file, data, sync=False)
+    return Image(file, recorded=name, drawn=drawn)

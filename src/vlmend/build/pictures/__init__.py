@@ -1,0 +1,1 @@
+"""Kinds of origin that pictures have, one file each."""

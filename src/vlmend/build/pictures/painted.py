@@ -1,0 +1,60 @@
+"""Pictures that an image generator paints of prompts, one a line of a text file, each painted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmend.build.painting import OpenaiPainter, Sketch, lines_of, painted
+from vlmend.build.picture import Picture
+from vlmend.data.notices import notice
+from vlmend.errors import ConfigError, ModelError
+from vlmend.terminal import plural
+from vlmend.types import digest
+
+
+@dataclass(frozen=True)
+class Painted:
+    """`painted:PROMPTS.txt?painter=NAME@URL&each=1&seed=0`: `each` pictures of every prompt, with seeds from `seed` on.
+
+    Other settings are those of the painter. What is refused or fails is counted and said.
+    """
+
+    prompts: Path
+    painter: str
+    each: int = 1
+    seed: int = 0
+    size: str = ""
+    extra: str = ""
+    key_env: str = ""
+    window: int = 8
+    budget: str = ""
+    prices: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.each < 1:
+            raise ConfigError(f"pictures 'painted': each must be at least 1 (got {self.each})")
+
+    def pictures(self, folder: Path) -> Iterator[Picture]:
+        """In the order of the prompts, once all are painted that can be."""
+        painter = OpenaiPainter(
+            self.painter, self.size, self.extra, self.key_env, self.window, budget=self.budget, prices=self.prices
+        )
+        prompts = list(dict.fromkeys(lines_of(self.prompts)))
+        sketches = [Sketch(prompt, self.seed + turn) for prompt in prompts for turn in range(self.each)]
+        made = dict(painted(painter, sketches, folder))
+        failed = [(sketch, why) for sketch, why in made.items() if isinstance(why, str)]
+        if failed:
+            first = f"first {failed[0][0].prompt!r}: {failed[0][1]}"
+            if len(failed) == len(sketches):
+                raise ModelError(f"{self.painter} painted nothing; {first}")
+            notice(self.prompts, f"{plural(len(failed), 'picture')} of {len(sketches):,} not painted; {first}")
+        for sketch in sketches:
+            image = made.get(sketch)
+            if image is not None and not isinstance(image, str):
+                name = f"painted/{digest(painter.fingerprint, sketch.prompt, sketch.seed)[:16]}"
+                yield Picture(name, image, {"prompt": sketch.prompt, "seed": str(sketch.seed)})
+
+
+plugin = Painted
