@@ -12,6 +12,8 @@ from vlmend.report import curves, plots, tables, wordmap
 from vlmend.types import Image, Measured
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from vlmend.report.page import Section
 
 SMALL = 128  # pictures up to this many pixels wide are shown enlarged, pixel by pixel
@@ -21,18 +23,23 @@ FOLD = 320  # answers longer than this many characters are folded
 
 def render(title: str, sections: Sequence[Section], *, lead: str = "") -> str:
     """The whole page as text."""
+    template = environment().get_template("page.html.jinja")
+    return template.render(title=title, lead=lead, sections=sections, fold=FOLD, small=SMALL, series=plots.SERIES)
+
+
+def environment() -> Environment:
+    """Templates of this folder, which escape what they are given and know the filters of this module."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    found = Environment(
         loader=PackageLoader("vlmend.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS)
-    template = environment.get_template("page.html.jinja")
-    return template.render(title=title, lead=lead, sections=sections, fold=FOLD, small=SMALL, series=plots.SERIES)
+    found.filters.update(FILTERS)
+    return found
 
 
 def badness(rate: Measured | None, better: tables.Better) -> int:
