@@ -13,7 +13,17 @@ import pytest
 from tests.report.browser import BROWSER, Browser
 from vlmend.errors import DataError, UnknownName
 from vlmend.registry import sources
-from vlmend.report.review import KEPT, Decision, ReviewItem, apply_decisions, read_decisions, told, write_review
+from vlmend.report.review import (
+    KEPT,
+    Decision,
+    ReviewItem,
+    apply_decisions,
+    latest,
+    read_decisions,
+    told,
+    write_decisions,
+    write_review,
+)
 from vlmend.types import Example, Image, Message, Pair
 
 OWN = "document.title='owned'"
@@ -67,7 +77,9 @@ def test_filter_accept_reject_edit_save_and_read_back(browser: Browser, page: Pa
     browser.choose("#set", "prefer")
     assert cards(browser) == ["pair"]
     browser.choose("#set", "")
-    question = items()[2].row.question
+    asked = items()[2].row
+    assert isinstance(asked, Example)
+    question = asked.question
     browser.write("#search", question.upper())
     browser.until("document.querySelectorAll('.item').length < 7")
     assert "item-2" in cards(browser)
@@ -99,11 +111,14 @@ def test_filter_accept_reject_edit_save_and_read_back(browser: Browser, page: Pa
         "item-1": ("reject", {}, "Ada"),
         "item-2": ("edit", {"prompt": "Where is\nthe ring?", "category": "places"}, "Ada"),
         "pair": ("edit", {"rejected": "No answer."}, "Ada"),
+        "item-3": ("undo", {}, "Ada"),
     }
     assert all(made.when for made in decisions.values())
     kept = {item.id: item.row for item in apply_decisions(items(), decisions) if item.status == KEPT}
     assert set(kept) == {"item-0", "item-2", "item-3", "pair"}
-    assert (kept["item-2"].question, kept["item-2"].category) == ("Where is\nthe ring?", "places")
+    edited = kept["item-2"]
+    assert isinstance(edited, Example)
+    assert (edited.question, edited.category) == ("Where is\nthe ring?", "places")
     assert browser.errors == []
 
 
@@ -197,6 +212,7 @@ def test_twenty_thousand_rows_open_fast(browser: Browser, tmp_path: Path) -> Non
     def many() -> Iterator[ReviewItem]:
         for number in range(20_000):
             item = drawn[number % 40]
+            assert isinstance(item.row, Example)
             row = replace(item.row, answers=(f"Answer {number}. " + "It goes on and on. " * 30,))
             yield replace(item, id=f"item-{number}", row=row)
 
@@ -218,7 +234,9 @@ def test_twenty_thousand_rows_open_fast(browser: Browser, tmp_path: Path) -> Non
 @NO_BROWSER
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_overflows(browser: Browser, tmp_path: Path, width: int) -> None:
-    ask = (Message("user", (LONG, *items(2)[0].row.images)),)
+    first = items(2)[0].row
+    assert isinstance(first, Example)
+    ask = (Message("user", (LONG, *first.images)),)
     row = Example("long", ask, (LONG, LONG), category=LONG, subcategory=LONG, subset=LONG, reasoning=LONG)
     listed = [ReviewItem(LONG, LONG, row, LONG, (LONG,), {LONG: LONG}), *items(2)]
     browser.look(width)
@@ -228,6 +246,40 @@ def test_nothing_overflows(browser: Browser, tmp_path: Path, width: int) -> None
     assert browser.run("document.documentElement.scrollWidth") == width
     browser.press("e")
     assert browser.run("document.documentElement.scrollWidth") == width
+
+
+@NO_BROWSER
+def test_a_page_goes_on_where_a_file_ended(browser: Browser, tmp_path: Path) -> None:
+    begun = {"item-0": Decision("accept", by="Bo", when="2026-01-01"), "item-1": Decision("reject", when="2026-01-01")}
+    said = ReviewItem("lost", "", "I'm sorry, no.", "refused by the generator", ("look: it declined",))
+    page = write_review([*items(), said], tmp_path / "review.html", "Begun", run=RUN, decisions=begun)
+    browser.open(page)
+    assert browser.text("#count").startswith("2 of 7 decided: 1 accepted, 1 rejected")
+    assert "I'm sorry, no." in browser.text(card("lost"))
+    assert not browser.run(f"document.querySelector('{card('lost')} .verbs')")
+    browser.click(f"{card('item-1')} [data-verb=undo]")
+    browser.open(page)
+    assert browser.text("#count").startswith("1 of 7 decided: 1 accepted, 0 rejected")
+    browser.click("#save")
+    after = latest(begun, read_decisions(browser.downloaded("*.json"), run=RUN))
+    assert {name: made.decision for name, made in after.items()} == {"item-0": "accept", "item-1": "undo"}
+    assert apply_decisions(items(2), {"item-1": after["item-1"]})[1].status == items()[1].status
+    assert browser.errors == []
+
+
+def test_decisions_that_are_written_are_read_again(tmp_path: Path) -> None:
+    made = {"a": Decision("edit", {"answer": "x"}, "Ada", "2026-01-02"), "b": Decision("undo", {}, "", "2026-01-01")}
+    write_decisions(made, tmp_path / "decisions.json", run=RUN)
+    assert read_decisions(tmp_path / "decisions.json", run=RUN) == made
+    older = {"a": Decision("accept", when="2026-01-01"), "b": Decision("reject", when="2026-01-01")}
+    assert latest(made, older) == latest(older, {"a": made["a"]}) == {"a": made["a"], "b": older["b"]}
+    assert latest(older, made) == made
+
+
+def test_what_no_row_came_of_cannot_be_decided() -> None:
+    said = ReviewItem("lost", "", "I'm sorry, no.", "refused by the generator")
+    with pytest.raises(DataError, match="no row came of 'lost'"):
+        apply_decisions([said], {"lost": Decision("accept")})
 
 
 def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:

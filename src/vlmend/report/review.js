@@ -9,6 +9,7 @@ for (const block of document.querySelectorAll("script.rows")) {
 }
 const byId = new Map(rows.map((row, place) => [row.id, place]));
 const decisions = new Map();
+const undone = new Map(); // decisions that were taken back, so that a file of older ones does not bring them again
 const unveiled = new Set(); // numbers of pictures
 const LABELS = {prompt: "Request", answer: "Answer", chosen: "Better answer", rejected: "Worse answer",
   reasoning: "Reasoning", category: "Category", subcategory: "Sub-category"};
@@ -27,7 +28,6 @@ const memory = {
     try { localStorage.setItem(prefix + key, value); }
     catch { notify("This browser keeps no more: save the decisions as a file before you close the page."); }
   },
-  drop(key) { try { localStorage.removeItem(prefix + key); } catch { /* nothing was kept */ } },
   keys() {
     try { return Object.keys(localStorage).filter((k) => k.startsWith(prefix)).map((k) => k.slice(prefix.length)); }
     catch { notify("This browser keeps nothing for files: save the decisions before you close the page."); return []; }
@@ -55,7 +55,7 @@ const NONE = "\u0000none";
 const searched = new Map();
 function haystack(row) {
   if (!searched.has(row.id)) {
-    const texts = [row.id, row.set, row.status, ...row.why, ...(row.more || []), ...fieldsOf(row).map((key) => textOf(row, key)),
+    const texts = [row.id, row.set, row.status, ...row.why, row.said || "", ...(row.more || []), ...fieldsOf(row).map((key) => textOf(row, key)),
       ...row.turns.flatMap((turn) => turn.parts.filter((part) => typeof part === "string"))];
     searched.set(row.id, texts.join("\n").toLowerCase());
   }
@@ -164,9 +164,10 @@ function card(row, index) {
       if (key === "reasoning") { if (row.reasoning) body.append(fold("Reasoning", saidBlock(row, key))); }
       else body.append(saidBlock(row, key));
     }
+    if (row.kind === "text") body.append(node("h2", {}, "What was said"), node("p", {class: "said"}, row.said || "(nothing)"));
     const verb = (name, title) => node("button", {type: "button", "data-verb": name, "aria-pressed": String(made?.decision === name),
       onclick: () => { cursor = index; act(name); }}, title);
-    body.append(node("div", {class: "verbs"}, verb("accept", "Accept"), verb("reject", "Reject"), verb("edit", "Edit"),
+    if (row.kind !== "text") body.append(node("div", {class: "verbs"}, verb("accept", "Accept"), verb("reject", "Reject"), verb("edit", "Edit"),
       ...(made ? [node("button", {type: "button", "data-verb": "undo", onclick: () => { cursor = index; act("undo"); }}, "Undo")] : [])));
   }
   if (row.more?.length) body.append(fold(`Other answers that count as right (${row.more.length})`, ...row.more.map((text) => node("p", {class: "said"}, text))));
@@ -206,15 +207,25 @@ function count() {
   const tally = {accept: 0, reject: 0, edit: 0};
   for (const made of decisions.values()) tally[made.decision] += 1;
   const number = (value) => value.toLocaleString("en");
-  $("count").textContent = `${number(decisions.size)} of ${number(rows.length)} decided: ${number(tally.accept)} accepted, `
+  $("count").textContent = `${number(decisions.size)} of ${number(rows.filter((row) => row.kind !== "text").length)} decided: ${number(tally.accept)} accepted, `
     + `${number(tally.reject)} rejected, ${number(tally.edit)} edited; ${number(shown.length)} shown`;
 }
 
 // Deciding.
 function decide(row, made) {
   searched.delete(row.id);
-  if (made) { decisions.set(row.id, made); memory.set("row:" + row.id, JSON.stringify(made)); }
-  else { decisions.delete(row.id); memory.drop("row:" + row.id); }
+  hold(row.id, made);
+  memory.set("row:" + row.id, JSON.stringify(made));
+}
+
+function hold(id, made) {
+  const [to, from] = made.decision === "undo" ? [undone, decisions] : [decisions, undone];
+  from.delete(id);
+  to.set(id, made);
+}
+
+function later(id, made) {
+  return (made.when || "") >= ((decisions.get(id) || undone.get(id))?.when || "");
 }
 
 function now(decision, changed) {
@@ -223,7 +234,7 @@ function now(decision, changed) {
 
 function act(name) {
   const row = rows[shown[cursor]];
-  if (!row) return;
+  if (!row || row.kind === "text") return;
   if (name === "edit") {
     editing = row.id;
     draw();
@@ -231,7 +242,8 @@ function act(name) {
     return;
   }
   editing = "";
-  decide(row, name === "undo" ? null : now(name));
+  if (name === "undo" && !decisions.has(row.id)) return;
+  decide(row, now(name));
   if (name !== "undo" && cursor < shown.length - 1) cursor += 1;
   draw(true);
 }
@@ -245,7 +257,7 @@ function commit(row, form) {
   }
   editing = "";
   if (Object.keys(changed).length) decide(row, now("edit", changed));
-  else if (decisions.get(row.id)?.decision === "edit") decide(row, null);
+  else if (decisions.get(row.id)?.decision === "edit") decide(row, now("undo"));
   draw(true);
 }
 
@@ -264,7 +276,7 @@ function move(step) {
 
 // Decisions as a file, out and in.
 function save() {
-  const kept = Object.fromEntries([...decisions].sort(([a], [b]) => a < b ? -1 : 1));
+  const kept = Object.fromEntries([...decisions, ...undone].sort(([a], [b]) => a < b ? -1 : 1));
   const data = {kind: "vlmend review", version: about.version, run: about.run, by: $("by").value.trim(), saved: new Date().toISOString(), decisions: kept};
   const address = URL.createObjectURL(new Blob([JSON.stringify(data, null, 1) + "\n"], {type: "application/json"}));
   node("a", {href: address, download: `decisions-${about.run.replace(/[^\w.-]+/g, "_")}.json`}).click();
@@ -274,8 +286,8 @@ function save() {
 
 function wellFormed(made, row) {
   const changed = made?.changed ?? {};
-  return typeof made === "object" && made !== null && made.decision in DONE && typeof changed === "object"
-    && (made.decision === "edit") === (Object.keys(changed).length > 0)
+  return typeof made === "object" && made !== null && (Object.hasOwn(DONE, made.decision) || made.decision === "undo") && typeof changed === "object"
+    && row.kind !== "text" && (made.decision === "edit") === (Object.keys(changed).length > 0)
     && Object.entries(changed).every(([key, text]) => fieldsOf(row).includes(key) && typeof text === "string");
 }
 
@@ -289,8 +301,7 @@ function take(text, name) {
   for (const [id, made] of Object.entries(data.decisions)) {
     const row = rows[byId.get(id)];
     if (!row || !wellFormed(made, row)) { lost += 1; continue; }
-    const mine = decisions.get(id);
-    if (mine && (mine.when || "") > (made.when || "")) { older += 1; continue; }
+    if (!later(id, made)) { older += 1; continue; }
     decide(row, {...made, by: made.by || data.by || ""});
     taken += 1;
   }
@@ -309,12 +320,16 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   KEYS[event.key]();
 });
+for (const [id, made] of Object.entries(about.decisions)) {
+  const row = rows[byId.get(id)];
+  if (row && wellFormed(made, row)) hold(id, made);
+}
 for (const key of memory.keys()) {
   if (!key.startsWith("row:")) continue;
   const row = rows[byId.get(key.slice(4))];
   try {
     const made = JSON.parse(memory.get(key));
-    if (row && wellFormed(made, row)) decisions.set(row.id, made);
+    if (row && wellFormed(made, row) && later(row.id, made)) hold(row.id, made);
   } catch { /* what is damaged was never decided */ }
 }
 choices("set", "Every set", rows.map((row) => row.set));

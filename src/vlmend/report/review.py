@@ -12,8 +12,9 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,13 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from vlmend.errors import DataError, UnknownName, brief, nearest
 from vlmend.report.gallery import WANTED
 from vlmend.report.html import SMALL, environment
-from vlmend.store import write_atomic
+from vlmend.store import write_atomic, write_json
 from vlmend.types import Example, Expected, Image, Message, Pair
 
 Row = Example | Pair
-Verb = Literal["accept", "reject", "edit"]
+Verb = Literal["accept", "reject", "edit", "undo"]
 
-VERSION = 1
+KIND, VERSION = "vlmend review", 1
+REJECTED = "rejected in review"
 KEPT = "kept"  # the status of what goes into a set
 SIDE = 320  # pixels of the longer side of a picture in the page
 CHUNK = 200  # rows that stand together in the page
@@ -39,11 +41,14 @@ FIELDS: dict[type[Row], tuple[str, ...]] = {  # what may be edited, by the names
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """One drafted row: which set it is for, what became of it (`kept`, or what else), why, and how it was made."""
+    """One drafted row: which set it is for, what became of it (`kept`, or what else), why, and how it was made.
+
+    Where no row came of it, `row` is what was said instead; it is shown, and there is nothing to decide.
+    """
 
     id: str
     set: str
-    row: Row
+    row: Row | str
     status: str = KEPT
     why: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -51,7 +56,7 @@ class ReviewItem:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided about an item; `changed` has the new texts of an edit by field."""
+    """What a person decided about an item; `changed` has the new texts of an edit by field. undo: nothing any more."""
 
     decision: Verb
     changed: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -59,12 +64,16 @@ class Decision:
     when: str = ""
 
 
-def write_review(items: Iterable[ReviewItem], out: Path, title: str, *, run: str, side: int = SIDE) -> Path:
+def write_review(
+    items: Iterable[ReviewItem], out: Path, title: str, *, run: str, side: int = SIDE,
+    decisions: Mapping[str, Decision] = MappingProxyType({}),
+) -> Path:  # fmt: skip
     """Write the page as items come; each picture stands in it once, at most `side` pixels long.
 
-    `run` names what is reviewed: a browser keeps the decisions under it. Raises DataError for an id that stands twice.
+    `run` names what is reviewed: a browser keeps decisions under it. `decisions` are those it begins with, unless the
+    browser knows later ones. Raises DataError for an id that stands twice.
     """
-    write_atomic(out, _pieces(items, title, run, side))
+    write_atomic(out, _pieces(items, title, run, side, decisions))
     return out
 
 
@@ -79,7 +88,7 @@ def read_decisions(path: Path, *, run: str = "") -> dict[str, Decision]:
         raise DataError(f"decisions {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"decisions {path} is damaged: it is not JSON ({error})") from error
-    if not isinstance(data, dict) or data.get("kind") != "vlmend review":
+    if not isinstance(data, dict) or data.get("kind") != KIND:
         raise DataError(f"{path} holds no decisions: it should be a file that a review page saved")
     if data.get("version") != VERSION:
         raise DataError(f"decisions {path} has version {brief(data.get('version'))}; this vlmend reads {VERSION}")
@@ -106,13 +115,28 @@ def read_decisions(path: Path, *, run: str = "") -> dict[str, Decision]:
     }
 
 
+def latest(*several: Mapping[str, Decision]) -> dict[str, Decision]:
+    """Of several people's decisions about one item the latest; of equally late ones the last that is given."""
+    found: dict[str, Decision] = {}
+    for decisions in several:
+        for name, made in decisions.items():
+            if name not in found or made.when >= found[name].when:
+                found[name] = made
+    return found
+
+
+def write_decisions(decisions: Mapping[str, Decision], path: Path, *, run: str) -> None:
+    """The file that `read_decisions` reads, and that the page loads."""
+    write_json(path, {"kind": KIND, "version": VERSION, "run": run, "decisions": _plain(decisions)})
+
+
 def apply_decisions(items: Iterable[ReviewItem], decisions: Mapping[str, Decision]) -> list[ReviewItem]:
     """The items as decided: what was accepted or edited is kept, what was rejected is not, and others stay as they are.
 
     Provenance tells who decided. Raises UnknownName for a decision about what is not there, DataError for a field that
     a row does not have.
     """
-    done = [_decided(item, decisions[item.id]) if item.id in decisions else item for item in items]
+    done = [decided(item, decisions[item.id]) if item.id in decisions else item for item in items]
     there = {item.id for item in done}
     if unknown := next((name for name in decisions if name not in there), ""):
         raise UnknownName("item that was decided on", unknown, sorted(there)[:20], nearest(unknown, there))
@@ -146,12 +170,16 @@ class _Saved(BaseModel):
     decisions: dict[str, _Made]
 
 
-def _decided(item: ReviewItem, made: Decision) -> ReviewItem:
-    said = {"review": made.decision, "reviewer": made.by, "reviewed": made.when}
+def decided(item: ReviewItem, made: Decision) -> ReviewItem:
+    """The item as a person decided. Raises DataError for a field that its row does not have, or where it has no row."""
+    if made.decision == "undo":
+        return item
+    row, said = item.row, {"review": made.decision, "reviewer": made.by, "reviewed": made.when}
+    if isinstance(row, str):
+        raise DataError(f"no row came of {item.id!r}, so nothing can be decided about it")
     provenance = {**item.provenance, **{key: value for key, value in said.items() if value}}
     if made.decision == "reject":
-        return replace(item, status="rejected", why=(*item.why, "rejected in review"), provenance=provenance)
-    row = item.row
+        return replace(item, status="rejected", why=(*item.why, REJECTED), provenance=provenance)
     for key in made.changed:
         if key not in FIELDS[type(row)]:
             raise DataError(f"{item.id!r} has no {key!r} to edit; it has {', '.join(FIELDS[type(row)])}")
@@ -167,11 +195,14 @@ def _edited(row: Row, changed: Mapping[str, str]) -> Row:
     return replace(row, **new)
 
 
-def _pieces(items: Iterable[ReviewItem], title: str, run: str, side: int) -> Iterator[bytes]:
+def _pieces(
+    items: Iterable[ReviewItem], title: str, run: str, side: int, decisions: Mapping[str, Decision]
+) -> Iterator[bytes]:
     """The page from top to bottom: what is seen at once, pictures and rows as they come, and the script at the end."""
     script = Path(__file__).with_name("review.js").read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    about = json.dumps({"run": run, "version": VERSION, "wanted": WANTED, "fields": _names()})
+    made = _plain(decisions)
+    about = json.dumps({"run": run, "version": VERSION, "wanted": WANTED, "fields": _names(), "decisions": made})
     page = environment().get_template("review.html.jinja")
     top, mark, end = page.render(title=title, allowed=allowed, about=_inert(about)).partition("<!-- rows -->")
     yield top.encode("utf-8", "replace")
@@ -182,7 +213,7 @@ def _pieces(items: Iterable[ReviewItem], title: str, run: str, side: int) -> Ite
         if item.id in seen:
             raise DataError(f"item {item.id!r} stands twice, so nobody could say which of them was decided on")
         seen.add(item.id)
-        for image in item.row.images:
+        for image in () if isinstance(item.row, str) else item.row.images:
             key = _name(image)
             if key not in places:
                 places[key] = len(places)
@@ -195,8 +226,12 @@ def _pieces(items: Iterable[ReviewItem], title: str, run: str, side: int) -> Ite
     yield end.replace("<!-- script -->", f"<script>{script}</script>").encode("utf-8", "replace")
 
 
+def _plain(decisions: Mapping[str, Decision]) -> dict[str, Any]:
+    return {name: asdict(made) | {"changed": dict(made.changed)} for name, made in decisions.items()}
+
+
 def _names() -> dict[str, tuple[str, ...]]:
-    return {kind.__name__.lower(): names for kind, names in FIELDS.items()}
+    return {"text": (), **{kind.__name__.lower(): names for kind, names in FIELDS.items()}}
 
 
 def _block(rows: list[str]) -> bytes:
@@ -236,10 +271,18 @@ def _shown(item: ReviewItem, places: Mapping[str, int]) -> dict[str, Any]:
         return {"role": message.role, "parts": parts}
 
     row = item.row
+    about = {
+        "id": item.id,
+        "set": item.set,
+        "status": item.status,
+        "why": item.why,
+        "provenance": dict(item.provenance),
+    }
+    if isinstance(row, str):
+        return {**about, "kind": "text", "said": row, "turns": [], "category": "", "subcategory": "", "subset": ""}
     shown: dict[str, Any] = {
-        "id": item.id, "set": item.set, "status": item.status, "why": item.why, "category": row.category,
-        "subcategory": row.subcategory, "subset": row.subset, "turns": [turn(message) for message in row.prompt],
-        "prompt": row.question, "provenance": dict(item.provenance), "kind": type(row).__name__.lower(),
+        **about, "category": row.category, "subcategory": row.subcategory, "subset": row.subset,
+        "turns": [turn(message) for message in row.prompt], "prompt": row.question, "kind": type(row).__name__.lower(),
     }  # fmt: skip
     if isinstance(row, Pair):
         other = [places[_name(image)] for image in row.rejected_images or ()]
