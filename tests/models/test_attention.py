@@ -67,3 +67,45 @@ def test_a_run_computes_with_nothing_but_its_own_way(monkeypatch: pytest.MonkeyP
     given = torch.zeros(1, 1, until.shape[1], 4)
     attend(torch.nn.Module(), given, given, given, visible(until, "sdpa", torch.float32))
     assert seen == [(500, 500)] + [(60, 560)] * 8
+
+
+def chosen(dtype: torch.dtype, keys: int, *, learns: bool = True, autocast: bool = False) -> bool:
+    """Whether plain products are taken for so many keys, with gradients or without."""
+    query, key = (torch.zeros(1, 1, n, 8, dtype=dtype, requires_grad=learns) for n in (3, keys))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), attention.kernel(query, key, key):
+        plain = not torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+    return plain
+
+
+def test_plain_products_are_for_short_rows_in_16_bits_that_learn() -> None:
+    for dtype, most in attention.PLAIN.items():
+        assert chosen(dtype, most)
+        assert not chosen(dtype, most + 1)
+        assert not chosen(dtype, most, learns=False)
+        with torch.no_grad():
+            assert not chosen(dtype, most)
+    assert not chosen(torch.float32, 1)
+    assert chosen(torch.float32, 1, autocast=True)  # what counts is what it is computed in
+
+
+@pytest.mark.parametrize("dtype", attention.PLAIN)
+def test_plain_products_are_no_less_exact(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and gradients lie as near to those in 64 bits as by torch's own choice, and are not the same ones."""
+    chance = torch.Generator().manual_seed(0)
+    module = SimpleNamespace(num_key_value_groups=3, is_causal=True, training=False)
+    sizes = [(2, 6, 40, 16), (2, 2, 40, 16), (2, 2, 40, 16), (2, 40, 6, 16)]
+    given = [torch.randn(size, generator=chance).to(dtype) for size in sizes]
+
+    def run(dtype: torch.dtype) -> list[torch.Tensor]:
+        inputs = [t.detach().to(dtype).requires_grad_() for t in given[:3]]
+        out, _ = attend(module, *inputs, None, dropout=0.0, scaling=0.25)  # type: ignore[arg-type]
+        return [out.detach().double(), *(g.double() for g in torch.autograd.grad(out, inputs, given[3].to(dtype)))]
+
+    true, plain = run(torch.float64), run(dtype)
+    monkeypatch.setattr(attention, "PLAIN", {})
+    usual = run(dtype)
+    assert any(not torch.equal(one, other) for one, other in zip(plain, usual, strict=True))
+    for one, other, wanted in zip(plain, usual, true, strict=True):
+        assert (one - wanted).norm() <= 1.5 * (other - wanted).norm()
+        assert (one - wanted).norm() < 0.02 * wanted.norm()

@@ -194,7 +194,7 @@ def test_full_tuning_moves_what_is_named_and_not_a_bit_more(make_recipe: MakeRec
 def test_lora_leaves_the_base_weights_bit_identical(make_recipe: MakeRecipe) -> None:
     run = ready(make_recipe())
     before = {name: p.clone() for name, p in run.model.named_parameters() if not p.requires_grad}
-    assert optimize(run, Hooks(lambda _: None, lambda _: None, lambda: None, lambda: False))
+    assert optimize(run, Hooks(lambda *_: None, lambda _: None, lambda: None, lambda: False))
     after = dict(run.model.named_parameters())
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -280,7 +280,7 @@ def test_the_first_step_moves_each_part_by_its_own_rate(make_recipe: MakeRecipe)
     train = {"max_steps": 1, "warmup_ratio": 0, "learning_rate": 1e-2, "projector_learning_rate": 1e-4}
     run = ready(make_recipe(model=model, train=train))
     before = {name: weight.detach().clone() for name, weight in run.trained.items()}
-    optimize(run, Hooks(step=lambda _: None, log=lambda _: None, save=lambda: None, interrupted=lambda: False))
+    optimize(run, Hooks(step=lambda *_: None, log=lambda _: None, save=lambda: None, interrupted=lambda: False))
     moved = {name: float((weight.detach() - before[name]).abs().max()) for name, weight in run.trained.items()}
     parts = {
         part: [way for name, way in moved.items() if (owner(name) == "projector") == part] for part in (True, False)

@@ -109,8 +109,21 @@ def test_progress_goes_by_time_and_estimates_late(capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "step 1/200  loss 4.000"
     assert [line.split()[1] for line in lines[1:4]] == ["11/200", "21/200", "31/200"]
-    estimated = [line for line in lines if "left" in line]
     assert not any("left" in line for line in lines[:6])
-    assert estimated[0] == lines[6]
-    assert lines[6].endswith("1.0 steps/s  139 s left")
+    assert lines[6].endswith("2:19 left")
+    assert all("left" in line for line in lines[6:-1])
     assert lines[-1].startswith("step 200/200")
+
+
+def test_passes_in_bfloat16_point_where_those_in_float32_do_and_leave_the_weights_theirs() -> None:
+    found: list[torch.Tensor] = []
+    for dtype in (torch.float32, torch.bfloat16):
+        processor = build_processor()
+        model = build_model(processor.tokenizer, 0)
+        rng = np.random.default_rng(0)
+        learn(model, processor, [draw_conversation(rng, "train") for _ in range(8)], dtype)
+        moved = [p for p in model.parameters() if p.grad is not None]
+        assert all(p.dtype == p.grad.dtype == torch.float32 for p in moved if p.grad is not None)
+        found.append(torch.cat([p.grad.flatten() for p in moved if p.grad is not None]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.995
+    assert not torch.equal(*found)

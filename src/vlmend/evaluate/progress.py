@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from vlmend.pace import Pace, spelled
 from vlmend.terminal import say
-
-EVERY_SECONDS = 15.0
 
 
 class Stages:
@@ -20,12 +18,11 @@ class Stages:
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"),
             console=self.console, transient=True, disable=quiet or not self.console.is_terminal,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
-        self._started: dict[str, float] = {}
-        self._told = 0.0
+        self._paces: dict[str, Pace] = {}
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -39,13 +36,14 @@ class Stages:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` of a stage is there."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=total)
-            self._started[stage] = self._told = time.monotonic()
-        self._bar.update(self._tasks[stage], completed=done, total=total)
-        if not self.console.is_terminal and time.monotonic() - self._told > EVERY_SECONDS and 0 < done < total:
-            self._told = time.monotonic()
-            left = (self._told - self._started[stage]) / done * (total - done)
-            self.say(f"{stage}: {done}/{total}, {left:.0f} s left")
+            self._tasks[stage] = self._bar.add_task(stage, total=total, left="")
+            self._paces[stage] = Pace(done)
+            self._paces[stage].due()  # how a stage begins is no news
+        pace = self._paces[stage]
+        left = spelled(pace.left(done, total))
+        self._bar.update(self._tasks[stage], completed=done, total=total, left=left)
+        if not self.console.is_terminal and 0 < done < total and pace.due():
+            self.say(", ".join(filter(None, (f"{stage}: {done}/{total}", left))))
 
     def say(self, text: str, style: str = "") -> None:
         """One line of news."""

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from vlmend.models.parts import Trainable
+from vlmend.pace import Pace, spelled
 from vlmend.terminal import plural, say, table
 from vlmend.train.mask_report import MaskReport
 
@@ -39,25 +40,26 @@ TOLD = ("cost", "cut", "dead", "kl", "length", "unscored")  # of rollouts, besid
 
 
 class Display:
-    """A live bar in a terminal, one plain line per logging step elsewhere, nothing in processes but the first."""
+    """A live bar in a terminal, a plain line every ten seconds elsewhere, nothing in processes but the first."""
 
     def __init__(self, console: Console, total: int, done: int, *, quiet: bool = False) -> None:
         self._console, self._quiet, self._total = console, quiet, total
+        self._pace, self._says = Pace(done), ""
         columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[says]}"))
-        self._bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal)
+        self._bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
         self._task: TaskID = self._bar.add_task("step", total=total, completed=done, says="")
 
-    def step(self, step: int) -> None:
-        """One more step is done."""
-        self._bar.update(self._task, completed=step)
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """A logging step: what is shown from now on."""
+        self._says = line(entry)
 
-    def log(self, entry: Mapping[str, Any], seconds_left: float) -> None:
-        """A logging step."""
-        says = line(entry)
-        self._bar.update(self._task, says=says)
-        if not self._quiet and not self._console.is_terminal:
-            left = f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
-            self._console.print(f"step {entry['step']}/{self._total}  {says}  {left}", highlight=False, soft_wrap=True)
+    def step(self, step: int, loss: float) -> None:
+        """One more step is done, and what was logged of it; the loss stands in where nothing was."""
+        shown = "  ".join(filter(None, (self._says or f"loss {loss:.4f}", spelled(self._pace.left(step, self._total)))))
+        self._bar.update(self._task, completed=step, says=shown)
+        if not self._quiet and not self._console.is_terminal and (self._pace.due() or step == self._total):
+            self._console.print(f"step {step}/{self._total}  {shown}", highlight=False, soft_wrap=True)
+            self._says = ""
 
     def say(self, text: str) -> None:
         """One line for the reader."""

@@ -85,9 +85,9 @@ def forward(
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens around steps: after each, at each logging step, and when a checkpoint is due."""
+    """What happens around steps: at each logging step, after each (its loss), and when a checkpoint is due."""
 
-    step: Callable[[int], None]
+    step: Callable[[int, float], None]
     log: Callable[[dict[str, Any]], None]
     save: Callable[[], None]
     interrupted: Callable[[], bool]
@@ -106,11 +106,11 @@ def optimize(run: Tuning, hooks: Hooks, steps: Iterable[Work] | None = None) -> 
         interrupted, now = run.team.any(hooks.interrupted()), time.monotonic()
         _note(run.progress, values, now - began)
         began = now
-        hooks.step(run.progress.step)
         run.progress.enough = _enough(run, values)
         last = run.progress.step == run.total or run.progress.enough != ""
         if run.progress.step % run.config.logging_steps == 0 or last:
             hooks.log(_entry(run, rate))
+        hooks.step(run.progress.step, values["loss"])
         stop = interrupted and not last
         due = run.config.save_steps > 0 and run.progress.step % run.config.save_steps == 0
         if stop or due:

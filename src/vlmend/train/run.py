@@ -437,14 +437,13 @@ def _optimize(prepared: Prepared, run: Tuning, console: Console, resumed_from: i
             if journal is not None:
                 journal.append({**entry, **({"said": learner.said} if learner else {})})
             team.accelerator.log(scalars(entry), step=entry["step"])
-            left = (run.total - run.progress.step) * run.progress.seconds / run.progress.step
-            display.log(entry, left)
+            display.log(entry)
 
         def save() -> None:
             team.first(lambda: _keep(prepared, run))
 
-        def stepped(step: int) -> None:
-            display.step(step)
+        def stepped(step: int, loss: float) -> None:
+            display.step(step, loss)
             _let_go(prepared)
 
         done = optimize(run, Hooks(stepped, log, save, lambda: interrupt.signal != 0), learner and learner.steps())

@@ -27,6 +27,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
+from vlmend.pace import Pace, spelled
 from vlmend.saving import write_model
 from vlmend.world import WEIGHTS, items
 from vlmend.world import language as say
@@ -191,14 +192,23 @@ def losses_of(model: LlavaForConditionalGeneration, batch: Batch) -> Tensor:
     return F.cross_entropy(model.lm_head(hidden[:, :-1][here]), batch.ids[:, 1:][here], reduction="none")
 
 
-def learn(model: LlavaForConditionalGeneration, processor: LlavaProcessor, talks: Sequence[Conversation]) -> float:
-    """Gradients of the mean loss over all tokens of the talks, of which each process takes its share."""
+def learn(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    talks: Sequence[Conversation],
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """Gradients of the mean loss over all tokens of the talks, of which each process takes its share.
+
+    Passes are computed in `dtype`; weights and gradients keep their own.
+    """
     rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     share = sorted(talks[rank::size], key=lambda talk: sum(len(text) for turn in talk.turns for text in turn))
     loss, tokens = torch.zeros(()), torch.zeros(())
     for start in range(0, len(share), CHUNK):
         batch = collate(share[start : start + CHUNK], processor)
-        part = losses_of(model, batch).sum()
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not torch.float32):
+            part = losses_of(model, batch).sum()
         part.backward()
         loss, tokens = loss + part.detach(), tokens + batch.supervised.sum()
     moved = [p for p in model.parameters() if p.requires_grad]
@@ -226,8 +236,13 @@ def factor(step: int, steps: int) -> float:
     return min((step + 1) / 60, (steps - step) / (COOLING * steps), 1.0)
 
 
-def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """The trained model in float32, and its processor. Ends with the process that began it, where there is one."""
+def train(
+    seed: int, steps: int, *, quiet: bool = False, dtype: torch.dtype = torch.float32
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The trained model in float32, whatever its passes are computed in, and its processor.
+
+    Ends with the process that began it, where there is one.
+    """
     processor = build_processor()
     model = build_model(processor.tokenizer, seed)
     rng = np.random.default_rng([seed, 20])
@@ -243,7 +258,7 @@ def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForCondit
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * factor(step, steps)
         shares = shares_at(step / steps)
-        loss = learn(model, processor, [draw_conversation(rng, "train", shares) for _ in range(BATCH)])
+        loss = learn(model, processor, [draw_conversation(rng, "train", shares) for _ in range(BATCH)], dtype)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in both:
             optimizer.step()
@@ -256,30 +271,17 @@ def train(seed: int, steps: int, *, quiet: bool = False) -> tuple[LlavaForCondit
 class Told:
     """A line of progress every few seconds; how long is left is told once a minute of steps has shown it."""
 
-    EVERY, ESTIMATED_FROM = 10.0, 60.0  # seconds
-
     def __init__(self, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._steps, self._clock = steps, clock
-        self._done, self._loss = 0, 0.0
-        self._started = self._said = clock()
-        self._paced_from: tuple[float, int] | None = None  # the first steps are slow, and tell nothing of the others
+        self._steps, self._done, self._loss = steps, 0, 0.0
+        self._pace = Pace(measured=60.0, clock=clock)
 
     def step(self, loss: float) -> None:
         """One step is done."""
         self._loss = loss if self._done == 0 else 0.95 * self._loss + 0.05 * loss
         self._done += 1
-        now = self._clock()
-        if now - self._started >= self.EVERY and self._paced_from is None:
-            self._paced_from = now, self._done
-        if now - self._said >= self.EVERY or self._done == self._steps:
-            self._said = now
-            print(f"step {self._done}/{self._steps}  loss {self._loss:.3f}{self._left(now)}", flush=True)
-
-    def _left(self, now: float) -> str:
-        if self._paced_from is None or now - self._paced_from[0] < self.ESTIMATED_FROM:
-            return ""
-        pace = (self._done - self._paced_from[1]) / (now - self._paced_from[0])
-        return f"  {pace:.1f} steps/s  {(self._steps - self._done) / pace:.0f} s left"
+        left = spelled(self._pace.left(self._done, self._steps))
+        if self._pace.due() or self._done == self._steps:
+            print(f"step {self._done}/{self._steps}  loss {self._loss:.3f}{left and f'  {left}'}", flush=True)
 
 
 def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
@@ -342,7 +344,7 @@ def work(rank: int, options: argparse.Namespace) -> None:
     if options.processes > 1:
         meeting = f"file://{options.meeting}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
-    model, processor = train(options.seed, options.steps, quiet=rank > 0)
+    model, processor = train(options.seed, options.steps, quiet=rank > 0, dtype=getattr(torch, options.dtype))
     if rank == 0:
         save(model, processor, options.out)
         print(report(examine(options.out, 600)))
@@ -354,6 +356,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the model (default: the package's own)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="what passes are computed in"
+    )
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
