@@ -19,6 +19,7 @@ from vlmend.report.review import (
     ReviewItem,
     apply_decisions,
     latest,
+    mark,
     read_decisions,
     told,
     write_decisions,
@@ -114,6 +115,9 @@ def test_filter_accept_reject_edit_save_and_read_back(browser: Browser, page: Pa
         "item-3": ("undo", {}, "Ada"),
     }
     assert all(made.when for made in decisions.values())
+    assert {name: made.about for name, made in decisions.items()} == {
+        item.id: mark(item.row) for item in items() if item.id in decisions and not isinstance(item.row, str)
+    }
     kept = {item.id: item.row for item in apply_decisions(items(), decisions) if item.status == KEPT}
     assert set(kept) == {"item-0", "item-2", "item-3", "pair"}
     edited = kept["item-2"]
@@ -359,3 +363,16 @@ def test_decisions_about_what_is_not_there_are_refused() -> None:
         apply_decisions(items(), {"item-99": Decision("accept")})
     with pytest.raises(DataError, match="'pair' has no 'answer' to edit; it has prompt, chosen"):
         apply_decisions(items(), {"pair": Decision("edit", {"answer": "x"})})
+
+
+def test_a_decision_holds_for_the_words_that_were_read() -> None:
+    [item, *_] = items()
+    assert isinstance(item.row, Example)
+    made = {item.id: Decision("accept", about=mark(item.row))}
+    assert apply_decisions([item], made)[0].status == KEPT
+    for other in (
+        replace(item.row, answers=("Something else.",)), replace(item.row, category="x"), replace(item.row, reasoning="x"),
+        replace(item.row, prompt=(Message("user", (*item.row.images, "Something else?")),)),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match="says something else than when it was decided on"):
+            apply_decisions([replace(item, row=other)], made)

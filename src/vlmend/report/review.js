@@ -228,8 +228,8 @@ function later(id, made) {
   return (made.when || "") >= ((decisions.get(id) || undone.get(id))?.when || "");
 }
 
-function now(decision, changed) {
-  return {decision, ...(changed ? {changed} : {}), by: $("by").value.trim(), when: new Date().toISOString()};
+function now(row, decision, changed) {
+  return {decision, about: row.mark, ...(changed ? {changed} : {}), by: $("by").value.trim(), when: new Date().toISOString()};
 }
 
 function act(name) {
@@ -243,7 +243,7 @@ function act(name) {
   }
   editing = "";
   if (name === "undo" && !decisions.has(row.id)) return;
-  decide(row, now(name));
+  decide(row, now(row, name));
   if (name !== "undo" && cursor < shown.length - 1) cursor += 1;
   draw(true);
 }
@@ -256,8 +256,8 @@ function commit(row, form) {
     if (input && input.value !== before) changed[key] = input.value;
   }
   editing = "";
-  if (Object.keys(changed).length) decide(row, now("edit", changed));
-  else if (decisions.get(row.id)?.decision === "edit") decide(row, now("undo"));
+  if (Object.keys(changed).length) decide(row, now(row, "edit", changed));
+  else if (decisions.get(row.id)?.decision === "edit") decide(row, now(row, "undo"));
   draw(true);
 }
 
@@ -287,7 +287,7 @@ function save() {
 function wellFormed(made, row) {
   const changed = made?.changed ?? {};
   return typeof made === "object" && made !== null && (Object.hasOwn(DONE, made.decision) || made.decision === "undo") && typeof changed === "object"
-    && row.kind !== "text" && (made.decision === "edit") === (Object.keys(changed).length > 0)
+    && row.kind !== "text" && (!made.about || made.about === row.mark) && (made.decision === "edit") === (Object.keys(changed).length > 0)
     && Object.entries(changed).every(([key, text]) => fieldsOf(row).includes(key) && typeof text === "string");
 }
 
@@ -315,7 +315,7 @@ const KEYS = {a: () => act("accept"), r: () => act("reject"), e: () => act("edit
   v: () => { showAll = !showAll; draw(true); }, "/": () => $("search").focus()};
 document.addEventListener("keydown", (event) => {
   const inside = event.target.closest?.("input, textarea, select");
-  if (inside && event.key === "Escape" && inside.id === "search") inside.blur();
+  if (["search", "by"].includes(inside?.id) && ["Escape", "Enter"].includes(event.key)) inside.blur();
   if (inside || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(KEYS, event.key)) return;
   event.preventDefault();
   KEYS[event.key]();

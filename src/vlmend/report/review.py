@@ -23,7 +23,7 @@ from vlmend.errors import DataError, UnknownName, brief, nearest
 from vlmend.report.gallery import WANTED
 from vlmend.report.html import SMALL, environment
 from vlmend.store import write_atomic, write_json
-from vlmend.types import Example, Expected, Image, Message, Pair
+from vlmend.types import Example, Expected, Image, Message, Pair, content_of, digest
 
 Row = Example | Pair
 Verb = Literal["accept", "reject", "edit", "undo"]
@@ -56,12 +56,16 @@ class ReviewItem:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided about an item; `changed` has the new texts of an edit by field. undo: nothing any more."""
+    """What a person decided about an item; `changed` has the new texts of an edit by field. undo: nothing any more.
+
+    `about` is the `mark` of the row that was decided on, so that it holds for no other.
+    """
 
     decision: Verb
     changed: Mapping[str, str] = field(default_factory=dict[str, str])
     by: str = ""
     when: str = ""
+    about: str = ""
 
 
 def write_review(
@@ -110,7 +114,7 @@ def read_decisions(path: Path, *, run: str = "") -> dict[str, Decision]:
             told = "an edit that changes nothing" if made.decision == "edit" else f"{made.decision} with changes"
             raise DataError(f"decisions {path}: of {name!r} there is {told}")
     return {
-        name: Decision(made.decision, made.changed, made.by or saved.by, made.when)
+        name: Decision(made.decision, made.changed, made.by or saved.by, made.when, made.about)
         for name, made in saved.decisions.items()
     }
 
@@ -158,6 +162,7 @@ class _Made(BaseModel):
     changed: dict[str, str] = Field(default_factory=dict)
     by: str = ""
     when: str = ""
+    about: str = ""
 
 
 class _Saved(BaseModel):
@@ -170,6 +175,12 @@ class _Saved(BaseModel):
     decisions: dict[str, _Made]
 
 
+def mark(row: Row) -> str:
+    """A short hash of all that a page shows of a row and lets people edit."""
+    said = (row.chosen, row.rejected) if isinstance(row, Pair) else (*row.answers, row.reasoning)
+    return digest(content_of(row.prompt), said, row.category, row.subcategory)[:12]
+
+
 def decided(item: ReviewItem, made: Decision) -> ReviewItem:
     """The item as a person decided. Raises DataError for a field that its row does not have, or where it has no row."""
     if made.decision == "undo":
@@ -177,6 +188,8 @@ def decided(item: ReviewItem, made: Decision) -> ReviewItem:
     row, said = item.row, {"review": made.decision, "reviewer": made.by, "reviewed": made.when}
     if isinstance(row, str):
         raise DataError(f"no row came of {item.id!r}, so nothing can be decided about it")
+    if made.about and made.about != mark(row):
+        raise DataError(f"{item.id!r} says something else than when it was decided on; review it again")
     provenance = {**item.provenance, **{key: value for key, value in said.items() if value}}
     if made.decision == "reject":
         return replace(item, status="rejected", why=(*item.why, REJECTED), provenance=provenance)
@@ -282,7 +295,8 @@ def _shown(item: ReviewItem, places: Mapping[str, int]) -> dict[str, Any]:
         return {**about, "kind": "text", "said": row, "turns": [], "category": "", "subcategory": "", "subset": ""}
     shown: dict[str, Any] = {
         **about, "category": row.category, "subcategory": row.subcategory, "subset": row.subset,
-        "turns": [turn(message) for message in row.prompt], "prompt": row.question, "kind": type(row).__name__.lower(),
+        "turns": [turn(message) for message in row.prompt], "prompt": row.question,
+        "mark": mark(row), "kind": type(row).__name__.lower(),
     }  # fmt: skip
     if isinstance(row, Pair):
         other = [places[_name(image)] for image in row.rejected_images or ()]
