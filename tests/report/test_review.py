@@ -370,9 +370,12 @@ def test_a_decision_holds_for_the_words_that_were_read() -> None:
     assert isinstance(item.row, Example)
     made = {item.id: Decision("accept", about=mark(item.row))}
     assert apply_decisions([item], made)[0].status == KEPT
+    asked = (Message("user", (*item.row.images, "Something else?")),)
     for other in (
-        replace(item.row, answers=("Something else.",)), replace(item.row, category="x"), replace(item.row, reasoning="x"),
-        replace(item.row, prompt=(Message("user", (*item.row.images, "Something else?")),)),
-    ):  # fmt: skip
+        replace(item.row, answers=("Something else.",)),
+        replace(item.row, category="x"),
+        replace(item.row, reasoning="x"),
+        replace(item.row, prompt=asked),
+    ):
         with pytest.raises(DataError, match="says something else than when it was decided on"):
             apply_decisions([replace(item, row=other)], made)
