@@ -105,6 +105,7 @@ def test_the_hub_is_read_at_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert asked == [("owner/name", "small", "test", COMMIT, True)]
     assert [p.id for p in found] == [f"owner/name@{COMMIT[:12]}/small/test/{n}" for n in range(3)]
     assert [p.image.read() for p in found] == [png_of("a", n) for n in range(3)]
+    assert [p.image.path for p in found] == [tmp_path / f"{p.image.sha256}.png" for p in found]
     assert [p.meta for p in found] == [{"label": f"kind {n}"} for n in range(3)]
     with pytest.raises(DataError, match=r"no column 'foto'\. Did you mean 'photo'"):
         ids(f"hub:owner/name@{COMMIT}?column=foto", tmp_path)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vlmend.build.picture import kept
+from vlmend.data.export.album import UNKNOWN, kind_of
 from vlmend.errors import ConfigError, ModelError
 from vlmend.money import Budget, Purse, load_prices
 from vlmend.servers.address import Address, check_variable, client, key_of
@@ -26,7 +27,6 @@ from vlmend.servers.outcome import Answered, Outcome, Refused, post
 from vlmend.store import Journal, read_rows
 from vlmend.types import Finish, Image, Message, digest
 
-KNOWN = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
 MOST_TOKENS = 8_192  # that one picture is charged as, by servers that count tokens
 HARMLESS = "A gray square."
 
@@ -190,12 +190,11 @@ def painted(painter: Painter, sketches: Iterable[Sketch], folder: Path) -> Itera
                     log.append({**told, "file": ""})
                 yield result.sketch, result.why
                 continue
-            suffix = next((end for start, end in KNOWN.items() if result.data.startswith(start)), "")
-            if not suffix:
+            if kind_of(result.data) == UNKNOWN:
                 yield result.sketch, "what came back is no picture"
                 continue
-            image = kept(result.data, folder, suffix)
-            log.append({**told, "file": f"{image.sha256}{suffix}"})
+            image = kept(result.data, folder)
+            log.append({**told, "file": f"{image.sha256}.{kind_of(result.data)[0]}"})
             yield result.sketch, image
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vlmend.data.export.album import kind_of
 from vlmend.registry import picture_sources
 from vlmend.store import write_atomic
 from vlmend.types import Image, TakesSpec
@@ -30,7 +31,7 @@ class Picture:
 class PictureSource(Protocol):
     """An origin of pictures. Asked again it gives the same pictures under the same ids in the same order.
 
-    What it has drawn or painted itself it keeps in `folder`, by content, so that rows of later days can show it.
+    What is no file yet, drawn, painted or fetched, it keeps in `folder` by content: rows show it for good.
     """
 
     def pictures(self, folder: Path) -> Iterator[Picture]: ...
@@ -42,10 +43,10 @@ def pictures(spec: str, folder: Path) -> Iterator[Picture]:
     yield from source.pictures(folder)
 
 
-def kept(data: bytes, folder: Path, suffix: str = ".png", *, drawn: bool = False) -> Image:
+def kept(data: bytes, folder: Path, *, drawn: bool = False) -> Image:
     """The picture as a file named by its content, which is written unless it is there already."""
     name = hashlib.sha256(data).hexdigest()
-    file = folder / f"{name}{suffix}"
+    file = folder / f"{name}.{kind_of(data)[0]}"
     if not file.is_file():
         write_atomic(file, data, sync=False)
     return Image(file, recorded=name, drawn=drawn)

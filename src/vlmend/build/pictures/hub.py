@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmend.build.picture import Picture
+from vlmend.build.picture import Picture, kept
 from vlmend.data import hub
 from vlmend.errors import ConfigError, DataError, nearest
-from vlmend.types import Image
 
 SHORT = 500  # letters of a value that is kept with its picture; a longer text tells no category
 
@@ -37,7 +36,6 @@ class Hub:
 
     def pictures(self, folder: Path) -> Iterator[Picture]:
         """One for each row, its bytes as they are there; a row without one raises DataError with its place."""
-        del folder
         name, _, commit = self.repository.partition("@")
         keys = list(filter(None, self.meta.split("|")))
         rows = hub.values(hub.Repository(name, self.config or None), self.split, commit)
@@ -45,7 +43,7 @@ class Hub:
             for key in (self.column, *keys):
                 if key not in row:
                     raise DataError(f"{place} has no column {key!r}.{nearest(key, row)} It has {', '.join(row)}")
-            image: Image = hub.picture(row[self.column], place)
+            image = kept(hub.picture(row[self.column], place).read(), folder)
             about = {key: str(row[key])[:SHORT] for key in keys if row[key] is not None}
             yield Picture(f"{name}@{commit[:12]}/{self.config or 'default'}/{self.split}/{number}", image, about)
 

@@ -19,7 +19,11 @@ KINDS = {
     b"\xff\xd8\xff": ("jpg", "jpeg"),
     b"GIF8": ("gif", "gif"),
     b"RIFF": ("webp", "webp"),
+    b"BM": ("bmp", "bmp"),
+    b"II*\0": ("tif", "tiff"),
+    b"MM\0*": ("tif", "tiff"),
 }
+UNKNOWN = ("img", "octet-stream")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Album:
         """A path, or a data: URL."""
         if self.naming == "embedded":
             data = image.read()
-            return f"data:image/{_kind(data)[1]};base64,{base64.b64encode(data).decode()}"
+            return f"data:image/{kind_of(data)[1]};base64,{base64.b64encode(data).decode()}"
         if image.path is None:
             stored = self._stored(image.read())
             return stored if self.naming == "relative" else self._whole(self.folder / stored)
@@ -61,7 +65,7 @@ class Album:
         return Path(os.path.abspath(path)).as_posix()
 
     def _stored(self, data: bytes) -> str:
-        name = f"images/{hashlib.sha256(data).hexdigest()}.{_kind(data)[0]}"
+        name = f"images/{hashlib.sha256(data).hexdigest()}.{kind_of(data)[0]}"
         file = self.folder / name
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +73,6 @@ class Album:
         return name
 
 
-def _kind(data: bytes) -> tuple[str, str]:
+def kind_of(data: bytes) -> tuple[str, str]:
     """File name extension and MIME type, by the first bytes."""
-    return next((kind for start, kind in KINDS.items() if data.startswith(start)), ("img", "octet-stream"))
+    return next((kind for start, kind in KINDS.items() if data.startswith(start)), UNKNOWN)
