@@ -26,6 +26,7 @@ from tests.published import lay_out
 from tests.servers.stub import Act, Stub, say
 from vlmend import cli
 from vlmend.cli import demo, main
+from vlmend.front.server import Front
 from vlmend.world import WEIGHTS
 
 SHOWN = [(path, found) for path in (*PAGES, *RECIPES) if (found := blocks(path, "sh") or comments(path))]
@@ -132,6 +133,7 @@ def folder(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs").mkdir()  # a page may be written anew
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Front, "run", Front.end)  # it listens, and ends as if a signal had come
     monkeypatch.setattr(demo, "FULL", demo.Size((demo.BIASED, demo.BALANCED), examples=320, steps=2, n=8, samples=0))
     return tmp_path
 

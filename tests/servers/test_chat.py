@@ -38,6 +38,7 @@ def test_a_setting_is_sent_or_refused_never_dropped(kind: Kind, name: str, value
         "transformers": {"top_k", "repetition_penalty", "min_new_tokens", "num_beams", "no_repeat_ngram_size"},
         "vllm": {"top_k", "repetition_penalty", "min_new_tokens"},
         "sglang": {"top_k", "repetition_penalty", "min_new_tokens"},
+        "vlmend": {"top_k", "repetition_penalty", "min_new_tokens"},
         "llama.cpp": {"top_k", "repetition_penalty"},
     }
     if name not in known.get(kind, set()):

@@ -43,7 +43,7 @@ class Openai:
     """
 
     model: str
-    server: Literal["auto", "openai", "vllm", "sglang", "llama.cpp", "transformers", "plain"] = "auto"
+    server: Literal["auto", "openai", "vllm", "sglang", "llama.cpp", "transformers", "vlmend", "plain"] = "auto"
     revision: str = ""
     key_env: str = ""
     window: int = 32
@@ -246,7 +246,7 @@ class Openai:
             response = self._response(job, sample, answer)
             yield replace(
                 response, tokens=tokens, prompt_tokens=0 if turn else reply.prompt_tokens,
-                seconds=outcome.seconds / count,
+                seconds=outcome.seconds / count, calls=reply.calls, hurried=reply.hurried,
             )  # fmt: skip
 
     def _response(self, job: Job, sample: int, answer: Answer) -> Response:

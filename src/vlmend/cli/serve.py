@@ -1,4 +1,4 @@
-"""`vlmend serve`: the command that serves a model with vLLM or transformers, printed or run."""
+"""`vlmend serve`: the command that serves a model with vLLM or transformers, printed or run; or a defended model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmend.cli._common import Dtype, Json, print_json
+from vlmend.cli import _front
+from vlmend.cli._common import Defences, Dtype, Json, JudgeModel, JudgeSees, judge_settings, print_json
 from vlmend.errors import ModelError, UsageError
 
 LOCAL = "127.0.0.1"
@@ -38,9 +39,18 @@ class Engine(StrEnum):
 
 
 def serve(
+    context: typer.Context,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL[+ADAPTER]", help="world, a folder or a Hugging Face id.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL[+ADAPTER]",
+            help="world, a folder or a Hugging Face id; with --defence any model that `vlmend eval` takes.",
+            show_default=False,
+        ),
     ],
+    defence: Defences = None,
+    judge_model: JudgeModel = "",
+    judge_sees: JudgeSees = None,
     engine: Annotated[
         Engine, typer.Option("--with", help="vllm wants a GPU; transformers runs anywhere.")
     ] = Engine.VLLM,
@@ -65,7 +75,15 @@ def serve(
     run: Annotated[bool, typer.Option("--run", help="Run it instead of printing it.")] = False,
     json_: Json = False,
 ) -> None:
-    """Print the command that serves MODEL, and how to name the model then. With --run, run it."""
+    """Print the command that serves MODEL, and how to name the model then. With --run, run it.
+
+    With --defence MODEL is served behind it by vlmend itself, at once.
+    """
+    callable_at = LOCAL if host in EVERYWHERE else host
+    if _front.wanted(context, defence):
+        judging = judge_settings(judge_model, judge_sees, None, "", None, fresh=False)
+        _front.serve(model, defence or (), judging, host, port, dtype, callable_at, as_json=json_)
+        return
     from vlmend.models.engines import EngineSettings
     from vlmend.models.places import adapter_folder, locate
 
@@ -88,7 +106,7 @@ def serve(
             given = [field.name for field in fields(settings) if getattr(settings, field.name) != field.default]
             raise UsageError(f"transformers serve has no {', '.join(given)}; leave it out, or use --with vllm")
         command, served = transformers_command(folder, added, host, port, dtype.value)
-    spec = f"openai:{served}@http://{LOCAL if host in EVERYWHERE else host}:{port}/v1?server={engine.value}"
+    spec = f"openai:{served}@http://{callable_at}:{port}/v1?server={engine.value}"
     variables = {RUNTIME: "True"} if lora_rank else {}
     if run:
         _run(command, spec, variables)
@@ -122,7 +140,7 @@ def vllm_command(
     from vlmend.models.engines import engine, words
     from vlmend.models.places import vllm_fitting, vllm_rank
 
-    name = "/".join(Path(served).parts[-2:]) if Path(served).is_absolute() else served
+    name = _front.served_name(served)
     program = ["vllm", "serve", folder]
     if engine()[0] not in ("", "vllm"):  # its `vllm` looks for a distribution of that very name, and ends
         program = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder]

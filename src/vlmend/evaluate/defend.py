@@ -103,12 +103,12 @@ def _judges(spec: str, defence: Defence) -> list[Judge]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A question to be answered behind a chain, for the run in this folder."""
+    """A question to be answered behind a chain, for the run in this folder; None keeps nothing of it."""
 
     asked: Asked
     decoding: Decoding
     chain: Chain
-    folder: Path
+    folder: Path | None = None
 
 
 @dataclass
@@ -148,7 +148,7 @@ def answers(
     changed = {chain.made_of: chain.over(backend) for chain in {w.chain.made_of: w.chain for w in wanted}.values()}
     with ExitStack() as stack:
         desk = _Desk(ask, models, dict(known))
-        for folder in dict.fromkeys(one.folder for one in wanted):
+        for folder in dict.fromkeys(one.folder for one in wanted if one.folder):
             desk.open(folder, stack.enter_context(Journal(folder / EXCHANGES)))
         talks: list[_Open] = []
         for one in wanted:
@@ -280,7 +280,9 @@ class _Desk:
         for open_ in talks:
             for item in open_.waiting:
                 name = self._name(open_, item)
-                folders.setdefault(name, {})[open_.wanted.folder] = None
+                kept = folders.setdefault(name, {})
+                if open_.wanted.folder:
+                    kept[open_.wanted.folder] = None
                 if name in self._responses or name in self._verdicts:
                     continue
                 if isinstance(item, Screening):

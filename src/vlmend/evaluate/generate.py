@@ -63,7 +63,7 @@ def generate(
                 todo.setdefault(book.questions.decoding, {}).setdefault(item.response_id, item)
         total = sum(map(len, todo.values()))
         progress("generate", 0, total)
-        answers = (response for decoding, items in todo.items() for response in _answers(backend, items, decoding))
+        answers = (response for decoding, items in todo.items() for response in answers_to(backend, items, decoding))
         for done, response in enumerate(answers, start=1):
             for book in books:
                 book.take(response)
@@ -89,7 +89,7 @@ def _defended(
     for book in books:
         if not book.questions.chain.defences:
             known |= {name: r for name, r in book.questions.run.responses().items() if book.answered(name)}
-    yield from defend.answers(list(wanted.values()), backend, _answers, models, known, progress)
+    yield from defend.answers(list(wanted.values()), backend, answers_to, models, known, progress)
 
 
 class _Book:
@@ -140,7 +140,7 @@ class _Book:
         return Generated(self._new, self._kept, self._silent)
 
 
-def _answers(backend: Backend, todo: Mapping[str, Asked], decoding: Decoding) -> Iterator[Response]:
+def answers_to(backend: Backend, todo: Mapping[str, Asked], decoding: Decoding) -> Iterator[Response]:
     """Ask for exactly these answers, by their names: examples that lack the same samples in one call."""
     lacking: dict[int, list[Asked]] = {}
     for item in todo.values():

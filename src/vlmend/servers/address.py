@@ -17,7 +17,7 @@ from vlmend.servers.chat import Kind
 OPENAI = "https://api.openai.com/v1"
 OPENAI_HOST = "api.openai.com"
 OPENAI_KEY = "OPENAI_API_KEY"
-OWNERS: dict[str, Kind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp"}
+OWNERS: dict[str, Kind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "vlmend": "vlmend"}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vlmend.servers.pictures import Caps, data_url
 from vlmend.servers.schemas import SCHEMA_WAYS
 from vlmend.types import Decoding, Finish, Image, Message
 
-Kind = Literal["openai", "vllm", "sglang", "llama.cpp", "transformers", "plain"]
+Kind = Literal["openai", "vllm", "sglang", "llama.cpp", "transformers", "vlmend", "plain"]
 
 FINISHES = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn"), Finish.STOP),
@@ -47,13 +47,16 @@ class Answer:
 class Reply:
     """All answers to a request, and the tokens it was charged for; zeros where the server does not say.
 
-    prompt_ids: the prompt's tokens as the server read them, where that was asked for and told.
+    prompt_ids: the prompt's tokens as the server read them, where that was asked for and told. A server of ours tells
+    how many `calls` an answer behind defences took, and whether its reasoning was `hurried`.
     """
 
     answers: tuple[Answer, ...]
     prompt_tokens: int = 0
     tokens: int = 0
     prompt_ids: tuple[int, ...] = ()
+    calls: int = 1
+    hurried: bool = False
 
 
 def sampling(decoding: Decoding, kind: Kind, way: str = "response_format") -> dict[str, Any]:
@@ -77,6 +80,8 @@ def sampling(decoding: Decoding, kind: Kind, way: str = "response_format") -> di
     if decoding.schema:
         if kind == "transformers":
             raise ConfigError("transformers serve takes no notice of a JSON schema; use another server")
+        if kind == "vlmend":
+            raise ConfigError("vlmend serves no JSON schema behind defences; use another server")
         body |= SCHEMA_WAYS[way](json.loads(decoding.schema))
         if kind != "openai":  # whose models that reason take no stop, and which keeps schemas without free space
             body["stop"] = list(ENDLESS)
@@ -110,6 +115,7 @@ EXTRAS: Mapping[str, Writes] = {
         ("top_k", lambda k: {"top_k": k, "min_p": 0.0}),
         ("repetition_penalty", lambda p: {"repeat_penalty": p}),
     ),
+    "vlmend": _VLLM,
 }
 
 
@@ -152,16 +158,18 @@ def read_reply(data: object) -> Reply:
         raise Unreadable("no choices")
     try:
         ordered = sorted(choices, key=lambda choice: choice.get("index") or 0)
-        answers = tuple(_answer(choice) for choice in ordered)
         usage: dict[str, Any] = whole.get("usage") or {}
+        ours: dict[str, Any] = whole.get("vlmend") or {}
+        answers = tuple(_answer(choice, str(ours.get("why", ""))) for choice in ordered)
         read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         prompt_ids = tuple(map(int, whole.get("prompt_token_ids") or ()))
+        calls, hurried = int(ours.get("calls", 1)), bool(ours.get("hurried"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable(f"choices of an unknown shape ({type(error).__name__})") from error
-    return Reply(answers, read, written, prompt_ids)
+    return Reply(answers, read, written, prompt_ids, calls, hurried)
 
 
-def _answer(choice: Mapping[str, Any]) -> Answer:
+def _answer(choice: Mapping[str, Any], told: str = "") -> Answer:
     message = choice["message"]
     reason = str(choice.get("finish_reason") or "").lower()
     finish = FINISHES.get(reason, Finish.FAILED)
@@ -176,7 +184,7 @@ def _answer(choice: Mapping[str, Any]) -> Answer:
         return Answer(str(refusal), finish, "the refusal came in a field of its own", thought.strip())
     scored = (choice.get("logprobs") or {}).get("content") or ()
     ids, logps = map(int, choice.get("token_ids") or ()), (float(token["logprob"]) for token in scored)
-    return Answer(text, finish, _why(finish, reason, text), thought.strip(), tuple(ids), tuple(logps))
+    return Answer(text, finish, told or _why(finish, reason, text), thought.strip(), tuple(ids), tuple(logps))
 
 
 def _why(finish: Finish, reason: str, text: str) -> str:
