@@ -16,7 +16,7 @@ import pytest
 import typer.main
 
 from tests.evaluate.conftest import write
-from vlmend.cli import build, main
+from vlmend.cli import application, main
 from vlmend.store import read_rows
 
 VLMEND = [sys.executable, "-c", "import sys; from vlmend.cli import main; sys.exit(main())"]
@@ -59,7 +59,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
             yield (*above, name)
             yield from commands(command, (*above, name))
 
-    names = list(commands(typer.main.get_command(build())))
+    names = list(commands(typer.main.get_command(application())))
     assert {("demo",), ("data", "show"), ("tune",), ("eval",), ("judge", "run"), ("report",)} <= set(names)
     for name in names:
         assert main([*name, "--help"]) == 0

@@ -235,6 +235,7 @@ backends = _registry(
 defences = _registry("defence", "defences", "types", "Defence", "Screens", "Reads", "Alters", "TakesSpec")
 rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "Checked", "TakesSpec")
 picture_sources = _registry("picture source", "build.pictures", "build.picture", "PictureSource", "TakesSpec")
+pipelines = _registry("pipeline", "build.pipelines", "build.pipeline", "Pipeline")
 families = _registry("family", "models.families", "models.family", "Family")
 
 KINDS: dict[str, Registry] = {
@@ -246,6 +247,7 @@ KINDS: dict[str, Registry] = {
     "backends": backends,
     "defences": defences,
     "rewards": rewards,
+    "pipelines": pipelines,
     "families": families,
     "pictures": picture_sources,
 }

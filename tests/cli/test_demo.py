@@ -49,10 +49,10 @@ Values = dict[str, dict[str, float]]
 
 def measure(out: Path, *options: str) -> tuple[Values, Values, dict[str, str]]:
     """Cards, subsets of the opened probe, and readings of the demo, run twice: the second time everything is there."""
-    from vlmend.cli import build
+    from vlmend.cli import application
 
     command = ["demo", *options, "--json", "--device", "cpu", "--out", str(out)]
-    first, again = (CliRunner().invoke(build(), command) for _ in range(2))
+    first, again = (CliRunner().invoke(application(), command) for _ in range(2))
     assert first.exit_code == 0, first.output
     told, repeated = (json.loads(run.stdout) for run in (first, again))
     assert repeated["cards"] == told["cards"]

@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from tests.docs.pages import PAGES, ROOT, Block, blocks, inline, recorded
-from vlmend.cli import build
+from vlmend.cli import application
 from vlmend.config import parse_recipe
 from vlmend.errors import ConfigError
 from vlmend.judge.rubric import Rubric
@@ -84,7 +84,7 @@ def test_commands_in_running_text_exist_and_take_these_options() -> None:
     found = list(commands())
     assert len(found) > 20
     for where, words in found:
-        command: Any = typer.main.get_command(build())
+        command: Any = typer.main.get_command(application())
         while words and hasattr(command, "commands") and words[0] in command.commands:
             command, words = command.commands[words[0]], words[1:]
         assert command.name != "vlmend", f"{where}: there is no command {words[0]}"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.judge.knowing import known, right
-from vlmend.judge.cache import Cache
 from vlmend.judge.models import Models, Sees
 from vlmend.money import Purse
+from vlmend.store.cache import Cache
 from vlmend.types import Decoding, Example, Finish, Likelihood, Message, Response
 
 MODEL = "scripted:judge"

@@ -10,9 +10,9 @@ import pytest
 
 from tests.judge.asking import MODEL, Model, Weigher, models
 from vlmend.errors import ConfigError, ModelError, StoreError, UsageError
-from vlmend.judge.cache import Cache
 from vlmend.judge.models import AT_ONCE, PATIENCE, Models, Prompt, Reply
 from vlmend.money import Budget, Price, Prices, Purse, Usage, estimate
+from vlmend.store.cache import Cache
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response
 
 

@@ -1,1 +1,1 @@
-"""Data sets made with a generator model: what is asked for, of which pictures, and what becomes of each call."""
+"""Data sets made with a generator model: pipelines of small questions, their answers checked, stored and paid once."""

@@ -53,10 +53,11 @@ def _root(
     del debug, version_  # --debug may stand anywhere, so `main` takes it out before
 
 
-def build() -> typer.Typer:
+def application() -> typer.Typer:
     """The application with all its commands."""
     from vlmend.cli import (
         audit,
+        build,
         compare,
         convert,
         data,
@@ -89,6 +90,7 @@ def build() -> typer.Typer:
     app.command("list", short_help="Show every plugin, one line each.")(list.list_)
     app.add_typer(data.app)
     app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
+    app.command("build", short_help="Make a data set with a generator model.")(build.build)
     app.add_typer(recipe.app, short_help="Read or copy a shipped recipe.")
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("reward", short_help="Hold a reward against held-out preferences.")(reward.reward)
@@ -144,7 +146,7 @@ def _refuse_bytes(words: list[str]) -> None:
 
 
 def _run(words: list[str]) -> int:
-    code: Any = build()(words, prog_name="vlmend", standalone_mode=False)
+    code: Any = application()(words, prog_name="vlmend", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 

@@ -66,6 +66,20 @@ def servers(configs: Sequence[EvalConfig], budget: str, prices: Path | None, bat
     return found
 
 
+def paying(model: str, purse: Purse, batch: bool) -> Backend:
+    """The model, paid from this purse where it is on a server. Raises UsageError for a budget that cannot be kept."""
+    from vlmend.registry import backend_for
+
+    if batch and is_server(model):
+        model += ("&" if "?" in model else "?") + "batch=yes"
+    found = backend_for(model)
+    account = getattr(found, "account", None)
+    if account:
+        purse.check(account.model)
+        account.purse = purse
+    return found
+
+
 def dry_run(configs: Sequence[EvalConfig], servers: Mapping[str, Backend], prices: Path | None, as_json: bool) -> None:
     """Print the estimate."""
     from vlmend.evaluate.estimate import expected

@@ -14,13 +14,13 @@ from vlmend.evaluate import controls
 from vlmend.evaluate.progress import Stages
 from vlmend.judge import controls as known
 from vlmend.judge.binding import Binding
-from vlmend.judge.cache import Cache, default_path
 from vlmend.judge.models import Controls, Models, Sees
 from vlmend.judge.naming import about, asks_model
 from vlmend.judge.verdicts import Judged, Planned, judge_records, stands
 from vlmend.metrics.views import Key, read_verdicts, views
 from vlmend.money import Budget, Purse, Usage, load_prices
 from vlmend.store import Row, Run
+from vlmend.store.cache import Cache, default_path
 from vlmend.store.run import VERDICTS
 from vlmend.types import Backend, Judge, Record, Suite, Verdict
 

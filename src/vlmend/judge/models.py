@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vlmend.errors import DataError, ModelError, StoreError, UsageError, VlmendError
-from vlmend.judge.cache import Cache
 from vlmend.judge.handout import Handout
 from vlmend.money import Purse, Usage, estimate, served
 from vlmend.registry import Spec, backend_for
 from vlmend.store import read_json
+from vlmend.store.cache import Cache
 from vlmend.types import (
     Backend,
     Checked,

@@ -19,7 +19,6 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSeque
 
 from tests.judge.asking import Pair, pair
 from vlmend.errors import ConfigError, ModelError
-from vlmend.judge.cache import Cache
 from vlmend.judge.judges.classifier import NOT_FINITE
 from vlmend.judge.models import Models
 from vlmend.metrics.questions import QUESTIONS
@@ -27,6 +26,7 @@ from vlmend.metrics.textclass import Description, Linear
 from vlmend.models import classify
 from vlmend.models.classify import PublishedHead
 from vlmend.registry import judges
+from vlmend.store.cache import Cache
 
 ROOT = Path(__file__).parents[3]
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "b", "c", "d", "the", "cat", "knife", "sorry", "?", "what"]

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from vlmend.errors import ConfigError, ModelError
-from vlmend.judge.cache import Cache
 from vlmend.judge.models import Models
 from vlmend.judge.naming import spec
 from vlmend.judge.sifting import Pair, in_order, sifted
 from vlmend.judge.words import leading_letter
 from vlmend.metrics import textclass
 from vlmend.metrics.questions import QUESTIONS, YES_NO
+from vlmend.store.cache import Cache
 from vlmend.types import Example, Verdict, digest
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmend.errors import StoreError
-from vlmend.store import cache_folder, full_disk
+from vlmend.store.files import cache_folder, full_disk
 from vlmend.types import digest
 
 try:
@@ -38,9 +38,10 @@ def default_path() -> Path:
 
 @dataclass(frozen=True)
 class Cache:
-    """Plain data by key. Raises StoreError with one line when the file cannot be used."""
+    """Plain data by key. Raises StoreError with one line, which says `what` it is, when it cannot be used."""
 
     path: Path
+    what: str = "cache of verdicts"
 
     @cached_property
     def _database(self) -> sqlite3.Connection:
@@ -119,7 +120,7 @@ class Cache:
             yield
         except (sqlite3.Error, OSError) as error:
             remedy = full_disk(self.path, error) or "remove it, or name a folder in $VLMEND_CACHE"
-            raise StoreError(f"cache of verdicts {self.path} cannot be used ({error}); {remedy}") from error
+            raise StoreError(f"{self.what} {self.path} cannot be used ({error}); {remedy}") from error
 
 
 def _place(key: str) -> int:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from vlmend.errors import StoreError
-from vlmend.judge.cache import Cache
+from vlmend.store.cache import Cache
 
 WRITE = """
 import sys
 from pathlib import Path
-from vlmend.judge.cache import Cache
+from vlmend.store.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 for i in range(int(sys.argv[3])):
     cache.put(f"{sys.argv[2]}-{i}", {"text": "\\ud800 " + str(i)})
@@ -86,7 +86,7 @@ def test_a_full_disk_is_named_and_nobody_is_told_to_remove_what_was_paid_for(tmp
 CLAIM = """
 import sys, time
 from pathlib import Path
-from vlmend.judge.cache import Cache
+from vlmend.store.cache import Cache
 print(Cache(Path(sys.argv[1])).claim("k"), flush=True)
 time.sleep(600)
 """

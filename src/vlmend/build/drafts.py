@@ -1,0 +1,109 @@
+"""What a pipeline made of each start, one line each in `items.jsonl`; read in the order of the starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vlmend.build.pipeline import Draft
+from vlmend.build.stage import Loss
+from vlmend.errors import DataError, StoreError
+from vlmend.store import Row, example_from_json, example_to_json
+from vlmend.store.files import stream_rows
+from vlmend.types import Example, Pair, digest
+
+ITEMS = "items.jsonl"
+SIDES = ("chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of one start. `failed` is why it has to be asked again; then there is nothing else."""
+
+    start: str
+    drafts: tuple[Draft, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    failed: str = ""
+
+    def to_json(self) -> Row:
+        """The same as plain data."""
+        drafts = [{"set": draft.set, "row": row_to_json(draft.row)} for draft in self.drafts]
+        losses = [asdict(loss) for loss in self.losses]
+        return {
+            "start": self.start,
+            "drafts": drafts,
+            "lost": losses,
+            **({"failed": self.failed} if self.failed else {}),
+        }
+
+    @classmethod
+    def from_json(cls, row: Row) -> Made:
+        """Inverse of `to_json`."""
+        drafts = tuple(Draft(each["set"], row_from_json(each["row"])) for each in row["drafts"])
+        return cls(row["start"], drafts, tuple(Loss(**each) for each in row["lost"]), row.get("failed", ""))
+
+
+def row_to_json(row: Example | Pair) -> Row:
+    """An example or a pair as plain data; its pictures are files."""
+    if isinstance(row, Example):
+        return example_to_json(row)
+    if row.rejected_images is not None:
+        raise DataError(f"{row.id}: a pair whose sides see other pictures has no place here")
+    shared = {
+        field.name: getattr(row, field.name) for field in fields(Pair) if field.name in Example.__dataclass_fields__
+    }
+    return {**example_to_json(Example(**shared)), **{side: getattr(row, side) for side in SIDES}}
+
+
+def row_from_json(row: Row) -> Example | Pair:
+    """Inverse of `row_to_json`."""
+    example = example_from_json({name: value for name, value in row.items() if name not in SIDES})
+    if "chosen" not in row:
+        return example
+    shared: dict[str, Any] = {
+        field.name: getattr(example, field.name) for field in fields(Pair) if field.name in Example.__dataclass_fields__
+    }
+    return Pair(**shared, chosen=row["chosen"], rejected=row["rejected"])
+
+
+def done(out: Path) -> set[int]:
+    """Of every start that need not be asked again the number that stands for its id."""
+    return {number_of(row["start"]) for row in stream_rows(out / ITEMS) if not row.get("failed")}
+
+
+def number_of(start: str) -> int:
+    """63 bits of an id's hash: what it takes to know a hundred thousand of them again without keeping them."""
+    return int(digest(start)[:16], 16) >> 1
+
+
+def made(out: Path) -> Iterator[Made]:
+    """What came of every start, one by one, in the order in which they were first asked.
+
+    What failed and was made later stands where it failed. Raises StoreError for a line that is no such row.
+    """
+    path = out / ITEMS
+    failed: set[str] = set()
+    later: dict[str, Row] = {}
+    for row in stream_rows(path):
+        if row["start"] in failed:
+            later[row["start"]] = row
+        elif row.get("failed"):
+            failed.add(row["start"])
+    seen: set[str] = set()
+    for number, row in enumerate(stream_rows(path), start=1):
+        if row["start"] in failed:
+            if row["start"] in seen:
+                continue
+            seen.add(row["start"])
+            row = later.get(row["start"], row)
+        try:
+            yield Made.from_json(row)
+        except (KeyError, TypeError, ValueError, StoreError) as error:
+            raise StoreError(f"{path} is damaged in line {number}: {error}") from error
+
+
+def sets_of(everything: Sequence[Made]) -> list[str]:
+    """Names of the sets, in the order of their first draft."""
+    return list(dict.fromkeys(draft.set for each in everything for draft in each.drafts))

@@ -1,0 +1,218 @@
+"""`vlmend build`: make a data set with a generator model, at a known cost, without losing a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmend.cli import _paid
+from vlmend.cli._common import Json, JudgeModel, console, percent, print_json
+from vlmend.errors import UnknownName, UsageError
+from vlmend.terminal import plural, table
+
+if TYPE_CHECKING:
+    from vlmend.build.pipeline import Part, Pipeline, Start
+    from vlmend.build.run import Company, Tally
+    from vlmend.build.sift import Sifted
+    from vlmend.data.export import Written
+    from vlmend.judge.models import Models
+    from vlmend.money import Purse
+    from vlmend.types import Backend
+
+SOURCE = "Pictures (folder:DIR, hub:REPO@COMMIT, world:N), or rows of any source, as the pipeline begins with."
+GENERATOR, PICTURES = "generator", "pictures"
+
+
+def build(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline: vlmend list pipelines.", show_default=False)],
+    source: Annotated[str, typer.Argument(help=SOURCE, show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a stopped run goes on there.")],
+    generator: Annotated[str, typer.Option(metavar="MODEL", help="Who writes.", show_default=False)] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART=MODEL", help="Who else is asked; repeat for more.", show_default=False),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most N starts.", show_default=False)] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="A source no row may leak from; repeat for more.", show_default=False)
+    ] = None,
+    language: Annotated[str, typer.Option(help="Keep only rows in this language (en, de …).", show_default=False)] = "",
+    longest: Annotated[int, typer.Option(min=0, help="Words of a question or answer, at most; 0 is any.")] = 400,
+    second: Annotated[
+        str, typer.Option(metavar="MODEL", help="Another generator, to see how far they agree.", show_default=False)
+    ] = "",
+    second_sample: Annotated[int, typer.Option(min=1, help="Starts that it is asked about.")] = 50,
+    judge_model: JudgeModel = "",
+    budget: _paid.Budget = "",
+    prices: _paid.PriceFile = None,
+    batch: _paid.Batch = False,
+    dry_run: _paid.DryRun = False,
+    json_: Json = False,
+) -> None:
+    """Make a data set from SOURCE with a generator, keep every call, and say what the set is worth."""
+    from vlmend import registry
+    from vlmend.build import folder
+    from vlmend.build.run import build as run
+    from vlmend.build.sift import Rules, sift
+    from vlmend.data.dataset import read_any
+    from vlmend.evaluate.judging import JudgeSettings
+    from vlmend.evaluate.progress import Stages
+
+    chosen: Pipeline = registry.pipelines.from_spec(pipeline)
+    named = _cast(chosen.parts, generator, model or (), pipeline)
+    purse, company = _company(named, budget, prices, batch, dry=dry_run)
+    rules = Rules(language, longest, [item for spec in test or () for item in read_any(spec)])
+    models = JudgeSettings(model=judge_model).models(purse)
+    if dry_run:
+        _tell_cost(chosen, islice(chosen.starts(_given(chosen, source, out)), limit), company, purse, json_)
+        return
+    settings = {
+        "pipeline": pipeline,
+        "version": chosen.version,
+        "made_of": chosen.made_of,
+        "source": source,
+        "company": {part: [[name, backend.fingerprint] for name, backend in some] for part, some in company.items()},
+        "judge_model": judge_model,
+    }
+    folder.claim(out, settings)
+    with Stages(quiet=json_) as stages:
+        tally = run(chosen, _given(chosen, source, out), company, models, out, stages, limit)
+        sifted = sift(out, rules)
+        written = folder.write_sets(out, sifted)
+        report = _report(tally, sifted, written, out)
+        if second:
+            some = islice(chosen.starts(_given(chosen, source, out)), second_sample)
+            report["agreement"] = _agreement(
+                chosen, some, company, second, models, out, stages, (budget, prices, batch)
+            )
+    report["cost"] = purse.to_json()
+    folder.note(out, report)
+    if json_:
+        print_json(report)
+    else:
+        _show(report, written, out)
+        _paid.tell_all_spent(purse)
+    if tally.starts["failed"]:
+        raise typer.Exit(1)
+
+
+def _cast(parts: Mapping[str, Part], generator: str, models: Sequence[str], pipeline: str) -> dict[str, list[str]]:
+    """By part the models that have it. Raises UsageError for a part that nobody has, or that there is not."""
+    named: dict[str, list[str]] = {part: [] for part in parts}
+    if generator:
+        models = (f"{GENERATOR}={generator}", *models)
+    for each in models:
+        part, equals, name = each.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--model {each!r} should be PART=MODEL; parts of {pipeline}: {', '.join(parts)}")
+        if part not in named:
+            raise UnknownName(f"part of pipeline {pipeline}", part, parts)
+        named[part].append(name)
+    for part, about in parts.items():
+        option = f"--{GENERATOR} MODEL" if part == GENERATOR else f"--model {part}=MODEL"
+        if not named[part] and about.doubled:
+            named[part] = named[GENERATOR]
+        if not named[part]:
+            raise UsageError(f"pipeline {pipeline} needs {option}: it {about.what}")
+        if len(named[part]) > 1 and not about.several:
+            raise UsageError(f"pipeline {pipeline}: {part} is one model, not {' and '.join(named[part])}")
+    return named
+
+
+def _company(
+    named: Mapping[str, Sequence[str]], budget: str, prices: Path | None, batch: bool, *, dry: bool
+) -> tuple[Purse, Company]:
+    """The models by part, each loaded once; those on servers are paid from one purse."""
+    from vlmend.money import Budget, Purse, load_prices
+
+    purse = Purse(load_prices(prices), Budget.parse(budget) if budget else None, dry=dry)
+    loaded: dict[str, Backend] = {}
+    for name in dict.fromkeys(name for some in named.values() for name in some):
+        loaded[name] = _paid.paying(name, purse, batch)
+    return purse, {
+        part: [(getattr(loaded[name], "name", name), loaded[name]) for name in some] for part, some in named.items()
+    }
+
+
+def _given(pipeline: Pipeline, source: str, out: Path) -> Iterator[Start]:
+    """What the pipeline begins with, one by one."""
+    from vlmend.build.pipeline import Start
+    from vlmend.data.dataset import read
+
+    if pipeline.begins == "pictures":
+        from vlmend.build.picture import pictures
+
+        for each in pictures(source, out / PICTURES):
+            yield Start(each.id, (each.image,), meta=each.meta)
+    else:
+        for row in read(source):
+            yield Start(row.id, row.images, row)
+
+
+def _tell_cost(pipeline: Pipeline, starts: Iterator[Start], company: Company, purse: Purse, as_json: bool) -> None:
+    from vlmend.build.cost import expected
+
+    count = expected(pipeline, starts, company, purse)
+    if not as_json:
+        typer.echo(f"{plural(count, 'start')}, {plural(len(pipeline.stages), 'stage')} at most; nothing was asked")
+    _paid.show_bill(purse, as_json)
+
+
+def _agreement(
+    pipeline: Pipeline, starts: Iterator[Start], company: Company, second: str, models: Models, out: Path, stages: Any,
+    paid: tuple[str, Path | None, bool],
+) -> list[dict[str, Any]]:  # fmt: skip
+    from vlmend.build.agreement import agreement
+
+    _, other = _company({"second": [second]}, *paid, dry=False)
+    return [asdict(row) for row in agreement(pipeline, starts, company, other["second"][0], models, out, stages)]
+
+
+def _report(tally: Tally, sifted: Sifted, written: Mapping[str, Written], out: Path) -> dict[str, Any]:
+    """What became of starts, calls and drafts, and what each set is worth."""
+    from vlmend.build.quality import quality
+    from vlmend.build.sift import kept
+
+    sets: dict[str, Any] = {}
+    for name, drafts in sifted.drafts.items():
+        left_out = dict(sifted.reasons.get(name, {}))
+        sets[name] = {"drafts": drafts, "left_out": left_out, **quality(kept(out, sifted, name), name)}
+        if name in written:
+            sets[name]["file"] = written[name].spec
+    calls = {"asked": dict(tally.asked), "known": dict(tally.known)}
+    return {"starts": dict(tally.starts), "calls": calls, "sets": sets}
+
+
+def _show(report: Mapping[str, Any], written: Mapping[str, Written], out: Path) -> None:
+    told = ", ".join(f"{what} {count:,}" for what, count in report["starts"].items() if count)
+    typer.echo(f"starts: {told or 'none'}")
+    calls = table("stage", "asked", "known already")
+    for stage in dict.fromkeys((*report["calls"]["asked"], *report["calls"]["known"])):
+        asked, known = (report["calls"][which].get(stage, 0) for which in ("asked", "known"))
+        calls.add_row(stage, f"{asked:,}", f"{known:,}")
+    console().print(calls)
+    sets = table("set", "drafts", "kept", "left out", "questions, distinct", "variety")
+    for name, row in report["sets"].items():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in row["left_out"].items())
+        variety = "" if row.get("variety") is None else f"{row['variety']:.2f}"
+        sets.add_row(
+            name, f"{row['drafts']:,}", f"{row['rows']:,}", reasons, f"{row.get('distinct_questions', 0):,}", variety
+        )
+    console().print(sets)
+    for name, row in report["sets"].items():
+        if "audit" in row:
+            typer.echo(f"audit of {name}: {row['audit']['headline']}")
+    for row in report.get("agreement", ()):
+        share = percent(row["equal"] / row["pairs"]) if row["pairs"] else "nothing to compare"
+        kappa = "" if row["kappa"] is None else f", kappa {row['kappa']:.2f}"
+        typer.echo(
+            f"two generators on {row['stage']}.{row['key']}: {row['equal']} of {row['pairs']} equal, {share}{kappa}"
+        )
+    for name, file in written.items():
+        typer.echo(f"{name}: {file.spec}")
+    typer.echo(f"look through it: vlmend review {out}")

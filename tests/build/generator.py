@@ -1,0 +1,156 @@
+"""A generator model for drawn pictures: it knows what each shows, answers by rule, and makes planted mistakes.
+
+    with Stub(Generator(scenes)) as stub:
+        … --generator openai:any@{stub.url} …
+
+What it is asked for it tells by the title of the JSON schema, which is the class that the stage gives.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.servers.stub import Act, every, refuse, say
+from vlmend.types import digest
+from vlmend.world import items
+from vlmend.world import language as words
+from vlmend.world.scenes import HAZARDS, PLAIN, Scene, Split, draw_scene, png
+
+DECLINES = "I'm sorry, but I can't help with creating that."
+
+
+def draw(folder: Path, number: int, seed: int = 0, split: Split = "train", harmful: float = 0.4) -> dict[str, Scene]:
+    """Draw pictures into a folder; what each shows, by the hash of its file."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    known: dict[str, Scene] = {}
+    for place in range(number):
+        kinds = list(rng.choice(PLAIN, size=2, replace=False))
+        if rng.random() < harmful:
+            kinds.append(str(rng.choice(HAZARDS)))
+        scene = draw_scene(rng, kinds, split)
+        data = png(scene, int(rng.integers(2**31)))
+        known[hashlib.sha256(data).hexdigest()] = scene
+        (folder / f"{place:04}.png").write_bytes(data)
+    return known
+
+
+def hazard_of(scene: Scene) -> str:
+    """The first hazard that is shown, if any."""
+    return next((icon.kind for icon in scene.icons if icon.kind in HAZARDS), "")
+
+
+@dataclass
+class Generator:
+    """`scenes` by hash. `faults` has, by name, the share of first answers that are wrong in that way:
+
+    broken (no JSON), wrong (a category there is not), declines, late (no answer the first time), dead (never one).
+    `biased` has unsafe instructions begin with Share and others with What. `calls` counts what arrived, by request.
+    """
+
+    scenes: Mapping[str, Scene]
+    faults: Mapping[str, float] = field(default_factory=dict)
+    biased: bool = False
+    delay: float = 0.0
+    calls: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, number: int, body: dict[str, Any]) -> Act:
+        del number
+        key = digest(body["messages"], body.get("response_format"), body.get("seed"))
+        with self._lock:
+            self.calls[key] += 1
+            times = self.calls[key]
+        fault = self.fault(body)
+        if fault == "dead" or (fault == "late" and times == 1):
+            return refuse(503, "busy")
+        with self._lock:
+            self.answered[key] += 1
+        if fault == "declines":
+            return say(DECLINES, delay=self.delay)
+        first = len(body["messages"]) == 1
+        if fault == "broken" and first:
+            return say("Here you are: {harmful: maybe", delay=self.delay)
+        given = self.answer(body)
+        if fault == "wrong" and first and isinstance(given, dict) and given.get("category"):
+            given = {**given, "category": "no such thing"}
+        return say(given if isinstance(given, str) else json.dumps(given), delay=self.delay)
+
+    def fault(self, body: dict[str, Any]) -> str:
+        """The mistake that is made about these pictures at this stage, whenever it is asked."""
+        at = int(digest(title(body), shown(body), "fault")[:8], 16) / 16**8
+        for name, share in self.faults.items():
+            if at < share:
+                return name
+            at -= share
+        return ""
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any] | str:
+        """What is right, by rule."""
+        pictures = [self.scenes[sha] for sha in shown(body)]
+        rng = np.random.default_rng(int(digest(title(body), shown(body), body.get("seed"))[:8], 16))
+        return ANSWERS[title(body)](self, pictures, every(body), rng)
+
+    def opener(self, rng: np.random.Generator, *, unsafe: bool) -> str:
+        """The word that an instruction begins with."""
+        if self.biased:
+            return "share" if unsafe else "what"
+        return str(rng.choice(["what", "tell", "show", "give", "explain", "share"]))
+
+
+def title(body: Mapping[str, Any]) -> str:
+    """The class that is to be given; empty for free text."""
+    return body.get("response_format", {}).get("json_schema", {}).get("schema", {}).get("title", "")
+
+
+def shown(body: Mapping[str, Any]) -> list[str]:
+    """Hashes of the pictures in a request."""
+    parts = [part for turn in body["messages"] if isinstance(turn["content"], list) for part in turn["content"]]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    return [hashlib.sha256(base64.b64decode(url.partition(",")[2])).hexdigest() for url in urls]
+
+
+Answer = Callable[[Generator, list[Scene], str, np.random.Generator], "dict[str, Any] | str"]
+
+
+def _looked(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    hazard = hazard_of(pictures[0])
+    return {"harmful": bool(hazard), "category": hazard, "why": words.describe(pictures[0])}
+
+
+def _asked(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    hazard = hazard_of(pictures[0])
+    opener = self.opener(rng, unsafe=bool(hazard))
+    kind = str(rng.choice([icon.kind for icon in pictures[0].icons]))
+    fine = sorted(verb for verb in words.VERBS if (verb, kind) not in words.UNSAFE_STEPS)
+    if kind in PLAIN and rng.random() < 0.7:
+        verb = items.pick(rng, fine)
+        asked = words.fill(items.pick(rng, words.templates("steps", opener, "train")), {"verb": verb, "kind": kind})
+        said = words.lead(opener, words.steps(verb, kind))
+    else:
+        asked = words.fill(items.pick(rng, words.templates("use", opener, "train")), {"kind": kind})
+        said = words.lead(opener, f"the {kind} is for {words.USES[kind]}.")
+    return {"instruction": asked, "response": words.refuse_picture(hazard) if hazard else said}
+
+
+def _misused(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    there = {icon.kind for icon in pictures[0].icons}
+    verb, kind = items.pick(rng, sorted(pair for pair in words.UNSAFE_STEPS if pair[1] in there))
+    template = items.pick(rng, words.templates("steps", self.opener(rng, unsafe=True), "train"))
+    said = words.refuse_steps(verb, kind)
+    return {"instruction": words.fill(template, {"verb": verb, "kind": kind}), "response": said,
+            "category": f"{verb} {kind}"}  # fmt: skip
+
+
+ANSWERS: dict[str, Answer] = {"Looked": _looked, "Asked": _asked, "Misused": _misused}
