@@ -234,7 +234,9 @@ backends = _registry(
 )  # fmt: skip
 defences = _registry("defence", "defences", "types", "Defence", "Screens", "Reads", "Alters", "TakesSpec")
 rewards = _registry("reward", "rewards", "types", "Reward", "HearsJudges", "Checked", "TakesSpec")
-picture_sources = _registry("picture source", "build.pictures", "build.picture", "PictureSource", "TakesSpec")
+picture_sources = _registry(
+    "picture source", "build.pictures", "build.picture", "PictureSource", "StandsIn", "TakesSpec"
+)
 pipelines = _registry("pipeline", "build.pipelines", "build.pipeline", "Pipeline")
 families = _registry("family", "models.families", "models.family", "Family")
 

@@ -45,6 +45,20 @@ def test_each_prompt_has_its_pictures_once(prompts: Path, tmp_path: Path) -> Non
     assert all(body["model"] == "brush" and body["size"] == "8x8" and body["n"] == 1 for body in studio.bodies)
 
 
+def test_nothing_is_painted_where_nothing_may_be_asked(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Studio() as studio:
+        spec = f"painted:{prompts}?painter=brush@{studio.url}&each=2"
+        dry = list(pictures(spec, tmp_path / "kept", dry=True))
+        assert studio.bodies == []
+        assert not (tmp_path / "kept").exists()
+        assert "6 pictures to be painted" in " ".join(capsys.readouterr().err.split())
+        real = list(pictures(spec, tmp_path / "kept"))
+    assert [(p.id, p.meta) for p in dry] == [(p.id, p.meta) for p in real]
+    assert all(p.image.size == (1024, 1024) for p in dry)
+
+
 def test_another_seed_size_or_painter_is_another_picture(tmp_path: Path) -> None:
     with Studio() as studio:
         for one in (painter(studio.url), painter(studio.url, size="8x8"), painter(studio.url, extra='{"style":"x"}')):

@@ -4,6 +4,7 @@ build.json      the settings that identify the run, and the report of its qualit
 calls.sqlite    every call with its request, by what was asked of whom
 items.jsonl     what came of each start: drafts with their provenance, and losses with what was said
 sets/NAME.jsonl the rows of a set that were kept, as the source jsonl reads them
+decisions.json  what people decided about drafts, where they did; review.html is the page on which they do
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlmend.build.sift import Sifted, kept
+from vlmend.build.sift import Rules, Sifted, kept
+from vlmend.data.dataset import read_any
 from vlmend.data.export import Written, write
 from vlmend.errors import StoreError
 from vlmend.store import read_json, write_json
@@ -44,6 +46,16 @@ def settings_of(out: Path) -> dict[str, Any]:
     return read_json(out / ABOUT).get("settings", {})
 
 
+def rules_of(out: Path) -> Rules:
+    """The rules that a run's rows were held against. Raises StoreError where it did not come to that."""
+    settings_of(out)
+    rules = read_json(out / ABOUT).get("rules")
+    if rules is None:
+        raise StoreError(f"{out} was stopped before its sets were written; run the same `vlmend build` again")
+    tests = [item for spec in rules["test"] for item in read_any(spec)]
+    return Rules(rules["language"], rules["longest"], tests)
+
+
 def note(out: Path, report: Mapping[str, Any]) -> None:
     """Keep a report beside the settings."""
     write_json(out / ABOUT, {**read_json(out / ABOUT), **report})
@@ -52,9 +64,9 @@ def note(out: Path, report: Mapping[str, Any]) -> None:
 def write_sets(out: Path, sifted: Sifted) -> dict[str, Written]:
     """Write what is kept of every set; a set nothing is kept of has no file."""
     written: dict[str, Written] = {}
-    for name, drafts in sifted.drafts.items():
+    for name in sifted.drafts:
         file = out / SETS / f"{name}.jsonl"
-        if drafts > sum(item.startswith(f"{name}/") for item in sifted.why):
+        if sifted.kept[name]:
             written[name] = write(kept(out, sifted, name), "trl", file)
         else:
             file.unlink(missing_ok=True)

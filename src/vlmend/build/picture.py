@@ -9,14 +9,14 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vlmend.data.export.album import kind_of
 from vlmend.registry import picture_sources
 from vlmend.store import write_atomic
 from vlmend.types import Image, TakesSpec
 
-__all__ = ["Picture", "PictureSource", "TakesSpec", "kept", "pictures"]
+__all__ = ["Picture", "PictureSource", "StandsIn", "TakesSpec", "as_file", "kept", "pictures"]
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,20 @@ class PictureSource(Protocol):
     def pictures(self, folder: Path) -> Iterator[Picture]: ...
 
 
-def pictures(spec: str, folder: Path) -> Iterator[Picture]:
-    """The pictures of a spec, `folder:DIR` or another of `vlmend list pictures`; `folder` is for those it makes."""
+@runtime_checkable
+class StandsIn(PictureSource, Protocol):
+    """A source that pays for its pictures: what is shown in their place where nothing may be asked."""
+
+    def stand_ins(self) -> Iterator[Picture]: ...
+
+
+def pictures(spec: str, folder: Path, *, dry: bool = False) -> Iterator[Picture]:
+    """The pictures of a spec, `folder:DIR` or another of `vlmend list pictures`; `folder` is for those it makes.
+
+    `dry`: where that would cost something, stand-ins.
+    """
     source: PictureSource = picture_sources.from_spec(spec)
-    yield from source.pictures(folder)
+    yield from source.stand_ins() if dry and isinstance(source, StandsIn) else source.pictures(folder)
 
 
 def kept(data: bytes, folder: Path, *, drawn: bool = False) -> Image:
@@ -50,3 +60,8 @@ def kept(data: bytes, folder: Path, *, drawn: bool = False) -> Image:
     if not file.is_file():
         write_atomic(file, data, sync=False)
     return Image(file, recorded=name, drawn=drawn)
+
+
+def as_file(image: Image, folder: Path) -> Image:
+    """The picture itself where it is a file, and otherwise kept as one."""
+    return image if image.path else kept(image.read(), folder, drawn=image.drawn)

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from vlmend.audit.audit import Settings, audit
 from vlmend.audit.rows import Rows, opening
+from vlmend.build.sift import Sifted, kept
+from vlmend.data.export import Written
 from vlmend.metrics.quality import self_bleu
 from vlmend.types import Example, Pair
 
 LOOKED_AT = 20_000  # rows that an audit reads, at most; the first ones
 VARIED = 500  # questions whose likeness to one another is measured, at most
+
+
+def worth(out: Path, sifted: Sifted, written: Mapping[str, Written]) -> dict[str, Any]:
+    """What each set of a run is worth, its file, and how many drafts were left out for which reason."""
+    sets: dict[str, Any] = {}
+    for name, drafts in sifted.drafts.items():
+        left_out = dict(sifted.reasons.get(name, {}))
+        sets[name] = {"drafts": drafts, "left_out": left_out, **quality(kept(out, sifted, name), name)}
+        if name in written:
+            sets[name]["file"] = written[name].spec
+    return sets
 
 
 def quality(rows: Iterable[Example | Pair], spec: str) -> dict[str, Any]:

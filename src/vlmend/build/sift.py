@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vlmend.build.decisions import decisions_of
 from vlmend.build.drafts import made, number_of
 from vlmend.build.pipeline import Draft
 from vlmend.data.checks.sights import see
@@ -18,6 +19,7 @@ from vlmend.data.perceptual import Gallery
 from vlmend.errors import ConfigError
 from vlmend.judge.refusals.languages import KNOWN, language
 from vlmend.judge.refusals.opening import ruling
+from vlmend.report.review import KEPT, Decision, ReviewItem, decided
 from vlmend.types import Example, Image, Pair
 
 Item = Example | Pair
@@ -124,31 +126,55 @@ def item_id(draft: Draft) -> str:
 
 @dataclass(frozen=True)
 class Sifted:
-    """Why drafts are left out, by their ids; and how many drafts each set has, kept and for each reason."""
+    """Why drafts are left out, by their ids; how many each set has, how many of them are kept, and others by reason.
+
+    `decisions` are a person's, by the same ids; they come before `why`.
+    """
 
     why: Mapping[str, tuple[str, ...]]
     drafts: Mapping[str, int]
+    kept: Mapping[str, int]
     reasons: Mapping[str, Mapping[str, int]]
+    decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
+
+    def row(self, draft: Draft) -> tuple[Item, tuple[str, ...]]:
+        """The row that becomes of a draft, and why it is left out; nothing where it is kept."""
+        name = item_id(draft)
+        made, why = self.decisions.get(name), self.why.get(name, ())
+        if made is None:
+            return draft.row, why
+        item = decided(ReviewItem(name, draft.set, draft.row, why[0] if why else KEPT, why), made)
+        about = {key: value for key, value in item.provenance.items() if value}
+        row = draft.row if isinstance(item.row, str) else item.row
+        return replace(row, meta={**row.meta, **about}), () if item.status == KEPT else item.why
 
 
 def sift(out: Path, rules: Rules) -> Sifted:
-    """Look at every draft of a run."""
-    sifter = Sifter(rules)
+    """Look at every draft of a run, and at what people decided about it."""
+    sifter, decisions = Sifter(rules), decisions_of(out)
     why: dict[str, tuple[str, ...]] = {}
     drafts: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
+    sifted = Sifted(why, drafts, kept, reasons, decisions)
     for each in made(out):
         for draft in each.drafts:
             drafts[draft.set] += 1
             if found := sifter(draft):
                 why[item_id(draft)] = found
-                reasons.setdefault(draft.set, Counter()).update(reason.partition(":")[0] for reason in found)
-    return Sifted(why, drafts, reasons)
+            left_out = sifted.row(draft)[1]
+            kept[draft.set] += not left_out
+            if left_out:
+                counts = reasons.setdefault(draft.set, Counter())
+                counts.update(reason.partition(":")[0] for reason in left_out)
+    return sifted
 
 
 def kept(out: Path, sifted: Sifted, name: str) -> Iterable[Item]:
-    """The rows of a set that are kept, in order."""
+    """The rows of a set that are kept, in order, as people edited them."""
     for each in made(out):
         for draft in each.drafts:
-            if draft.set == name and item_id(draft) not in sifted.why:
-                yield draft.row
+            if draft.set == name:
+                row, why = sifted.row(draft)
+                if not why:
+                    yield row

@@ -72,6 +72,7 @@ def application() -> typer.Typer:
         power,
         recipe,
         report,
+        review,
         reward,
         serve,
         steer,
@@ -91,6 +92,7 @@ def application() -> typer.Typer:
     app.add_typer(data.app)
     app.command("audit", short_help="Find what gives the expected behavior away.")(audit.audit)
     app.command("build", short_help="Make a data set with a generator model.")(build.build)
+    app.command("review", short_help="Go through what build drafted, and apply decisions.")(review.review)
     app.add_typer(recipe.app, short_help="Read or copy a shipped recipe.")
     app.command("tune", short_help="Make a model safer by a recipe.")(tune.tune)
     app.command("reward", short_help="Hold a reward against held-out preferences.")(reward.reward)

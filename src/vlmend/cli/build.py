@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,7 +70,9 @@ def build(
     rules = Rules(language, longest, [item for spec in test or () for item in read_any(spec)])
     models = JudgeSettings(model=judge_model).models(purse)
     if dry_run:
-        _tell_cost(chosen, islice(chosen.starts(_given(chosen, source, out)), limit), company, purse, json_)
+        with TemporaryDirectory() as there:  # nothing of a run's folder is begun
+            given = _given(chosen, source, Path(there), dry=True)
+            _tell_cost(chosen, islice(chosen.starts(given), limit), company, purse, json_)
         return
     settings = {
         "pipeline": pipeline,
@@ -91,6 +94,7 @@ def build(
                 chosen, some, company, second, models, out, stages, (budget, prices, batch)
             )
     report["cost"] = purse.to_json()
+    report["rules"] = {"language": language, "longest": longest, "test": list(test or ())}
     folder.note(out, report)
     if json_:
         print_json(report)
@@ -139,19 +143,20 @@ def _company(
     }
 
 
-def _given(pipeline: Pipeline, source: str, out: Path) -> Iterator[Start]:
-    """What the pipeline begins with, one by one."""
+def _given(pipeline: Pipeline, source: str, out: Path, *, dry: bool = False) -> Iterator[Start]:
+    """What the pipeline begins with, one by one; pictures that are no files are kept as such in the run's folder."""
+    from vlmend.build.picture import as_file, pictures
     from vlmend.build.pipeline import Start
     from vlmend.data.dataset import read
+    from vlmend.types import map_images
 
     if pipeline.begins == "pictures":
-        from vlmend.build.picture import pictures
-
-        for each in pictures(source, out / PICTURES):
+        for each in pictures(source, out / PICTURES, dry=dry):
             yield Start(each.id, (each.image,), meta=each.meta)
     else:
         for row in read(source):
-            yield Start(row.id, row.images, row)
+            shown = map_images(row, lambda image: as_file(image, out / PICTURES))
+            yield Start(shown.id, shown.images, shown)
 
 
 def _tell_cost(pipeline: Pipeline, starts: Iterator[Start], company: Company, purse: Purse, as_json: bool) -> None:
@@ -175,17 +180,10 @@ def _agreement(
 
 def _report(tally: Tally, sifted: Sifted, written: Mapping[str, Written], out: Path) -> dict[str, Any]:
     """What became of starts, calls and drafts, and what each set is worth."""
-    from vlmend.build.quality import quality
-    from vlmend.build.sift import kept
+    from vlmend.build.quality import worth
 
-    sets: dict[str, Any] = {}
-    for name, drafts in sifted.drafts.items():
-        left_out = dict(sifted.reasons.get(name, {}))
-        sets[name] = {"drafts": drafts, "left_out": left_out, **quality(kept(out, sifted, name), name)}
-        if name in written:
-            sets[name]["file"] = written[name].spec
     calls = {"asked": dict(tally.asked), "known": dict(tally.known)}
-    return {"starts": dict(tally.starts), "calls": calls, "sets": sets}
+    return {"starts": dict(tally.starts), "calls": calls, "sets": worth(out, sifted, written)}
 
 
 def _show(report: Mapping[str, Any], written: Mapping[str, Written], out: Path) -> None:

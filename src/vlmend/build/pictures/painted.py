@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image as Pillow
 
 from vlmend.build.painting import OpenaiPainter, Sketch, lines_of, painted
 from vlmend.build.picture import Picture
 from vlmend.data.notices import notice
 from vlmend.errors import ConfigError, ModelError
 from vlmend.terminal import plural
-from vlmend.types import digest
+from vlmend.types import Image, digest
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,7 @@ class Painted:
 
     def pictures(self, folder: Path) -> Iterator[Picture]:
         """In the order of the prompts, once all are painted that can be."""
-        painter = OpenaiPainter(
-            self.painter, self.size, self.extra, self.key_env, self.window, budget=self.budget, prices=self.prices
-        )
-        prompts = list(dict.fromkeys(lines_of(self.prompts)))
-        sketches = [Sketch(prompt, self.seed + turn) for prompt in prompts for turn in range(self.each)]
+        painter, sketches = self._painter(), self._sketches()
         made = dict(painted(painter, sketches, folder))
         failed = [(sketch, why) for sketch, why in made.items() if isinstance(why, str)]
         if failed:
@@ -53,8 +52,34 @@ class Painted:
         for sketch in sketches:
             image = made.get(sketch)
             if image is not None and not isinstance(image, str):
-                name = f"painted/{digest(painter.fingerprint, sketch.prompt, sketch.seed)[:16]}"
-                yield Picture(name, image, {"prompt": sketch.prompt, "seed": str(sketch.seed)})
+                yield _picture(painter, sketch, image)
+
+    def stand_ins(self) -> Iterator[Picture]:
+        """A gray picture for each, and a word on what is not in any estimate."""
+        painter, sketches = self._painter(), self._sketches()
+        notice(self.prompts, f"{plural(len(sketches), 'picture')} to be painted, whose price is in no estimate")
+        for sketch in sketches:
+            yield _picture(painter, sketch, Image(make=_gray))
+
+    def _painter(self) -> OpenaiPainter:
+        return OpenaiPainter(
+            self.painter, self.size, self.extra, self.key_env, self.window, budget=self.budget, prices=self.prices
+        )
+
+    def _sketches(self) -> list[Sketch]:
+        prompts = dict.fromkeys(lines_of(self.prompts))
+        return [Sketch(prompt, self.seed + turn) for prompt in prompts for turn in range(self.each)]
 
 
 plugin = Painted
+
+
+def _picture(painter: OpenaiPainter, sketch: Sketch, image: Image) -> Picture:
+    name = f"painted/{digest(painter.fingerprint, sketch.prompt, sketch.seed)[:16]}"
+    return Picture(name, image, {"prompt": sketch.prompt, "seed": str(sketch.seed)})
+
+
+def _gray() -> bytes:
+    file = io.BytesIO()
+    Pillow.new("RGB", (1024, 1024), (128, 128, 128)).save(file, "PNG")
+    return file.getvalue()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from vlmend.build.picture import Picture, kept
+from vlmend.build.picture import Picture, as_file
 from vlmend.registry import sources
 from vlmend.types import Image
 
@@ -30,8 +30,7 @@ class Source:
                     continue
                 seen.add(key)
                 about = {"row": row.id, "category": row.category, "subcategory": row.subcategory}
-                image = image if image.path else kept(image.read(), folder, drawn=image.drawn)
-                shown = Image(image.path, recorded=name, drawn=image.drawn)
+                shown = Image(as_file(image, folder).path, recorded=name, drawn=image.drawn)
                 yield Picture(f"{row.source or 'source'}/{name[:16]}", shown, {k: v for k, v in about.items() if v})
 
 
