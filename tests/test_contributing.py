@@ -116,3 +116,11 @@ def test_the_family_gives_a_template_that_tunes_and_answers_alike() -> None:
     labels = codec.encode_training([asked]).labels[0]
     assert codec.tokenizer.decode(labels[labels != IGNORE]) == "a<|im_end|>"
     assert processor.image_processor.crop_size["width"] == 24
+
+
+def test_the_source_of_pictures_gives_the_same_every_time(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("b.png\na/c.jpg\n")
+    twice = [list(plugin("build/pictures/listed")(tmp_path / "list.txt").pictures(tmp_path / "kept")) for _ in range(2)]
+    assert twice[0] == twice[1]
+    assert [picture.id for picture in twice[0]] == ["b.png", "a/c.jpg"]
+    assert twice[0][1].image.path == tmp_path / "a/c.jpg"

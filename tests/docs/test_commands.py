@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ from tests.docs.pages import PAGES, RECIPES, ROOT, Block, Command, blocks, comme
 from tests.published import lay_out
 from tests.servers.stub import Act, Stub, say
 from vlmend import cli
+from vlmend.build.decisions import run_id
+from vlmend.build.drafts import made
 from vlmend.cli import demo, main
 from vlmend.front.server import Front
+from vlmend.report.review import Decision, write_decisions
 from vlmend.world import WEIGHTS
 
 SHOWN = [(path, found) for path in (*PAGES, *RECIPES) if (found := blocks(path, "sh") or comments(path))]
@@ -191,6 +195,7 @@ def run(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     words = command.arguments
     match command.program:
         case "vlmend":
+            decide(words)
             code = sized(words)
             named = " ".join(words[:2])
             expected = {0, 1} if named in FOUND_SOMETHING else {0}
@@ -209,3 +214,11 @@ def run(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             assert Path(".pre-commit-config.yaml").is_file()
         case other:
             pytest.fail(f"{command.where}: there is no test of how to run {other!r}")
+
+
+def decide(words: list[str]) -> None:
+    """Write the files of decisions that a command names: all drafts of its run are accepted."""
+    for file in (after for before, after in pairwise(words) if before == "--decisions"):
+        out = Path(words[1])
+        accepted = {f"{draft.set}/{draft.row.id}": Decision("accept") for each in made(out) for draft in each.drafts}
+        write_decisions(accepted, Path(file), run=run_id(out))

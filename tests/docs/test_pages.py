@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from tests.docs.pages import PAGES, ROOT, Block, blocks, inline, recorded
+from vlmend.build.taxonomy import Taxonomy
 from vlmend.cli import application
 from vlmend.config import parse_recipe
 from vlmend.errors import ConfigError
@@ -46,6 +47,9 @@ def test_a_recipe_validates(block: Block) -> None:
     shown = yaml.safe_load(block.text)
     if "menu" in shown:  # a judge's rubric
         assert Rubric.model_validate(shown)
+        return
+    if "categories" in shown:
+        assert Taxonomy.model_validate(shown)
         return
     if "tables" in shown:
         assert Paper.model_validate({"name": "mine", **shown})
