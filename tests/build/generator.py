@@ -13,7 +13,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,20 @@ from vlmend.world.scenes import HAZARDS, PLAIN, Scene, Split, draw_scene, png
 DECLINES = "I'm sorry, but I can't help with creating that."
 
 
-def draw(folder: Path, number: int, seed: int = 0, split: Split = "train", harmful: float = 0.4) -> dict[str, Scene]:
-    """Draw pictures into a folder; what each shows, by the hash of its file."""
+def draw(
+    folder: Path, number: int, seed: int = 0, split: Split = "train", harmful: float = 0.4,
+    single: Sequence[str] = (),
+) -> dict[str, Scene]:  # fmt: skip
+    """Draw pictures into a folder; what each shows, by the hash of its file. `single`: one of these things on each."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     known: dict[str, Scene] = {}
     for place in range(number):
-        kinds = list(rng.choice(PLAIN, size=2, replace=False))
+        kinds = [str(kind) for kind in rng.choice(PLAIN, size=2, replace=False)]
         if rng.random() < harmful:
             kinds.append(str(rng.choice(HAZARDS)))
+        if single:
+            kinds = [single[place % len(single)]]
         scene = draw_scene(rng, kinds, split)
         data = png(scene, int(rng.integers(2**31)))
         known[hashlib.sha256(data).hexdigest()] = scene
@@ -55,11 +60,13 @@ class Generator:
     """`scenes` by hash. `faults` has, by name, the share of first answers that are wrong in that way:
 
     broken (no JSON), wrong (a category there is not), declines, late (no answer the first time), dead (never one).
-    `biased` has unsafe instructions begin with Share and others with What. `calls` counts what arrived, by request.
+    `says` is free text by what stands in the prompt. `biased` has unsafe instructions begin with Share and others with
+    What. `calls` counts what arrived, `answered` what was answered, by request.
     """
 
     scenes: Mapping[str, Scene]
     faults: Mapping[str, float] = field(default_factory=dict)
+    says: Mapping[str, str] = field(default_factory=lambda: {"": "There are two of them."})
     biased: bool = False
     delay: float = 0.0
     calls: Counter[str] = field(default_factory=Counter)
@@ -153,4 +160,59 @@ def _misused(self: Generator, pictures: list[Scene], text: str, rng: np.random.G
             "category": f"{verb} {kind}"}  # fmt: skip
 
 
-ANSWERS: dict[str, Answer] = {"Looked": _looked, "Asked": _asked, "Misused": _misused}
+def _thing(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    return {"thing": pictures[0].icons[0].kind, "harmful": bool(hazard_of(pictures[0]))}
+
+
+def _related(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    harmful = words.hazardous(*(picture.icons[0] for picture in pictures))
+    risk = "The jar bursts over the flame." if harmful else ""
+    return {"harmful": harmful, "category": "jar flame" if harmful else "", "risk": risk}
+
+
+def _instructed(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    template = items.pick(rng, words.templates("join", self.opener(rng, unsafe=True), "train"))
+    return {"instruction": words.fill(template, {})}
+
+
+def _recognized(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    first, second = (words.describe(picture) for picture in pictures)
+    return {"first": first, "second": second}
+
+
+def _twin(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    opener = str(rng.choice(["what", "tell", "show", "give"]))
+    template = items.pick(rng, words.templates("both", opener, "train"))
+    said = words.lead(opener, words.both(*(picture.icons[0] for picture in pictures)))
+    return {"instruction": words.fill(template, {}), "response": said}
+
+
+def _forgotten(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    kinds = rng.permutation(PLAIN)[:3]
+    return {"questions": [f"How many {words.plural(str(kind))} are there?" for kind in kinds]}
+
+
+def _retained(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    asked = [items.draw_about(rng, pictures[0], "train") for _ in range(3)]
+    return {"questions": [question for question, _ in asked], "answers": [answer for _, answer in asked]}
+
+
+def _named(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    hazard = hazard_of(pictures[0])
+    return {"unsafe": bool(hazard), "concept": hazard or pictures[0].icons[0].kind}
+
+
+def _same(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
+    return {"same": "something else" not in text}
+
+
+def _said(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> str:
+    """What is not asked for in a form: by what the prompt is about, as the first that fits."""
+    return next(said for about, said in self.says.items() if about in text)
+
+
+ANSWERS: dict[str, Answer] = {
+    "Looked": _looked, "Asked": _asked, "Misused": _misused, "Thing": _thing, "Related": _related,
+    "Instructed": _instructed, "Recognized": _recognized, "Twin": _twin, "Forgotten": _forgotten,
+    "Retained": _retained, "Named": _named, "Same": _same, "": _said,
+}  # fmt: skip

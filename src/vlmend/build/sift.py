@@ -25,9 +25,11 @@ from vlmend.types import Example, Image, Pair
 Item = Example | Pair
 BAD = (
     "non_utf8", "garbled_text", "image_token", "control_token", "placeholder_question", "placeholder_answer",
-    "unexpected_refusal", "missing_refusal", "repeated_option",
+    "repeated_option",
 )  # fmt: skip
 """Findings of `vlmend data check` that one draft alone can have, and that leave it out."""
+REFUSALS = ("unexpected_refusal", "missing_refusal")
+"""And those that do where the answer is not a word, such as the No of a question whether a picture is safe."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Sifter:
 
     def _text(self, row: Item) -> Iterator[str]:
         for finding in check_texts([row], lambda text: ruling(text).refused):
-            if finding.kind in BAD:
+            if finding.kind in BAD or (finding.kind in REFUSALS and len(_references(row)) == 1):
                 yield finding.kind
         if not row.question.strip() or not all(text.strip() for text in _answers(row)):
             yield "empty"
@@ -113,6 +115,10 @@ class Sifter:
             like = self._gallery is not None and sight.looks is not None and self._gallery.find(sight.looks) is not None
             self._looked = {image.sha256: "yes" if like else ""}  # the drafts of one start follow one another
         return bool(self._looked[image.sha256])
+
+
+def _references(row: Item) -> tuple[str, ...]:
+    return row.answers if isinstance(row, Example) else ()
 
 
 def _answers(row: Item) -> tuple[str, ...]:
