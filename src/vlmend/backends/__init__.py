@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
 
 from vlmend.errors import DataError, UsageError
 from vlmend.reasoning import split, tags_of
@@ -15,14 +17,20 @@ def response_id(fingerprint: str, example: Example, decoding: Decoding, sample: 
     How many samples are asked for is no part of it: four answers can become eight without asking for the four again.
     Free text is what it was before schemas: an empty one is no part of it either, nor is a budget of 0.
     """
+    try:
+        return digest(fingerprint, conversation_key(example.prompt), _how(decoding), sample)
+    except DataError:  # to be said by whoever opens the picture
+        return digest(fingerprint, "unreadable", example.id, sample)
+
+
+@lru_cache
+def _how(decoding: Decoding) -> dict[str, Any]:
+    """What of a decoding decides an answer; read, and never changed."""
     how = {key: value for key, value in asdict(decoding).items() if key not in ("num_return_sequences", "first_sample")}
     for name in ("schema", "thinking_budget"):
         if not how[name]:
             del how[name]
-    try:
-        return digest(fingerprint, conversation_key(example.prompt), how, sample)
-    except DataError:  # to be said by whoever opens the picture
-        return digest(fingerprint, "unreadable", example.id, sample)
+    return how
 
 
 def refuse_budget(decoding: Decoding, backend: str) -> None:

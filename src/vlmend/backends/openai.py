@@ -17,7 +17,7 @@ from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
 from vlmend.reasoning import told_apart
 from vlmend.servers.abilities import Asker, control_tokens, schema_way
-from vlmend.servers.address import OPENAI_HOST, Address, check_variable, client, key_of, kind_of, models
+from vlmend.servers.address import OPENAI_HOST, Address, Connections, check_variable, key_of, kind_of, models
 from vlmend.servers.batch import Batches, Provider
 from vlmend.servers.chat import Answer, Kind, messages, sampling, takes_n
 from vlmend.servers.exchange import Exchange, Rules
@@ -196,7 +196,7 @@ class Openai:
         return json.dumps(body).encode()
 
     def _exchange(self, jobs: Iterator[Job], frame: dict[str, Any]) -> Iterator[tuple[Job, Answered | Refused]]:
-        connection = client(self._address, self._key, self.window, self.timeout)
+        connection = Connections(self._address, self._key, self.timeout)
 
         async def ask(job: Job) -> Outcome:
             try:

@@ -19,7 +19,7 @@ from vlmend.build.picture import kept
 from vlmend.data.export.album import UNKNOWN, kind_of
 from vlmend.errors import ConfigError, ModelError
 from vlmend.money import Budget, Purse, load_prices
-from vlmend.servers.address import Address, check_variable, client, key_of
+from vlmend.servers.address import Address, Connections, check_variable, key_of
 from vlmend.servers.chat import Answer, Reply, Unreadable, error_text
 from vlmend.servers.exchange import Exchange, Rules
 from vlmend.servers.ledger import Account
@@ -115,7 +115,7 @@ class OpenaiPainter:
     def paint(self, sketches: Iterable[Sketch]) -> Iterator[Painted]:
         """What becomes of each, as it comes. Raises ModelError when nothing can be painted, UsageError of a budget."""
         key = key_of(self._address, self.key_env)
-        connection = client(self._address, key, self.window, self.timeout)
+        connection = Connections(self._address, key, self.timeout)
 
         async def ask(job: _Job) -> Outcome:
             body = json.dumps(self._body(job.sketch)).encode()

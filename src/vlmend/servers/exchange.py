@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-import httpx
-
 from vlmend.errors import ModelError, VlmendError
 from vlmend.interrupt import Interrupt
+from vlmend.servers.address import Connections
 from vlmend.servers.outcome import Again, Answered, Outcome, Refused
 from vlmend.servers.pace import START, Pace
 
@@ -77,7 +76,7 @@ class Exchange(Generic[J]):
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        to: Connections,
         jobs: Iterator[J],
         ask: Callable[[J], Coroutine[Any, Any, Outcome]],
         rules: Rules,
@@ -86,7 +85,7 @@ class Exchange(Generic[J]):
         control: Callable[[J], Coroutine[Any, Any, Outcome | None]],
         spent: Callable[[], VlmendError],
     ) -> None:
-        self._client, self._jobs, self._ask, self._rules, self._ledger = client, jobs, ask, rules, ledger
+        self._to, self._jobs, self._ask, self._rules, self._ledger = to, jobs, ask, rules, ledger
         self._control, self._spent = control, spent
         self.pace = Pace(rules.window)
         self._waiting: list[_Try[J]] = []
@@ -101,7 +100,7 @@ class Exchange(Generic[J]):
         self._given_up = 0  # jobs in a row
 
     def __iter__(self) -> Iterator[tuple[J, Answered | Refused]]:
-        with Background(self._client) as background, Interrupt() as interrupt:
+        with Background(self._to) as background, Interrupt() as interrupt:
             told = False
             while True:
                 if not (interrupt.signal or self._stop) and self._arrived.empty():
@@ -282,8 +281,8 @@ class Exchange(Generic[J]):
 class Background:
     """A thread with an event loop. Leaving it cancels what still runs there and closes the client."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    def __init__(self, to: Connections) -> None:
+        self._to = to
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vlmend-servers", daemon=True)
 
@@ -308,5 +307,5 @@ class Background:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        await self._client.aclose()
+        await self._to.aclose()
         await asyncio.get_running_loop().shutdown_default_executor()

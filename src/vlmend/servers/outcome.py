@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from vlmend.servers.address import nobody
+from vlmend.servers.address import Connections, nobody
 from vlmend.servers.chat import Reply, Unreadable, error_text, read_reply
 from vlmend.servers.pace import quota_wait, retry_after
 
@@ -64,7 +64,7 @@ Outcome = Answered | Again | Refused
 Reader = Callable[[object], Reply]
 
 
-async def post(client: httpx.AsyncClient, url: str, body: bytes, seconds: float, read: Reader = read_reply) -> Outcome:
+async def post(to: Connections, url: str, body: bytes, seconds: float, read: Reader = read_reply) -> Outcome:
     """Ask once. The time limit is for the whole exchange, so that a server that drips cannot hold it for ever.
 
     `read` makes a reply of the JSON that comes back, and raises Unreadable.
@@ -73,7 +73,7 @@ async def post(client: httpx.AsyncClient, url: str, body: bytes, seconds: float,
     started = clock()
     try:
         async with asyncio.timeout(seconds):
-            response = await client.post(url, content=body, headers={"content-type": "application/json"})
+            response = await to.post(url, body)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         return Again(nobody(error), unreached=True)
     except (TimeoutError, httpx.TimeoutException):
