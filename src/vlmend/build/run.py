@@ -173,10 +173,11 @@ class Desk:
     def _asked(self, by: tuple[str, Backend], how: Decoding, some: Mapping[str, Question]) -> Iterator[Response]:
         """The answers as they come; each is stored with its request before it is handed on, unless it failed."""
         name, backend = by
+        told = asdict(how)
         for response in backend.generate([_example(question, key) for key, question in some.items()], how):
             question = some[response.example_id]
             if response.finish is not Finish.FAILED:
-                row: Row = {"stage": question.stage, "by": name, "request": _told(question), "decoding": asdict(how)}
+                row: Row = {"stage": question.stage, "by": name, "request": _told(question), "decoding": told}
                 self._calls.put(response.example_id, {**row, "response": response_to_json(response)})
             yield replace(response, id=response.example_id)
 

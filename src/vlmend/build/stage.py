@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -112,7 +113,7 @@ class Stage(Generic[T]):
     declines: bool = False
     compared: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def decoding(self) -> Decoding:
         """How an answer is asked for."""
         schema = "" if self.gives is Said else json.dumps(self.gives.model_json_schema(), sort_keys=True)
