@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Literal, NamedTuple
 
-from vlmend.types import Finish, Response
+from vlmend.errors import ConfigError
+from vlmend.types import Decoding, Finish, Response
 
 CUT = "the answer ended inside its reasoning"
 
@@ -89,6 +90,44 @@ def split(text: str, own: Tags = THINK, begun: Tags | None = None) -> Split:
     found = list(_scan(text, own, begun))
     said = {kind: "".join(piece.text for piece in found if piece.kind == kind) for kind in ("reasoning", "answer")}
     return Split(said["reasoning"].strip(), said["answer"].strip(), found[-1].kind == "reasoning")
+
+
+def inside(text: str, own: Tags = THINK, begun: Tags | None = None) -> Tags | None:
+    """The tags of the reasoning that a text ends in; None where it ends in none."""
+    if not split(text, own, begun).cut:
+        return None
+    return begun or next((tags for tags in (own, *KNOWN) if tags.begin.match(text.lstrip())), own)
+
+
+def check_budget(decoding: Decoding) -> None:
+    """Raise ConfigError for a budget that leaves nothing for the answer, or that beams would share."""
+    if decoding.thinking_budget < 0 or decoding.thinking_budget >= decoding.max_new_tokens:
+        raise ConfigError(
+            f"thinking_budget {decoding.thinking_budget} leaves nothing for the answer of max_new_tokens"
+            f" {decoding.max_new_tokens}"
+        )
+    if decoding.thinking_budget and decoding.num_beams > 1:
+        raise ConfigError("thinking_budget and num_beams > 1 exclude each other")
+
+
+def first_step(decoding: Decoding) -> Decoding:
+    """How a response is decoded as far as its budget for thinking goes."""
+    budget = decoding.thinking_budget
+    least = min(decoding.min_new_tokens, budget)
+    return replace(decoding, max_new_tokens=budget, min_new_tokens=least, thinking_budget=0)
+
+
+def second_step(decoding: Decoding, said: int, sample: int) -> Decoding:
+    """How the rest of one is decoded of which there are so many tokens."""
+    return replace(
+        decoding, max_new_tokens=decoding.max_new_tokens - said, min_new_tokens=max(0, decoding.min_new_tokens - said),
+        thinking_budget=0, num_return_sequences=1, first_sample=sample,
+    )  # fmt: skip
+
+
+def end_of(tags: Tags) -> str:
+    """What is put behind reasoning that is ended from outside."""
+    return f"\n{tags.closing}\n\n"
 
 
 def leading(text: str) -> tuple[str, str]:

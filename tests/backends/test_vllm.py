@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from vlmend import data
+from vlmend.backends import response_id
 from vlmend.backends.vllm import Vllm
 from vlmend.errors import ConfigError, ModelError
 from vlmend.models import engines
@@ -46,10 +48,26 @@ class Engine:
         ]  # fmt: skip
 
 
+    def get_tokenizer(self) -> Any:
+        return Letters()
+
+
+class Letters:
+    """A token is a letter."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        return "".join(map(chr, ids))
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        assert not add_special_tokens
+        return {"input_ids": [ord(letter) for letter in text]}
+
+
 @pytest.fixture(autouse=True)
 def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, lora, request, params = (ModuleType(n) for n in ("vllm", "vllm.lora", "vllm.lora.request", "vllm.params"))
     fake.LLM = Engine  # type: ignore[attr-defined]
+    fake.RequestOutput = SimpleNamespace  # type: ignore[attr-defined]
     fake.SamplingParams = lambda **given: SimpleNamespace(**checked("SamplingParams", given))  # type: ignore[attr-defined]
     request.LoRARequest = lambda *given: SimpleNamespace(**dict(zip(  # type: ignore[attr-defined]
         ("lora_name", "lora_int_id", "lora_path"), given, strict=True)))  # fmt: skip
@@ -250,3 +268,88 @@ def test_without_vllm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ModelError, match=r"vlmend\[vllm\]"):
         list(Vllm("world").generate(scenes(1), Decoding()))
+
+
+STORY = "<think>A ring glows.</think>It is hot."
+
+
+def output(prompt: str, text: str, room: int) -> SimpleNamespace:
+    """What is said as far as there is room for it, and one token for its end."""
+    ids = [*map(ord, text), 0][:room]
+    answer = SimpleNamespace(index=0, text=text[:room], token_ids=ids, finish_reason="stop" if 0 in ids else "length")
+    return SimpleNamespace(prompt_token_ids=[ord(letter) for letter in prompt], outputs=[answer])
+
+
+class Storyteller(Engine):
+    """Says `story` to everything, and `after` behind the first tokens of an answer."""
+
+    story: ClassVar[str] = STORY
+    prompt: ClassVar[str] = "Hot?"
+    after: ClassVar[str] = "Yes."
+    behind: ClassVar[list[tuple[str, int]]] = []
+
+    def chat(self, messages: list[Any], sampling_params: list[Any], **rest: Any) -> list[Any]:
+        Engine.chats.append({"messages": messages, "sampling": sampling_params, **rest})
+        return [output(self.prompt, self.story, how.max_tokens) for how in sampling_params]
+
+    def _preprocess_chat(self, chats: list[Any]) -> list[dict[str, Any]]:
+        return [{"type": "token", "prompt": self.prompt, "prompt_token_ids": [*map(ord, self.prompt)]} for _ in chats]
+
+    def _render_and_run_requests(self, *, prompts: Any, params: list[Any], **rest: Any) -> list[Any]:
+        assert rest.keys() == {"output_type", "use_tqdm", "lora_requests"}
+        found: list[Any] = []
+        for prompt, how in zip(prompts, params, strict=True):
+            self.behind.append(("".join(map(chr, prompt["prompt_token_ids"])), how.max_tokens))
+            found.append(output(self.prompt, self.after, how.max_tokens))
+        return found
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> type[Storyteller]:
+    monkeypatch.setattr(sys.modules["vllm"], "LLM", Storyteller)
+    Storyteller.behind.clear()
+    return Storyteller
+
+
+def one(**how: Any) -> Any:
+    [response] = backend_for("vllm:world").generate(scenes(1), Decoding(**how))
+    return response
+
+
+def test_reasoning_that_is_open_when_its_budget_is_spent_is_ended_and_answered(told: type[Storyteller]) -> None:
+    response = one(max_new_tokens=60, thinking_budget=13)
+    said = "<think>A ring\n</think>\n\n"
+    assert told.behind == [(f"Hot?{said}", 60 - len(said))], "the mark counts as tokens of the response"
+    assert (response.reasoning, response.text, response.hurried) == ("A ring", "Yes.\x00", True)
+    assert response.tokens == len(said) + len("Yes.") + 1, "each token once"
+    assert response.prompt_tokens == len("Hot?")
+    assert response.id == response_id(backend_for("vllm:world").fingerprint, scenes(1)[0], Decoding(60, thinking_budget=13))
+
+
+@pytest.mark.parametrize("budget", [len(STORY.partition("It")[0]), 36, 59])
+def test_what_is_not_inside_its_reasoning_then_is_as_without_a_budget(told: type[Storyteller], budget: int) -> None:
+    free, held = one(max_new_tokens=60), one(max_new_tokens=60, thinking_budget=budget)
+    assert replace(held, id="", seconds=0.0) == replace(free, id="", seconds=0.0)
+    assert not told.behind
+
+
+def test_reasoning_that_the_prompt_has_opened_is_ended_too(
+    told: type[Storyteller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(told, "prompt", "Hot? <think>\n")
+    monkeypatch.setattr(told, "story", "A ring glows.</think>It is hot.")
+    response = one(max_new_tokens=60, thinking_budget=6)
+    assert told.behind[0][0] == "Hot? <think>\nA ring\n</think>\n\n"
+    assert (response.reasoning, response.hurried) == ("A ring", True)
+
+
+def test_an_answer_that_the_mark_leaves_no_room_for_is_cut(told: type[Storyteller]) -> None:
+    response = one(max_new_tokens=20, thinking_budget=13)
+    assert not told.behind
+    assert (response.tokens, response.finish, response.hurried) == (20, Finish.LENGTH, True)
+    assert not response.said
+
+
+def test_a_budget_leaves_room_for_an_answer() -> None:
+    with pytest.raises(ConfigError, match="leaves nothing for the answer"):
+        one(max_new_tokens=12, thinking_budget=12)

@@ -38,7 +38,7 @@ def refuse_budget(decoding: Decoding, backend: str) -> None:
     if decoding.thinking_budget:
         raise UsageError(
             f"thinking_budget {decoding.thinking_budget}: {backend} cannot end the reasoning of an answer and go on;"
-            " models that transformers loads here can (a folder or a Hugging Face id)"
+            " models that transformers or vLLM loads here can, and servers of kind vllm, sglang and vlmend"
         )
 
 

@@ -16,7 +16,7 @@ from vlmend.backends import response_id
 from vlmend.config import ModelConfig
 from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.places import locate
-from vlmend.reasoning import KNOWN, MARKS, Tags, split, tags_of, told_apart
+from vlmend.reasoning import KNOWN, MARKS, Tags, end_of, inside, tags_of, told_apart
 from vlmend.types import Backend, Decoding, Example, Finish, Likelihood, Response, Victim, digest
 
 if TYPE_CHECKING:
@@ -183,11 +183,8 @@ class Hf:
         codec, own = self._loaded.codec, tags_of(*self.reasoning)
         if any(token in codec.eos_ids for token in said):
             return ()
-        text = codec.decode(said, (*self.reasoning, *MARKS))
-        if not split(text, own, self._begun).cut:
-            return ()
-        inside = self._begun or next((tags for tags in (own, *KNOWN) if tags.begin.match(text.lstrip())), own)
-        return codec.tokenizer(f"\n{inside.closing}\n\n", add_special_tokens=False)["input_ids"]
+        tags = inside(codec.decode(said, (*self.reasoning, *MARKS)), own, self._begun)
+        return codec.tokenizer(end_of(tags), add_special_tokens=False)["input_ids"] if tags else ()
 
     @cached_property
     def _begun(self) -> Tags | None:

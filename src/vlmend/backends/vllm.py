@@ -10,22 +10,33 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from vlmend.backends import refuse_budget, response_id
+from vlmend.backends import response_id
 from vlmend.errors import ConfigError, DataError, ModelError
 from vlmend.models.engines import EngineSettings, Impl, engine, spelled, told
 from vlmend.models.places import adapter_folder, check_base, locate, vllm_rank, weights_hash
-from vlmend.reasoning import told_apart
+from vlmend.reasoning import (
+    KNOWN,
+    THINK,
+    Tags,
+    check_budget,
+    end_of,
+    first_step,
+    inside,
+    second_step,
+    told_apart,
+)
 from vlmend.servers.chat import ENDLESS, FINISHES, messages
 from vlmend.servers.pictures import Caps
 from vlmend.types import Decoding, Example, Finish, Message, Response, conversation_key, digest
 
 WHOLE = Caps(max_bytes=2**40)
 LOG = logging.getLogger("vlmend")
+PROMPT_END = 16  # tokens, in which the opening of reasoning shows
 LONGEST = 300  # characters of what an engine says of an error
 HELLO = Example("control", (Message("user", ("Hello.",)),))
 
@@ -102,7 +113,7 @@ class Vllm:
 
     def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
         """Responses in groups of `window`. What vLLM refuses (too long, a broken picture) is a failed response."""
-        refuse_budget(decoding, "backend vllm")
+        check_budget(decoding)
         if decoding.num_beams > 1 or decoding.no_repeat_ngram_size:
             raise ConfigError("vllm: num_beams and no_repeat_ngram_size cannot be kept")
         most = max((len(e.images) for e in examples), default=0)
@@ -155,7 +166,7 @@ class Vllm:
             return
         asked = [example for example, _ in chats]
         try:
-            outputs = self._chat(engine, [chat for _, chat in chats], [_sampling(e, decoding) for e in asked])
+            outputs = self._outputs(engine, chats, decoding)
         except Exception as error:  # an engine's own, of many kinds and of no common base
             if _amid(engine):
                 raise ModelError(f"vllm failed amid computing, and answers no more: {_line(error)}") from error
@@ -170,10 +181,86 @@ class Vllm:
         self.__dict__["_answered"] = True
         seconds = (time.perf_counter() - started) / len(asked) / decoding.num_return_sequences
         for example, output in zip(asked, outputs, strict=True):
-            yield from self._said(example, output, decoding, seconds)
+            yield from self._said(engine, example, output, decoding, seconds)
 
     def _chat(self, engine: Any, chats: Sequence[Any], how: Sequence[Any]) -> list[Any]:
         return engine.chat(list(chats), list(how), use_tqdm=False, lora_request=self._lora())
+
+    def _outputs(self, engine: Any, chats: Sequence[tuple[Example, Any]], decoding: Decoding) -> list[_Output]:
+        """What is said to each; of a response that is inside its reasoning when the budget is spent, what follows it.
+
+        One that is not goes on as if there were no budget: it is asked for again, whole.
+        """
+
+        def asked(places: Sequence[int], how: Decoding) -> list[_Output]:
+            some = [chats[place] for place in places]
+            found = self._chat(engine, [chat for _, chat in some], [_sampling(example, how) for example, _ in some])
+            return [_Output.of(output) for output in found]
+
+        everywhere = range(len(chats))
+        if not decoding.thinking_budget:
+            return asked(everywhere, decoding)
+        outputs, tokenizer = asked(everywhere, first_step(decoding)), engine.get_tokenizer()
+        hurried: dict[tuple[int, int], list[int]] = {}
+        longer: list[tuple[int, int]] = []
+        for place, output in enumerate(outputs):
+            for turn, answer in output.answers.items():
+                if answer.reason != "length":
+                    continue
+                tags = inside(tokenizer.decode(answer.ids), THINK, _begun(tokenizer, output.prompt))
+                if tags is None:
+                    longer.append((place, turn))
+                else:
+                    mark = tokenizer(end_of(tags), add_special_tokens=False)["input_ids"]
+                    hurried[place, turn] = [*answer.ids, *mark]
+        again = list(dict.fromkeys(place for place, _ in longer))
+        whole = dict(zip(again, asked(again, replace(decoding, thinking_budget=0)) if again else (), strict=True))
+        for place, turn in longer:
+            outputs[place].answers[turn] = whole[place].answers[turn]
+        for (place, turn), answer in self._behind(engine, chats, hurried, decoding).items():
+            outputs[place].answers[turn] = answer
+        return outputs
+
+    def _behind(
+        self, engine: Any, chats: Sequence[tuple[Example, Any]], said: Mapping[tuple[int, int], list[int]],
+        decoding: Decoding,
+    ) -> dict[tuple[int, int], _Answer]:  # fmt: skip
+        """Answers whose first tokens are given, by prompt and number: all their tokens."""
+        room = decoding.max_new_tokens
+        full = {key: _Answer("", ids[:room], "length", hurried=True) for key, ids in said.items() if len(ids) >= room}
+        open_ = {key: ids for key, ids in said.items() if key not in full}
+        how = [
+            _sampling(chats[place][0], second_step(decoding, len(ids), decoding.first_sample + turn))
+            for (place, turn), ids in open_.items()
+        ]
+        found = self._continued(engine, [(chats[place][1], ids) for (place, _), ids in open_.items()], how)
+        for (key, ids), output in zip(open_.items(), found, strict=True):
+            [rest] = output.outputs
+            full[key] = _Answer("", [*ids, *rest.token_ids], str(rest.finish_reason), hurried=True)
+        decode = engine.get_tokenizer().decode
+        return {key: replace(one, text=decode(one.ids, skip_special_tokens=True)) for key, one in full.items()}
+
+    def _continued(self, engine: Any, given: Sequence[tuple[Any, list[int]]], how: Sequence[Any]) -> list[Any]:
+        """What vLLM says behind prompts and the first tokens of answers to them.
+
+        Prompts are rendered as those of its chats are, pictures included, and have the tokens put behind them. It has
+        no public door for that.
+        """
+        if not given:
+            return []
+        from vllm import RequestOutput  # pyright: ignore[reportMissingImports]
+
+        def prompts() -> Iterator[Any]:
+            for chat, ids in given:
+                [prompt] = engine._preprocess_chat([chat])
+                prompt["prompt_token_ids"] = [*prompt["prompt_token_ids"], *ids]
+                prompt.pop("prompt", None)
+                yield prompt
+
+        return engine._render_and_run_requests(
+            prompts=prompts(), params=list(how), output_type=RequestOutput, use_tqdm=False,
+            lora_requests=[self._lora()] * len(given),
+        )  # fmt: skip
 
     def _refuse_dead(self, engine: Any, error: Exception) -> None:
         """Raise ModelError where not only this prompt is at fault: something harmless is not answered either.
@@ -193,30 +280,31 @@ class Vllm:
         for sample in decoding.samples:
             yield self._response(example, decoding, sample, Finish.FAILED, why=why)
 
-    def _said(self, example: Example, output: Any, decoding: Decoding, seconds: float) -> Iterator[Response]:
-        given = {answer.index: answer for answer in output.outputs}
+    def _said(
+        self, engine: Any, example: Example, output: _Output, decoding: Decoding, seconds: float
+    ) -> Iterator[Response]:
         for turn, sample in enumerate(decoding.samples):
-            answer = given.get(turn)
+            answer = output.answers.get(turn)
             if answer is None:
                 yield self._response(example, decoding, sample, Finish.FAILED, why="vllm gave fewer answers than asked")
                 continue
-            finish = FINISHES.get(str(answer.finish_reason), Finish.FAILED)
-            why = f"vllm ended the answer with {answer.finish_reason!r}" if finish is Finish.FAILED else ""
-            yield self._response(
-                example, decoding, sample, finish, answer.text, why, len(answer.token_ids), seconds,
-                len(output.prompt_token_ids or ()),
-            )  # fmt: skip
+            finish = FINISHES.get(answer.reason, Finish.FAILED)
+            why = f"vllm ended the answer with {answer.reason!r}" if finish is Finish.FAILED else ""
+            response = self._response(
+                example, decoding, sample, finish, answer.text, why, len(answer.ids), seconds, len(output.prompt)
+            )
+            response = replace(response, hurried=answer.hurried)
+            yield told_apart(response, begun=_begun(engine.get_tokenizer(), output.prompt))
 
     def _response(
         self, example: Example, decoding: Decoding, sample: int, finish: Finish, text: str = "", why: str = "",
         tokens: int = 0, seconds: float = 0.0, prompt_tokens: int = 0,
     ) -> Response:  # fmt: skip
         name = response_id(self.fingerprint, example, decoding, sample)
-        response = Response(
+        return Response(
             name, example.id, text.strip(), finish, tokens, seconds, f"vllm:{self.model}", why, sample,
             prompt_tokens=prompt_tokens,
         )  # fmt: skip
-        return told_apart(response)
 
     def _lora(self) -> Any:
         adapter = self._folders[1]
@@ -225,6 +313,36 @@ class Vllm:
         from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
         return LoRARequest("adapter", 1, adapter)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What was said, with all its tokens and why it ended there."""
+
+    text: str
+    ids: Sequence[int]
+    reason: str
+    hurried: bool = False
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Answers to one prompt by their number, and the prompt's tokens."""
+
+    answers: dict[int, _Answer]
+    prompt: Sequence[int]
+
+    @classmethod
+    def of(cls, output: Any) -> _Output:
+        """What vLLM's own object says."""
+        found = {one.index: _Answer(one.text, list(one.token_ids), str(one.finish_reason)) for one in output.outputs}
+        return cls(found, list(output.prompt_token_ids or ()))
+
+
+def _begun(tokenizer: Any, prompt: Sequence[int]) -> Tags | None:
+    """The tags of reasoning that the prompt has opened at its end."""
+    end = tokenizer.decode(prompt[-PROMPT_END:]).rstrip()
+    return next((tags for tags in KNOWN if end.endswith(tags.opening)), None)
 
 
 def _sampling(example: Example, decoding: Decoding) -> Any:

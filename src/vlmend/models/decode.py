@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlmend.errors import ConfigError
 from vlmend.models.rows import Block, Rows
+from vlmend.reasoning import check_budget
 from vlmend.types import Decoding, Example, conversation_key, digest
 
 THIN_OUT = 0.75  # rows that ended leave the batch when no more than this share of it is left
@@ -30,13 +31,7 @@ class Wanted(NamedTuple):
 
 def check(decoding: Decoding) -> None:
     """Raises ConfigError for settings that exclude each other."""
-    if decoding.thinking_budget < 0 or decoding.thinking_budget >= decoding.max_new_tokens:
-        raise ConfigError(
-            f"thinking_budget {decoding.thinking_budget} leaves nothing for the answer of max_new_tokens"
-            f" {decoding.max_new_tokens}"
-        )
-    if decoding.thinking_budget and decoding.num_beams > 1:
-        raise ConfigError("thinking_budget and num_beams > 1 exclude each other")
+    check_budget(decoding)
     if decoding.do_sample and decoding.num_beams > 1:
         raise ConfigError("do_sample and num_beams > 1 exclude each other")
     if decoding.num_return_sequences > 1 and not decoding.do_sample:
