@@ -47,7 +47,6 @@ class Engine:
             for how in sampling_params
         ]  # fmt: skip
 
-
     def get_tokenizer(self) -> Any:
         return Letters()
 
@@ -323,7 +322,9 @@ def test_reasoning_that_is_open_when_its_budget_is_spent_is_ended_and_answered(t
     assert (response.reasoning, response.text, response.hurried) == ("A ring", "Yes.\x00", True)
     assert response.tokens == len(said) + len("Yes.") + 1, "each token once"
     assert response.prompt_tokens == len("Hot?")
-    assert response.id == response_id(backend_for("vllm:world").fingerprint, scenes(1)[0], Decoding(60, thinking_budget=13))
+    assert response.id == response_id(
+        backend_for("vllm:world").fingerprint, scenes(1)[0], Decoding(60, thinking_budget=13)
+    )
 
 
 @pytest.mark.parametrize("budget", [len(STORY.partition("It")[0]), 36, 59])

@@ -15,12 +15,13 @@ from typing import Any, Literal
 from vlmend.backends import refuse_budget, response_id
 from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
-from vlmend.reasoning import told_apart
+from vlmend.reasoning import check_budget, first_step, second_step, told_apart
 from vlmend.servers.abilities import Asker, control_tokens, schema_way
 from vlmend.servers.address import OPENAI_HOST, Address, Connections, check_variable, key_of, kind_of, models
 from vlmend.servers.batch import Batches, Provider
 from vlmend.servers.chat import Answer, Kind, messages, sampling, takes_n
 from vlmend.servers.exchange import Exchange, Rules
+from vlmend.servers.hurried import CONTINUED, CONTINUING, counted, ended, opened
 from vlmend.servers.ledger import Account
 from vlmend.servers.outcome import Answered, Outcome, Refused, post
 from vlmend.servers.pictures import Caps
@@ -155,13 +156,68 @@ class Openai:
 
         Raises ModelError when no question could be answered: nobody there, wrong key, unknown model.
         """
-        refuse_budget(decoding, self.name)
+        if decoding.thinking_budget:
+            if self.kind in CONTINUING:
+                yield from self._hurried(examples, decoding)
+                return
+            if self.kind != "vlmend":
+                refuse_budget(decoding, f"{self.name}, a server of kind {self.kind},")
         step = decoding.num_return_sequences if takes_n(self.kind) else 1
         samples = decoding.samples
         groups = [tuple(samples[start : start + step]) for start in range(0, len(samples), step)]
         jobs = (Job(example, group, decoding) for example in examples for group in groups)
         for job, outcome in self.replies(jobs, decoding):
             yield from self._responses(job, outcome)
+
+    def _hurried(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
+        """Responses within a budget for thinking, in two steps: as far as it goes, and what follows.
+
+        What is inside its reasoning then is ended and goes on; anything longer is asked for again as if there were no
+        budget. Tokens are those of the response, each counted once.
+        """
+        check_budget(decoding)
+        begun = opened(self._asker)
+        longer: list[Job] = []
+        cut: dict[int, list[Job]] = {}  # by how much is said so far
+        jobs = (Job(example, (sample,), decoding) for example in examples for sample in decoding.samples)
+        for job, outcome in self.replies(jobs, first_step(decoding)):
+            answer = outcome.reply.answers[0] if isinstance(outcome, Answered) else None
+            if not isinstance(outcome, Answered) or answer is None or answer.finish is not Finish.LENGTH:
+                yield from self._responses(job, outcome)
+            elif (turn := ended(answer, begun)) is None:
+                longer.append(job)
+            else:
+                said = max(outcome.reply.tokens, decoding.thinking_budget) + self._tokens_of(turn[1])
+                going = replace(job, turn=turn[0], first=outcome)
+                if said < decoding.max_new_tokens:
+                    cut.setdefault(said, []).append(going)
+                else:
+                    reply = replace(outcome.reply, answers=(Answer("", Finish.LENGTH),), tokens=0)
+                    yield self._joined(going, replace(outcome, reply=reply, seconds=0.0), decoding.max_new_tokens)
+        for job, outcome in self.replies(longer, replace(decoding, thinking_budget=0)):
+            yield from self._responses(job, outcome)
+        for said, going in cut.items():
+            for job, outcome in self.replies(going, second_step(decoding, said, decoding.first_sample)):
+                if isinstance(outcome, Answered):
+                    yield self._joined(job, outcome, said)
+                else:
+                    yield from self._responses(job, outcome)
+
+    def _joined(self, job: Job, outcome: Answered, said: int) -> Response:
+        """The response of both steps; a server that tells reasoning apart may take all of the second for reasoning."""
+        first = job.first or outcome
+        answer = outcome.reply.answers[0]
+        whole = replace(answer, text=job.turn + (answer.text or answer.reasoning), reasoning="")
+        return replace(
+            self._response(job, job.samples[0], whole), tokens=said + outcome.reply.tokens, hurried=True,
+            prompt_tokens=first.reply.prompt_tokens, seconds=first.seconds + outcome.seconds,
+        )  # fmt: skip
+
+    def _tokens_of(self, text: str) -> int:
+        known: dict[str, int] = self.__dict__.setdefault("_counted", {})
+        if text not in known:
+            known[text] = counted(self._asker, text)
+        return known[text]
 
     def replies(self, asked: Iterable[Job], decoding: Decoding) -> Iterator[tuple[Job, Answered | Refused]]:
         """What becomes of requests, as it comes; `decoding` is theirs but for the seed.
@@ -189,6 +245,9 @@ class Openai:
     def _body(self, job: Job, frame: dict[str, Any]) -> bytes:
         rows, job.lost = messages(job.prompt, self._caps)
         body = {**frame, "messages": rows}
+        if job.turn:
+            rows.append({"role": "assistant", "content": job.turn})
+            body |= CONTINUED
         if len(job.samples) > 1 and "n" not in self.omit.split(","):
             body["n"] = len(job.samples)
         if job.decoding.do_sample and "seed" not in self.omit.split(","):
@@ -276,12 +335,17 @@ class Openai:
 
 @dataclass(eq=False)
 class Job:
-    """One request: answers number `samples` to an example. `lost` is what its pictures lost on the way."""
+    """One request: answers number `samples` to an example. `lost` is what its pictures lost on the way.
+
+    `turn` is the beginning of the answer that is to go on, and `first` what it came from.
+    """
 
     example: Example
     samples: tuple[int, ...]
     decoding: Decoding
     lost: str = ""
+    turn: str = ""
+    first: Answered | None = None
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -28,6 +28,11 @@ class Asker:
     address: Address
     key: str
 
+    @property
+    def root(self) -> str:
+        """The server's address without its version: what lies beside the API."""
+        return self.address.url.removesuffix("/v1")
+
     def post(self, url: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON object that comes back; an empty one where none does."""
         try:
@@ -48,7 +53,7 @@ class Asker:
         """Tokens of a prompt: by the server's own `/tokenize` where it has one, else as it charges; 0: unknown."""
         if tokenizes:
             body = {"messages": [{"role": "user", "content": text}]}
-            found = self.post(f"{self.address.url.removesuffix('/v1')}/tokenize", body).get("count")
+            found = self.post(f"{self.root}/tokenize", body).get("count")
         else:
             usage = self.chat(text, 1).get("usage")
             found = usage.get("prompt_tokens") if isinstance(usage, dict) else None

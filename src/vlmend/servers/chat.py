@@ -115,7 +115,7 @@ EXTRAS: Mapping[str, Writes] = {
         ("top_k", lambda k: {"top_k": k, "min_p": 0.0}),
         ("repetition_penalty", lambda p: {"repeat_penalty": p}),
     ),
-    "vlmend": _VLLM,
+    "vlmend": (*_VLLM, ("thinking_budget", lambda n: {"thinking_budget": n} if n else {})),
 }
 
 
