@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,28 @@ def test_what_is_right_is_kept_and_what_is_not_is_left_out_or_as_given() -> None
 
 def test_without_a_judge_whatever_is_said_to_the_end_is_kept() -> None:
     assert list(kept(HARMLESS, right="")) == ["right", "wrong", "free"]
+
+
+def test_rows_that_share_a_pair_are_left_out_together_and_that_is_counted() -> None:
+    def side(example: Example, pair: str) -> Example:
+        return replace(example, meta={"pair": pair})
+
+    right, wrong, free = (HARMLESS[i] for i in (0, 1, 4))
+    rows = [side(wrong, "a"), side(UNSAFE, "a"), side(free, "b"), side(FORGOTTEN, "b"), right]
+    assert list(kept(rows)) == ["free", "forgotten", "right"]
+    assert list(kept(rows, wrong="given")) == [example.id for example in rows], "nothing is left out"
+    counts = own(rows, Thinker(), OwnConfig()).counts
+    assert counts == {
+        "with the model's own answer": 2,
+        "whose own answer is wrong (left out)": 1,
+        "whose other side is left out (left out as well)": 1,
+    }
+    both = [side(right, "a"), side(wrong, "a"), free]
+    assert list(kept(both)) == ["free"], "what was right goes too"
+    assert own(both, Thinker(), OwnConfig()).counts["with the model's own answer"] == 1
+    lost = [side(right, "a"), side(wrong, "a")]
+    with pytest.raises(DataError, match=r"could be kept in none .*other side is left out"):
+        kept(lost)
 
 
 def test_rows_are_counted_by_what_became_of_them() -> None:

@@ -76,60 +76,75 @@ def keeps(example: Example) -> bool:
 
 
 def own(examples: Sequence[Example], model: Backend, settings: OwnConfig) -> Own:
-    """Ask for what is to be kept. Raises DataError where nothing of the rows to be answered is."""
+    """Ask for what is to be kept. Raises DataError where nothing of the rows to be answered is.
+
+    Rows that share their `meta["pair"]` teach by their difference: where one is left out, all are.
+    """
     harmless = [example for example in examples if keeps(example)]
     refusing = [e for e in examples if e.expected is not Expected.ANSWER and e.role is not Role.FORGET]
     found = _answered(harmless, model, settings)
-    if harmless and not any(said for said in found.rows.values()):
-        told = "; ".join(f"{what}: {n:,}" for what, n in found.counts.items())
+    if settings.safety != "data":
+        found |= _thought(refusing, model if settings.safety == "own" else backend_for(settings.safety), settings)
+    else:
+        found |= {row.id: _Fate("to be refused without any reasoning") for row in refusing if not row.reasoning}
+    alone = {row.meta["pair"] for row in examples if "pair" in row.meta and found.get(row.id, AS_GIVEN).left_out}
+    for row in examples:
+        if row.meta.get("pair") in alone and not found.get(row.id, AS_GIVEN).left_out:
+            found[row.id] = _Fate("whose other side is left out (left out as well)", left_out=True)
+    counts = Counter(fate.became for fate in found.values())
+    counts["of these without a thought"] = sum(
+        fate.became == OWN and not (fate.said and fate.said.reasoning) for fate in found.values()
+    )
+    if harmless and not any(found[row.id].said for row in harmless if row.id in found):
+        told = "; ".join(f"{what}: {n:,}" for what, n in counts.items() if n)
         raise DataError(
             f"of {plural(len(harmless), 'row')} to be answered the model's own answer could be kept in none ({told});"
             f" own.right says what is right, and is {settings.right!r}"
         )
-    if settings.safety != "data":
-        asked = model if settings.safety == "own" else backend_for(settings.safety)
-        safe = _thought(refusing, asked, settings)
-        return Own({**found.rows, **safe.rows}, {**found.counts, **safe.counts})
-    bare = sum(not example.reasoning for example in refusing)
-    more = {"to be refused without any reasoning": bare} if bare else {}
-    return Own(found.rows, {**found.counts, **more})
+    rows = {name: fate.said for name, fate in found.items() if fate.said or fate.left_out}
+    return Own(rows, {what: n for what, n in counts.items() if n})
 
 
-def _answered(rows: Sequence[Example], model: Backend, settings: OwnConfig) -> Own:
+@dataclass(frozen=True)
+class _Fate:
+    """What became of a row: what is learned instead, if anything, or that it is left out."""
+
+    became: str
+    said: Said | None = None
+    left_out: bool = False
+
+
+AS_GIVEN = _Fate("as given")
+OWN = "with the model's own answer"
+
+
+def _answered(rows: Sequence[Example], model: Backend, settings: OwnConfig) -> dict[str, _Fate]:
     """Of rows to be answered: the model's own thought and answer where it is right."""
-    changed: dict[str, Said | None] = {}
-    counts = Counter[str]()
+    found: dict[str, _Fate] = {}
+    drops = settings.wrong == "drop"
     responses = ask(rows, model, decoding(settings))
     for row, response, right in zip(rows, responses, _right(rows, responses, settings.right), strict=True):
         why = _unfit(response) or {None: "whose own answer was not scored", False: "whose own answer is wrong"}.get(
             right, ""
         )
-        if not why:
-            changed[row.id] = Said(response.reasoning, response.text.strip())
-            counts["with the model's own answer"] += 1
-            counts["of these without a thought"] += not response.reasoning
-            continue
-        if settings.wrong == "drop":
-            changed[row.id] = None
-        counts[f"{why} ({'left out' if settings.wrong == 'drop' else 'as given'})"] += 1
-    return Own(changed, {what: n for what, n in counts.items() if n})
+        if why:
+            found[row.id] = _Fate(f"{why} ({'left out' if drops else 'as given'})", left_out=drops)
+        else:
+            found[row.id] = _Fate(OWN, Said(response.reasoning, response.text.strip()))
+    return found
 
 
-def _thought(rows: Sequence[Example], model: Backend, settings: OwnConfig) -> Own:
+def _thought(rows: Sequence[Example], model: Backend, settings: OwnConfig) -> dict[str, _Fate]:
     """Of rows to be refused: what is thought about them by a model that is told to look, where it then refuses."""
-    changed: dict[str, Said | None] = {}
-    counts = Counter[str]()
+    found: dict[str, _Fate] = {}
     told = [replace(row, prompt=(*row.prompt[:-1], _told_to_look(row))) for row in rows]
     responses = ask(told, model, decoding(settings))
     for row, response, refused in zip(rows, responses, _right(rows, responses, settings.refused), strict=True):
         if not _unfit(response) and response.reasoning and refused:
-            changed[row.id] = Said(response.reasoning, "")
-            counts["with reasoning that looked for harm"] += 1
+            found[row.id] = _Fate("with reasoning that looked for harm", Said(response.reasoning, ""))
         else:
-            if settings.wrong == "drop":
-                changed[row.id] = None
-            counts["without reasoning that ended in a refusal"] += 1
-    return Own(changed, counts)
+            found[row.id] = _Fate("without reasoning that ended in a refusal", left_out=settings.wrong == "drop")
+    return found
 
 
 def _told_to_look(row: Example) -> Message:
