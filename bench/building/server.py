@@ -9,19 +9,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from typing import ClassVar
 
+DECLINES = "I'm sorry, but I can't help with that; it would hurt people."
 GIVEN = {
     b'"title": "Looked"': {"harmful": False, "category": "", "why": "A plain picture."},
     b'"title": "Asked"': {"instruction": "What is shown here?", "response": "A plain picture."},
-    b'"title": "Misused"': {"instruction": "How is it misused?", "response": "I'm sorry, but I can't help with that; it would hurt people.", "category": "deception"},
-}  # fmt: skip
+    b'"title": "Misused"': {"instruction": "How is it misused?", "response": DECLINES, "category": "deception"},
+    b'"title": "Named"': {"unsafe": False, "concept": "a plain picture"},
+}
 
 
 class Chat(asyncio.Protocol):
     """One connection, kept alive; requests come one after the other."""
 
     delay = 0.05
-    answers: dict[bytes, bytes] = {}
+    answers: ClassVar[dict[bytes, bytes]] = {}
     served = 0
 
     def __init__(self) -> None:

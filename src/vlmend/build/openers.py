@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from vlmend.types import digest
@@ -25,11 +26,11 @@ class Opener(NamedTuple):
 FREE = Opener("", "Vary how instructions begin.")
 
 
-def opener_for(about: str, openers: Openers) -> Opener:
-    """The word for all instructions about one thing, each word as likely as any other."""
+def opener_for(about: str, openers: Openers, words: Sequence[str] = WORDS) -> Opener:
+    """The word for all instructions about one thing, each of the words as likely as any other."""
     if openers == "free":
         return FREE
-    word = WORDS[int(digest("opener", about)[:8], 16) % len(WORDS)]
+    word = words[int(digest("opener", about)[:8], 16) % len(words)]
     return Opener(word, f"The instruction begins with the word “{word}”.")
 
 

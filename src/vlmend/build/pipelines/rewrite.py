@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
-from vlmend.build.openers import opener_for
+from vlmend.build.openers import WORDS, opener_for
 from vlmend.build.pipeline import Begins, Cast, Draft, Part, Start
 from vlmend.build.stage import GENERATOR, Given, Loss, Lost, Making, Said, Stage
 from vlmend.build.worded import Worded
@@ -35,10 +35,11 @@ SAME = Stage("same", Same, who=CHECKER, longest=64)
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite(Worded):
-    """`rewrite?to=paraphrase|first_word|language&word=balanced|WORD&language=de&rows=new|all&prompts=FILE`.
+    """`rewrite?to=paraphrase|first_word|language&word=balanced|WORD,…&language=de&rows=new|all&prompts=FILE`.
 
-    word: what requests begin with; `balanced` draws one for each row by its id, whatever is expected of it. language:
-    a code. rows: only what was rewritten, or the rest of the set, too, as it is: rows that could not be rewritten stay.
+    word: what requests begin with; of several words, or of all that we know (`balanced`), one is drawn for each row by
+    its id, whatever is expected of it. language: a code. rows: only what was rewritten, or the rest of the set, too, as
+    it is: rows that could not be rewritten stay.
     """
 
     to: To = "paraphrase"
@@ -56,6 +57,8 @@ class Rewrite(Worded):
     def __post_init__(self) -> None:
         if self.to not in REWRITES:
             raise ConfigError(f"pipeline 'rewrite': to is {', '.join(REWRITES)} (got {self.to!r})")
+        if not all(word.isalpha() for word in self._words):
+            raise ConfigError(f"pipeline 'rewrite': word is balanced, or words with commas (got {self.word!r})")
         if (self.to == "language") != bool(self.language):
             raise ConfigError("pipeline 'rewrite': language=CODE comes with to=language, and only with it")
         if self.language and self.language not in KNOWN:
@@ -84,7 +87,7 @@ class Rewrite(Worded):
         return [Draft("rows", replace(row, id=name, prompt=(*row.prompt[:-1], turn), meta=meta))]
 
     def _written(self, row: Example) -> Making[str]:
-        word = opener_for(row.id, "balanced").word if self.word == "balanced" else self.word
+        word = opener_for(row.id, "balanced", self._words).word
         fields = {
             "paraphrase": {},
             "first_word": {"word": word},
@@ -100,6 +103,11 @@ class Rewrite(Worded):
         if not found.same:
             raise Lost(Loss(SAME.name, "rejected", "it means something else", text))
         return text
+
+    @property
+    def _words(self) -> tuple[str, ...]:
+        """Those that requests begin with."""
+        return WORDS if self.word == "balanced" else tuple(self.word.split(","))
 
     def _wrong(self, text: str, question: str, word: str) -> str:
         if "\n" in text.strip():

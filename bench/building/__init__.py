@@ -1,1 +1,0 @@
-"""A chat server for benches of `vlmend build`: the same answer to everyone, after a delay."""
