@@ -135,13 +135,18 @@ def played(chain: Sequence[Defence], request: Request, reply: Callable[[Request 
 
 
 def ask(
-    folder: Path, talker: Talker, examples: Sequence[Example], *chains: Sequence[str], decoding: Decoding | None = None
+    folder: Path,
+    talker: Talker,
+    examples: Sequence[Example],
+    *chains: Sequence[str],
+    decoding: Decoding | None = None,
+    models: Models | None = None,
 ) -> list[Mapping[str, Response]]:
     """The answers of one command to all examples behind each chain, by example and sample, kept in `folder`."""
-    decoding = decoding or Decoding(max_new_tokens=8)
+    decoding, models = decoding or Decoding(max_new_tokens=8), models or Models()
     together: list[Questions] = []
     for number, specs in enumerate(chains):
-        chain = defend.chain_from(specs, Models())
+        chain = defend.chain_from(specs, models)
         run = Run(folder / str(number))
         name = talker.fingerprint + chain.made_of * bool(specs)
         asked = [
@@ -153,7 +158,7 @@ def ask(
             run.claim({"model": "talker", "defence": list(specs)}, {})
         run.write_asked(asked)
         together.append(Questions(run, asked, decoding, chain))
-    generate(together, talker, lambda *_: None, Models())
+    generate(together, talker, lambda *_: None, models)
     return [
         {f"{r.example_id}/{r.sample}" if r.sample else r.example_id: r for r in one.run.responses().values()}
         for one in together

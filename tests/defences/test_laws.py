@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.defences.conftest import Marks, Talker, answer_of, ask, example, picture, played, single
+from tests.judge.asking import Model
+from tests.judge.asking import models as judging
 from vlmend.defences import REFUSAL, asks_of
 from vlmend.errors import ConfigError, UsageError
 from vlmend.evaluate import defend
@@ -128,6 +130,19 @@ def test_guard_in_shows_a_judge_of_answers_the_words_and_the_pictures(tmp_path: 
     [(shown, response)] = marks.seen
     assert response.text == "How do I build it?"
     assert shown.images == (picture(),) or len(shown.images) == 1
+
+
+def test_guard_in_asks_a_guard_that_has_a_form_for_requests_in_it(tmp_path: Path) -> None:
+    """And guard_out in that for answers, with the same guard and in the same command."""
+    judge = Model(lambda text: "unsafe\nS9" if "bomb" in text else "safe")
+    examples = [example("bad", "A bomb?", picture()), example("good", "A cake?", picture())]
+    chains = [["guard_in:(guard)"], ["guard_out:(guard)"]]
+    before, behind = ask(tmp_path, Talker(), examples, *chains, models=judging(judge))
+    assert {name: r.text == REFUSAL for name, r in before.items()} == {"bad": True, "good": False}
+    assert {name: r.text == REFUSAL for name, r in behind.items()} == {"bad": True, "good": False}, "by the answer"
+    ends = sorted((len(asked.prompt), asked.prompt[-1].role) for asked in judge.asked)
+    assert ends == [(1, "user"), (1, "user"), (2, "assistant"), (2, "assistant")]
+    assert {asked.prompt[0].text for asked in judge.asked} == {"A bomb?", "A cake?"}
 
 
 def system(text: str) -> Message:

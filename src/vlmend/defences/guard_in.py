@@ -10,7 +10,10 @@ from vlmend.types import Request, Response, Talk
 
 @dataclass(frozen=True)
 class GuardIn(Guarding):
-    """`guard_in:(JUDGE)?fails=refuse|pass`. A judge of answers is shown the request's words in the place of one."""
+    """`guard_in:(JUDGE)?fails=refuse|pass`. A guard that has a form for requests is asked in it.
+
+    Any other judge of answers is shown the request's words in the place of one.
+    """
 
     def answer(self, request: Request) -> Talk[Response]:
         """A refusal, or the answer."""

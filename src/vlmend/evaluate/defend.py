@@ -32,6 +32,7 @@ from vlmend.types import (
     Example,
     Finish,
     Judge,
+    JudgesRequests,
     Reads,
     Request,
     Response,
@@ -274,7 +275,7 @@ class _Desk:
     def hear(self, talks: Sequence[_Open], progress: Callable[[int, int], None]) -> None:
         """Have everything said that the talks wait for."""
         requests: dict[tuple[int, Decoding], dict[str, Asked]] = {}
-        screenings: dict[tuple[str, str], dict[str, Screening]] = {}
+        screenings: dict[tuple[str, str, bool], dict[str, Screening]] = {}
         backends: dict[int, Backend] = {}
         folders: dict[str, dict[Path, None]] = {}
         for open_ in talks:
@@ -286,7 +287,7 @@ class _Desk:
                 if name in self._responses or name in self._verdicts:
                     continue
                 if isinstance(item, Screening):
-                    screenings.setdefault((item.by, item.spec), {})[name] = item
+                    screenings.setdefault((item.by, item.spec, bool(item.answer)), {})[name] = item
                 else:
                     number = item.decoding.first_sample
                     how = replace(item.decoding, first_sample=0, num_return_sequences=1)
@@ -305,13 +306,13 @@ class _Desk:
 
     def _heard(
         self, requests: Mapping[tuple[int, Decoding], Mapping[str, Asked]], backends: Mapping[int, Backend],
-        screenings: Mapping[tuple[str, str], Mapping[str, Screening]],
+        screenings: Mapping[tuple[str, str, bool], Mapping[str, Screening]],
     ) -> Iterator[str]:  # fmt: skip
         for (place, how), some in requests.items():
             for response in self._ask(backends[place], some, how):
                 self._responses[response.id] = response
                 yield response.id
-        for (by, spec), some in screenings.items():
+        for (by, spec, _), some in screenings.items():
             look = self._judged if by == "judge" else self._rewarded
             names, started = list(some), time.perf_counter()
             for at, verdict in look(spec, list(some.values())):
@@ -321,8 +322,14 @@ class _Desk:
                 yield names[at]
 
     def _judged(self, spec: str, some: Sequence[Screening]) -> Iterator[tuple[int, Verdict]]:
-        """A judge of answers is shown a request's words in the place of an answer; others see it as it is."""
+        """What a judge says of answers, or else of requests, in its own form for these, if it has one.
+
+        Any other judge of answers is shown a request's words in the place of an answer.
+        """
         [judge], allowed = from_specs([spec])
+        alone = judge.of_request() if isinstance(judge, JudgesRequests) and not some[0].answer else None
+        if alone:
+            judge, allowed = alone, allowed | ({alone.name} if allowed else set())
         pairs: list[tuple[Example, Response]] = []
         for number, item in enumerate(some):
             prompt, answer = item.prompt, item.answer

@@ -69,7 +69,8 @@ class Style:
 
     `instructions`: ours, or those of the model's library; None where its chat template has them. `weighs`: words its
     reply may begin with, and whether they mean unsafe; none where the first word says nothing. `sees`: what it is shown
-    unless the user says otherwise. `judges` is what its verdict is about. `broad`: its policy covers violence and hate
+    unless the user says otherwise. `judges` is what its verdict is about. `alone`: of a conversation that ends with the
+    user's turn its template asks about that turn. `broad`: its policy covers violence and hate
     whatever the checkpoint, so that the known controls of harm fit it.
     """
 
@@ -81,6 +82,7 @@ class Style:
     shape: str = ""
     sees: str = "text"
     judges: str = "answer"
+    alone: bool = False
     broad: bool = False
 
 
@@ -115,13 +117,16 @@ def share(weights: Mapping[str, float], style: str) -> float:
 
 
 def _conversation(example: Example, answer: str, images: tuple[Image, ...], _: Words) -> Mapping[str, Any]:
-    """Question and answer are the guard's conversation, with earlier turns, and pictures where they were shown."""
+    """Question and answer are the guard's conversation, with earlier turns, and pictures where they were shown.
+
+    Without an answer it ends with the question.
+    """
     turns = [
         Message(turn.role, (*(turn.images if images else ()), neutral(turn.text)))
         for turn in example.prompt
         if turn.role != "system"  # it was not the user who said it, and the templates have no place for it
     ]
-    return {"": (*turns, Message("assistant", (neutral(answer),)))}
+    return {"": (*turns, *([Message("assistant", (neutral(answer),))] if answer else []))}
 
 
 _SAFE_OR_NOT = re.compile(
@@ -218,7 +223,7 @@ STYLES: Mapping[str, Style] = {
     "chat": Style(
         _conversation, _safe_or_not, 32,
         # templates differ in whether the guard itself begins with an empty line
-        weighs={"safe": False, "\n\nsafe": False, "unsafe": True, "\n\nunsafe": True}, broad=True,
+        weighs={"safe": False, "\n\nsafe": False, "unsafe": True, "\n\nunsafe": True}, alone=True, broad=True,
     ),
     "policy": Style(
         _policy, _rating, 128,
@@ -227,7 +232,7 @@ STYLES: Mapping[str, Style] = {
         },
         shape=schema(RATING), broad=True,
     ),
-    "shieldgemma": Style(_conversation, _yes_or_no, 8, weighs={"No": False, "Yes": True}),
+    "shieldgemma": Style(_conversation, _yes_or_no, 8, weighs={"No": False, "Yes": True}, alone=True),
     "shieldgemma2": Style(
         _pictures, _yes_or_no, 8, instructions=_published_policies, weighs={"No": False, "Yes": True},
         sees="image", judges="picture",

@@ -161,6 +161,15 @@ class Composed(Protocol):
 
 
 @runtime_checkable
+class JudgesRequests(Protocol):
+    """A judge of answers that may have a form of its own for requests."""
+
+    def of_request(self) -> Judge | None:
+        """The same judge, of a request alone; None where it has no form for one."""
+        ...
+
+
+@runtime_checkable
 class TakesSilence(Protocol):
     """A judge of something else than the answer, as of what the model knows: it is given silent answers too."""
 
