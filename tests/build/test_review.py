@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def test_sets_hold_what_was_decided_and_go_on_doing_so(
     )  # fmt: skip
     told = report(capsys, ["review", str(run), "--decisions", str(file)])
     assert told["decided"] == {"reject": 1, "edit": 1, "accept": 1}
+    assert (told["taken"], told["left_out"]) == (3, 0)
     after = kept(run)
     assert set(after) == {second, filtered, *others}
     assert after[second].question == "Where is the ring?"
@@ -116,9 +118,36 @@ def test_sets_hold_what_was_decided_and_go_on_doing_so(
         again = report(capsys, words)
     assert again["starts"]["done before"] == 30
     assert rows(run) == written
+    late = decide(run, tmp_path / "l.json", **{first: {"decision": "reject", "when": "2027"}})
+    assert report(capsys, ["review", str(run), "--decisions", str(late)])["taken"] == 1
     undone = decide(run, tmp_path / "u.json", **{first: {"decision": "undo", "when": "2026"}})
+    told = report(capsys, ["review", str(run), "--decisions", str(undone)])
+    assert (told["taken"], told["left_out"]) == (0, 1)
+    assert first not in kept(run)
+    undone = decide(run, tmp_path / "u.json", **{first: {"decision": "undo", "when": "2028"}})
     report(capsys, ["review", str(run), "--decisions", str(undone)])
     assert kept(run)[first].question == before[first].question
+
+
+def test_a_sample_is_chosen_by_ids_and_has_all_that_was_decided(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown() -> set[str]:
+        page = (run / "review.html").read_text(encoding="utf-8")
+        blocks = re.findall(r'<script type="application/json" class="rows">(.*?)</script>', page)
+        return {row["id"] for block in blocks for row in json.loads(block)}
+
+    report(capsys, ["review", str(run)])
+    everything = shown()
+    report(capsys, ["review", str(run), "--sample", "4"])
+    four = shown()
+    assert len(four) == 4
+    report(capsys, ["review", str(run), "--sample", "7"])
+    assert four < shown() < everything
+    name = next(name for name in drafts(run) if name not in shown())
+    file = decide(run, tmp_path / "d.json", **{name: {"decision": "accept"}})
+    report(capsys, ["review", str(run), "--sample", "4", "--decisions", str(file)])
+    assert shown() == {name, *four}
 
 
 @pytest.mark.parametrize(

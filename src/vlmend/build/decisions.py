@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,10 @@ def decisions_of(out: Path) -> dict[str, Decision]:
     return read_decisions(out / FILE, run=run_id(out)) if (out / FILE).exists() else {}
 
 
-def keep(out: Path, files: Sequence[Path]) -> dict[str, Decision]:
+def keep(out: Path, files: Sequence[Path]) -> tuple[int, int]:
     """Add the decisions of files to those in the folder, of several about one draft the latest.
 
+    Returns how many of the files' count now, and how many do not because a later one is known.
     Raises UnknownName for one about a draft that there is not, DataError for one about other words than the draft's and
     for a file that is damaged or about another run; then nothing is changed.
     """
@@ -53,7 +55,16 @@ def keep(out: Path, files: Sequence[Path]) -> dict[str, Decision]:
     if unknown := next((name for name in found if name not in there), ""):
         raise UnknownName("draft that was decided on", unknown, sorted(there)[:20], nearest(unknown, there))
     write_decisions(found, out / FILE, run=run_id(out))
-    return found
+    asked = {(number, name) for number, decisions in enumerate(new) for name in decisions}
+    taken = {(number, name) for number, name in asked if new[number][name] == found[name]}
+    return len({name for _, name in taken}), len(asked - taken)
+
+
+def sampled(listed: Callable[[], Iterator[ReviewItem]], sample: int, decided: Container[str]) -> Iterator[ReviewItem]:
+    """At most `sample` items that nobody decided on, chosen by their ids alone, and all others; in order."""
+    open_ = (item.id for item in listed() if item.id not in decided)
+    chosen = set(heapq.nsmallest(sample, open_, key=digest))
+    return (item for item in listed() if item.id in decided or item.id in chosen)
 
 
 def items(out: Path, sifted: Sifted) -> Iterator[ReviewItem]:
