@@ -129,6 +129,16 @@ def test_sets_hold_what_was_decided_and_go_on_doing_so(
     assert kept(run)[first].question == before[first].question
 
 
+def test_a_set_of_which_nothing_is_left_has_no_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = decide(run, tmp_path / "d.json", **{name: {"decision": "reject"} for name in drafts(run)})
+    told = report(capsys, ["review", str(run), "--decisions", str(file)])
+    assert rows(run) == {}
+    assert (told["sets"]["train"]["rows"], told["sets"]["train"]["drafts"]) == (0, len(drafts(run)))
+    assert told["sets"]["train"]["left_out"]["rejected in review"] == len(drafts(run))
+
+
 def test_a_sample_is_chosen_by_ids_and_has_all_that_was_decided(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,8 @@ from vlmend.report.review import (
 from vlmend.types import Example, Image, Message, Pair
 
 OWN = "document.title='owned'"
-EVIL = f"</script><script>{OWN}</script><img src=x onerror=\"{OWN}\"><b>bold</b> & 'so' on"
+BREAKS = f"<!--<script></script ><script >{OWN}</script ></script><script>{OWN}</script>"
+EVIL = f"{BREAKS}<img src=x onerror=\"{OWN}\"><b>bold</b> & 'so' on"
 LONG = "averyveryverylongwordwithoutanyplacetobreakit" * 4
 NO_BROWSER = pytest.mark.skipif(BROWSER is None, reason="no browser here")
 RUN = "run-7"
