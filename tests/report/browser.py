@@ -105,9 +105,15 @@ class Browser:
     def open(self, page: Path) -> float:
         """Show a page; the seconds until it was loaded."""
         started = time.monotonic()
+        self.run("window.left = true")
         self.call("Page.navigate", url=page.absolute().as_uri())
-        self.until("document.readyState === 'complete' && location.protocol === 'file:'")
-        return time.monotonic() - started
+        self.until("document.readyState === 'complete' && location.protocol === 'file:' && !window.left")
+        seconds = time.monotonic() - started
+        # A browser drops clicks and keys until a page was painted for the first time.
+        self.run(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))"
+        )
+        return seconds
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
