@@ -41,7 +41,7 @@ def members(kind: str) -> list[str]:
         "rewards": ["__call__"],
         "families": [],
         "pictures": ["pictures"],
-        "pipelines": ["begins", "parts", "stages", "texts", "version", "made_of", "starts", "build"],
+        "pipelines": ["begins", "parts", "stages", "words", "version", "made_of", "starts", "build"],
     }[kind]
 
 

@@ -20,7 +20,7 @@ from vlmend.build.drafts import made
 from vlmend.build.stage import Kind
 from vlmend.cli import main
 from vlmend.data import read
-from vlmend.types import Example
+from vlmend.types import Example, Verdict
 
 PIPELINE = "vlguard?taxonomy=world&openers=free"
 FAULTS = {"broken": 0.1, "wrong": 0.15, "declines": 0.1, "late": 0.1}
@@ -125,6 +125,24 @@ def test_killed_anywhere_and_resumed_it_gives_the_same_and_asks_nothing_twice(
     again = sum(generator.answered.values()) - len(generator.answered)
     assert again <= 8  # what was on its way when it died, at most the window
     assert before >= calls
+
+
+def test_a_judge_that_does_not_say_lets_nothing_through_and_is_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["build", "replay?judge=exact", "world:utility?n=6", "--model", "base=scripted:echo"]
+    asked: list[bool | None] = [None] * 3
+
+    def verdicts(self: object, pairs: Sequence[Any], models: object) -> list[Verdict]:
+        return [Verdict("exact", r.id, correct=asked.pop() if asked else True, why="down") for _, r in pairs]
+
+    monkeypatch.setattr("vlmend.judge.judges.exact.Exact.__call__", verdicts)
+    first = report(capsys, [*words, "--out", str(tmp_path / "run")])
+    assert first["starts"] == {"done before": 0, "unscored": 3, "made": 3}
+    second = report(capsys, [*words, "--out", str(tmp_path / "run")])
+    assert second["starts"] == {"done before": 3, "made": 3}
+    assert second["calls"]["asked"] == {}
+    assert [each.start for each in made(tmp_path / "run")] == [row.id for row in read("world:utility?n=6")]
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,8 @@ def expected(pipeline: Pipeline, starts: Iterable[Start], company: Company, purs
         count += 1
         pictures = start.pictures or (start.row.images if start.row else ())
         for stage in pipeline.stages:
-            template = pipeline.texts.get(stage.name, start.row.question if start.row else "")
-            about, most = estimate(asking(template, *pictures), stage.longest)
+            words = pipeline.words(stage.name) or (start.row.question if start.row else "")
+            about, most = estimate(asking(words, *pictures[: stage.shows]), stage.longest)
             tries = stage.repairs + 1
             most = replace(most, calls=tries, input=most.input * tries, output=most.output * tries)
             for name, _ in company[stage.who]:

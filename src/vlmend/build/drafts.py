@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,14 @@ def row_from_json(row: Row) -> Example | Pair:
     return Pair(**shared, chosen=row["chosen"], rejected=row["rejected"])
 
 
+def unsettled(row: Row) -> bool:
+    """Whether a start has to be asked about again: it failed, or a judge did not say."""
+    return bool(row.get("failed")) or any(loss.get("kind") == "unscored" for loss in row.get("lost", ()))
+
+
 def done(out: Path) -> set[int]:
     """Of every start that need not be asked again the number that stands for its id."""
-    return {number_of(row["start"]) for row in stream_rows(out / ITEMS) if not row.get("failed")}
+    return {number_of(row["start"]) for row in stream_rows(out / ITEMS) if not unsettled(row)}
 
 
 def number_of(start: str) -> int:
@@ -81,29 +86,22 @@ def number_of(start: str) -> int:
 def made(out: Path) -> Iterator[Made]:
     """What came of every start, one by one, in the order in which they were first asked.
 
-    What failed and was made later stands where it failed. Raises StoreError for a line that is no such row.
+    What was asked again stands where it was asked first. Raises StoreError for a line that is no such row.
     """
     path = out / ITEMS
-    failed: set[str] = set()
-    later: dict[str, Row] = {}
+    again: dict[str, Row] = {}
     for row in stream_rows(path):
-        if row["start"] in failed:
-            later[row["start"]] = row
-        elif row.get("failed"):
-            failed.add(row["start"])
+        if row.get("start") in again or unsettled(row):
+            again[row.get("start", "")] = row
     seen: set[str] = set()
     for number, row in enumerate(stream_rows(path), start=1):
-        if row["start"] in failed:
-            if row["start"] in seen:
-                continue
-            seen.add(row["start"])
-            row = later.get(row["start"], row)
+        name = row.get("start", "")
+        if name in seen:
+            continue
+        if name in again:
+            seen.add(name)
+            row = again[name]
         try:
             yield Made.from_json(row)
         except (KeyError, TypeError, ValueError, StoreError) as error:
             raise StoreError(f"{path} is damaged in line {number}: {error}") from error
-
-
-def sets_of(everything: Sequence[Made]) -> list[str]:
-    """Names of the sets, in the order of their first draft."""
-    return list(dict.fromkeys(draft.set for each in everything for draft in each.drafts))

@@ -55,8 +55,9 @@ Cast = Mapping[str, Sequence[str]]
 class Pipeline(Protocol):
     """`begins` says what it is given, `parts` whom it asks; `made_of` changes with its prompts and its taxonomy.
 
-    `texts` are the prompts of its stages. `starts` takes what is given one by one, and must not hold on to it; `build`
-    asks about one start: asked again, it must ask the same. `version` is what a row's provenance says.
+    `starts` takes what is given one by one, and must not hold on to it; `build` asks about one start: asked again, it
+    must ask the same. `version` is what a row's provenance says, `words` a stage's prompt as far as it is known before
+    anything is said; empty where a row is asked as it stands.
     """
 
     @property
@@ -66,12 +67,11 @@ class Pipeline(Protocol):
     @property
     def stages(self) -> Sequence[Stage[Any]]: ...
     @property
-    def texts(self) -> Mapping[str, str]: ...
-    @property
     def version(self) -> str: ...
     @property
     def made_of(self) -> str: ...
 
+    def words(self, stage: str) -> str: ...
     def starts(self, given: Iterable[Start]) -> Iterator[Start]: ...
     def build(self, start: Start, cast: Cast) -> Making[list[Draft | Loss]]: ...
 

@@ -93,7 +93,7 @@ class Sifter:
 
     def _again(self, draft: Draft) -> Iterator[str]:
         row = draft.row
-        shown = "|".join(image.sha256 for image in row.images)
+        shown = "|".join(image.recorded or image.sha256 for image in row.images)
         mark = number_of(f"{draft.set}|{shown}|{plain(row.question)}")
         if mark in self._seen:
             yield "duplicate: the same question about the same pictures"

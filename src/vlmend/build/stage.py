@@ -22,7 +22,7 @@ from vlmend.errors import ConfigError, DataError
 from vlmend.judge.refusals.opening import ruling
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response, Verdict
 
-Kind = Literal["refused", "unfit", "blocked", "rejected"]
+Kind = Literal["refused", "unfit", "blocked", "rejected", "unscored"]
 R = TypeVar("R")
 GENERATOR = "generator"
 AGAIN = "That cannot be used: {why}. Send the whole answer again, corrected, and nothing else."
@@ -69,7 +69,8 @@ class Loss:
     """Why a stage gave nothing, and what was said.
 
     refused: the model declined. unfit: its answer never had the form asked for. blocked: its provider filtered it.
-    rejected: what was made did not pass a judge, or a check of the pipeline.
+    rejected: what was made did not pass a judge, or a check of the pipeline. unscored: the judge did not say; it is
+    asked again when the run goes on.
     """
 
     stage: str
@@ -101,7 +102,7 @@ class Stage(Generic[T]):
 
     longest: most tokens of an answer. temperature: 0 for the likeliest answer. repairs: how often an unfit answer is
     sent back. declines: whether an answer that declines is one that is asked for. compared: keys that another
-    generator's answers are compared by.
+    generator's answers are compared by. shows: how many of a start's pictures it is about, where not all.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Stage(Generic[T]):
     repairs: int = 2
     declines: bool = False
     compared: tuple[str, ...] = ()
+    shows: int | None = None
 
     @cached_property
     def decoding(self) -> Decoding:
@@ -188,9 +190,10 @@ def judged(
     [heard] = yield [Check(spec, example, answer)]
     verdict = cast(Verdict, heard)
     said: bool | None = getattr(verdict, question)
+    if said is None:
+        raise Lost(Loss(stage, "unscored", f"{spec} does not say: {verdict.why}", answer))
     if said is not wanted:
-        told = f"nothing ({verdict.why})" if said is None else f"{question}: {'yes' if said else 'no'}"
-        raise Lost(Loss(stage, "rejected", f"{spec} says {told}", answer))
+        raise Lost(Loss(stage, "rejected", f"{spec} says {question}: {'yes' if said else 'no'}", answer))
     return verdict
 
 

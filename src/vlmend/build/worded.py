@@ -35,6 +35,10 @@ class Worded:
         """Changes with every word that is asked, and with every option."""
         return digest(dict(self.texts), {key: value for key, value in asdict(self).items() if key != "prompts"})
 
+    def words(self, stage: str) -> str:
+        """A stage's prompt; what fills its places is not known yet."""
+        return self.texts[stage]
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnderPolicy(Worded):
@@ -56,6 +60,10 @@ class UnderPolicy(Worded):
     def made_of(self) -> str:
         """Changes with every word that is asked, and with every option."""
         return digest(super().made_of, self.policy.model_dump(mode="json"))
+
+    def words(self, stage: str) -> str:
+        """A stage's prompt with the policy in it; empty where there is none, as what the treated model is asked."""
+        return self.texts.get(stage, "").replace("{policy}", self.policy.text())
 
     def misnamed(self, category: str) -> str:
         """What is wrong with the category that an answer names; nothing where it is one of the policy's."""

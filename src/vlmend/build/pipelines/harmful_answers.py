@@ -33,13 +33,17 @@ class HarmfulAnswers:
     begins: ClassVar[Begins] = "rows"
     parts: ClassVar[Mapping[str, Part]] = {ANSWERS: Part("answers the requests", several=True)}
     stages: ClassVar = (ANSWER,)
-    texts: ClassVar[Mapping[str, str]] = {}  # requests are asked as they stand
     version: ClassVar[str] = "harmful_answers 1"
 
     @property
     def made_of(self) -> str:
         """Changes with every option."""
         return digest(self.version, self.judge, self.pick)
+
+    def words(self, stage: str) -> str:
+        """None: rows are asked as they stand."""
+        del stage
+        return ""
 
     def starts(self, given: Iterable[Start]) -> Iterator[Start]:
         """The rows that are not simply to be answered."""

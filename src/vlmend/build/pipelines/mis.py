@@ -59,7 +59,7 @@ class Twin(Instructed):
     response: str = Field(min_length=1, description="what the assistant says")
 
 
-THING = Stage("thing", Thing, longest=128, compared=("harmful",))
+THING = Stage("thing", Thing, longest=128, compared=("harmful",), shows=1)
 RELATE = Stage("relate", Related, longest=256, compared=("harmful", "category"))
 INSTRUCT = Stage("instruct", Instructed, longest=256, temperature=1.0)
 RECOGNIZE = Stage("recognize", Recognized, longest=256)

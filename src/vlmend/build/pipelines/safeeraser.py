@@ -45,11 +45,11 @@ class Retained(Given):
     answers: tuple[str, ...] = Field(min_length=1)
 
 
-LOOK = Stage("look", Looked, compared=("harmful", "category"))
-FORGET = Stage("forget", Forgotten, temperature=1.0)
-RETAIN = Stage("retain", Retained, temperature=1.0)
-DECOUPLE = Stage("decouple", Said, longest=256)
-SAID = Stage("treated", Said, who=TREATED, longest=256, repairs=0, declines=True)
+LOOK = Stage("look", Looked, compared=("harmful", "category"), shows=1)
+FORGET = Stage("forget", Forgotten, temperature=1.0, shows=1)
+RETAIN = Stage("retain", Retained, temperature=1.0, shows=1)
+DECOUPLE = Stage("decouple", Said, longest=256, shows=1)
+SAID = Stage("treated", Said, who=TREATED, longest=256, repairs=0, declines=True, shows=1)
 
 
 @dataclass(frozen=True, kw_only=True)
