@@ -154,10 +154,8 @@ ARMS = {
 def learned(out: Path, arm: Arm, mix: Sequence[str], name: str) -> str:
     """The model that learned these sets, by the names of the built ones or by their specs."""
     folder = out / name
-    settings: list[str] = []
-    for place, source in enumerate(mix):
-        spec = source if ":" in source else f"jsonl:{out / f'built/sets/{source}.jsonl'}?allow_outside=true"
-        settings += ["--set", f"data.mix.{place}.source={spec}"]
+    specs = [s if ":" in s else f"jsonl:{out / f'built/sets/{s}.jsonl'}?allow_outside=true" for s in mix]
+    settings = ["--set", f"data.mix={json.dumps([{'source': spec} for spec in specs])}"]
     more = ["--set", f"train.max_steps={arm.steps}", "--out", str(folder)]
     if arm.recipe == NPO and "decouple" in mix:
         more += ["--set", "method.pd=true"]

@@ -94,7 +94,7 @@ class Sifter:
     def _again(self, draft: Draft) -> Iterator[str]:
         row = draft.row
         shown = "|".join(image.recorded or image.sha256 for image in row.images)
-        mark = number_of(f"{draft.set}|{shown}|{plain(row.question)}")
+        mark = number_of(f"{draft.set}|{shown}|{row.meta.get('pair', '')}|{plain(row.question)}")
         if mark in self._seen:
             yield "duplicate: the same question about the same pictures"
         self._seen.add(mark)
