@@ -10,9 +10,13 @@ import base64
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -217,25 +221,25 @@ def _pieces(
     made = _plain(decisions)
     about = json.dumps({"run": run, "version": VERSION, "wanted": WANTED, "fields": _names(), "decisions": made})
     page = environment().get_template("review.html.jinja")
-    top, mark, end = page.render(title=title, allowed=allowed, about=_inert(about)).partition("<!-- rows -->")
+    top, _, end = page.render(title=title, allowed=allowed, about=_inert(about)).partition("<!-- rows -->")
     yield top.encode("utf-8", "replace")
     places: dict[str, int] = {}  # of pictures, by content
     seen: set[str] = set()
-    chunk: list[str] = []
-    for item in items:
-        if item.id in seen:
-            raise DataError(f"item {item.id!r} stands twice, so nobody could say which of them was decided on")
-        seen.add(item.id)
-        for image in () if isinstance(item.row, str) else item.row.images:
-            key = _name(image)
-            if key not in places:
-                places[key] = len(places)
-                yield f'<script type="text/plain" id="p{places[key]}">{_thumbnail(image, side)}</script>\n'.encode()
-        chunk.append(_inert(json.dumps(_shown(item, places), ensure_ascii=False)))
-        if len(chunk) == CHUNK:
-            yield _block(chunk)
-            chunk = []
-    yield _block(chunk) + mark.encode()
+    stream = iter(items)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while some := list(islice(stream, CHUNK)):
+            fresh: dict[str, Image] = {}
+            for item in some:
+                if item.id in seen:
+                    raise DataError(f"item {item.id!r} stands twice, so nobody could say which of them was decided on")
+                seen.add(item.id)
+                for image in () if isinstance(item.row, str) else item.row.images:
+                    if (key := _name(image)) not in places:
+                        fresh[key], places[key] = image, len(places)
+            for key, url in zip(fresh, pool.map(partial(_thumbnail, side=side), fresh.values()), strict=True):
+                yield f'<script type="text/plain" id="p{places[key]}">{url}</script>\n'.encode()
+            rows = ",".join(_inert(json.dumps(_shown(item, places), ensure_ascii=False)) for item in some)
+            yield f'<script type="application/json" class="rows">[{rows}]</script>\n'.encode("utf-8", "replace")
     yield end.replace("<!-- script -->", f"<script>{script}</script>").encode("utf-8", "replace")
 
 
@@ -245,11 +249,6 @@ def _plain(decisions: Mapping[str, Decision]) -> dict[str, Any]:
 
 def _names() -> dict[str, tuple[str, ...]]:
     return {"text": (), **{kind.__name__.lower(): names for kind, names in FIELDS.items()}}
-
-
-def _block(rows: list[str]) -> bytes:
-    text = f'<script type="application/json" class="rows">[{",".join(rows)}]</script>\n'
-    return text.encode("utf-8", "replace")
 
 
 def _inert(text: str) -> str:
