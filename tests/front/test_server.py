@@ -21,11 +21,15 @@ import pytest
 
 from tests.defences.conftest import Marks, Talker, marks, picture
 from tests.front.conftest import Reply, answers, asking, post, served
+from tests.judge.asking import Model
+from tests.judge.asking import models as judging
+from vlmend.backends import refuse_budget
 from vlmend.cli import main
 from vlmend.defences import REFUSAL
 from vlmend.errors import ModelError
 from vlmend.front import server
 from vlmend.front.answers import Answers
+from vlmend.judge.models import PATIENCE
 from vlmend.registry import backend_for
 from vlmend.servers.pictures import Caps, data_url
 from vlmend.store import Run
@@ -93,6 +97,41 @@ def test_what_fails_is_an_error_and_the_next_request_is_answered(
         assert (reply.status, said in reply.error) == (status, True)
         assert reply.data["error"]["type"] == "server_error"
         assert post(front, asking("well")).status == 200
+
+
+def test_one_request_that_cannot_be_answered_is_the_error_of_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """Of requests that are given to the model together; a setting that the model lacks is the request's fault."""
+    gate = threading.Event()
+
+    class Held(Odd):
+        def generate(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Response]:
+            gate.wait(10)
+            refuse_budget(decoding, "this model")
+            return super().generate(examples, decoding)
+
+    with served(Held()) as front, caplog.at_level(logging.CRITICAL):
+        threading.Timer(0.5, gate.set).start()
+        texts = [asking(text) for text in ("first", "crash", "second", "away")]
+        replies = answers(front, [*texts, asking("third", thinking_budget=9)])
+    assert [reply.status for reply in replies] == [200, 500, 200, 503, 400]
+    assert "this model cannot end the reasoning" in replies[4].error
+
+
+def test_a_guard_that_was_away_is_asked_again() -> None:
+    away = threading.Event()
+    away.set()
+
+    def reply(text: str) -> str:
+        if away.is_set():
+            raise RuntimeError("away")
+        return "safe"
+
+    with served(Talker(), "guard_in:(guard)", models=judging(Model(reply))) as front:
+        refused = [post(front, asking(f"question {n}")) for n in range(PATIENCE + 2)]
+        assert {answer.text for answer in refused} == {REFUSAL}
+        assert "guard said nothing" in refused[-1].data["vlmend"]["why"]
+        away.clear()
+        assert post(front, asking("a cake")).text.startswith("a cake")
 
 
 def test_how_an_answer_ended_is_told() -> None:

@@ -81,7 +81,7 @@ def serve(
     """
     callable_at = LOCAL if host in EVERYWHERE else host
     if _front.wanted(context, defence):
-        judging = judge_settings(judge_model, judge_sees, None, "", None, fresh=False)
+        judging = judge_settings(judge_model, judge_sees, None, "", None, fresh=True)  # nothing is kept
         _front.serve(model, defence or (), judging, host, port, dtype, callable_at, as_json=json_)
         return
     from vlmend.models.engines import EngineSettings

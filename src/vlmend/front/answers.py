@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -92,17 +93,24 @@ class Answers:
                 return
 
     def _answer(self, batch: Sequence[Waiting]) -> None:
+        """Answer all; where that ends in an error, each alone, so that it is the error of none but the one at fault."""
         open_ = {str(one.number): one for one in batch}
         wanted = [
             defend.Wanted(Asked(Example(name, one.request.prompt), name), one.request.decoding, self.chain)
             for name, one in open_.items()
         ]
+        # a judge's model that was away is asked again
+        judges = replace(self.models, failures=Counter[str](), down={})
         why: Exception = ModelError("the model said nothing")
         try:
-            for response in defend.answers(wanted, self.backend, answers_to, self.models, {}, lambda *_: None):
+            for response in defend.answers(wanted, self.backend, answers_to, judges, {}, lambda *_: None):
                 name = digest(self.fingerprint, response.id, response.text)
                 open_.pop(response.id).answer.set_result(replace(response, id=name))
         except Exception as error:  # whatever it is, the next request is to be answered
+            if len(batch) > 1:
+                for one in open_.values():
+                    self._answer([one])
+                return
             if not isinstance(error, VlmendError):
                 LOG.exception("vlmend: a request could not be answered")
             why = error

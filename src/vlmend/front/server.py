@@ -15,7 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
-from vlmend.errors import UsageError, VlmendError
+from vlmend.errors import ConfigError, UsageError, VlmendError
 from vlmend.front.answers import Answers, unanswered
 from vlmend.front.requests import Declined, completion, events, read
 from vlmend.interrupt import Interrupt
@@ -136,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         """The response. Raises Declined for one that failed."""
         try:
             said = self._front.answers(request)
+        except (UsageError, ConfigError) as error:  # a setting that this model does not have
+            raise Declined(HTTPStatus.BAD_REQUEST, str(error)) from error
         except VlmendError as error:
             raise Declined(HTTPStatus.SERVICE_UNAVAILABLE, str(error), kind="server_error") from error
         except Exception as error:  # already on the record
