@@ -11,7 +11,10 @@ from tests.defences.conftest import Talker
 from tests.front.conftest import served
 from tests.servers.stub import Act, Stub, chat, choice, refuse
 from vlmend.backends import response_id
+from vlmend.backends.openai import Job
 from vlmend.errors import ConfigError, ModelError, UsageError
+from vlmend.evaluate.estimate import Counting
+from vlmend.money import Purse, estimate
 from vlmend.reasoning import THINK, first_step, second_step
 from vlmend.registry import backend_for
 from vlmend.servers.chat import Answer
@@ -143,6 +146,23 @@ def test_our_own_server_has_a_word_for_it() -> None:
         [response] = backend_for(spec).generate([ROW], Decoding(max_new_tokens=60, thinking_budget=13))
     assert response.text == "Yes."
     assert [how for how in seen if how.max_new_tokens == 60] == [Decoding(max_new_tokens=60, thinking_budget=13)]
+
+
+def test_a_dry_run_counts_the_second_request_among_what_there_may_be_at_most() -> None:
+    purse = Purse()
+    counting = Counting(backend_for("scripted:refuse"), "tiny", purse)
+    assert not list(counting.generate([ROW], Decoding(max_new_tokens=60)))
+    about, most = purse.expected["tiny"]
+    assert not list(counting.generate([ROW], Decoding(max_new_tokens=60, thinking_budget=13)))
+    more_about, more_most = (now - before for now, before in zip(purse.expected["tiny"], (about, most), strict=True))
+    assert more_about == about
+    assert more_most == most + replace(most, input=most.input + 13)
+
+
+def test_what_goes_back_is_reserved_as_what_is_read() -> None:
+    job = Job(ROW, (0,), Decoding(max_new_tokens=60))
+    going = replace(job, turn="<think>Hm</think>")
+    assert estimate(going.prompt, 60)[1].input > estimate(job.prompt, 60)[1].input + len(going.turn) - 1
 
 
 def test_both_steps_together_have_the_room_of_the_whole() -> None:

@@ -246,7 +246,6 @@ class Openai:
         rows, job.lost = messages(job.prompt, self._caps)
         body = {**frame, "messages": rows}
         if job.turn:
-            rows.append({"role": "assistant", "content": job.turn})
             body |= CONTINUED
         if len(job.samples) > 1 and "n" not in self.omit.split(","):
             body["n"] = len(job.samples)
@@ -349,8 +348,9 @@ class Job:
 
     @property
     def prompt(self) -> tuple[Message, ...]:
-        """What is asked."""
-        return self.example.prompt
+        """What is asked, with the beginning of the answer that is to go on."""
+        begun = (Message("assistant", (self.turn,)),) if self.turn else ()
+        return (*self.example.prompt, *begun)
 
     @property
     def longest(self) -> int:

@@ -14,7 +14,7 @@ from vlmend.errors import UsageError
 from vlmend.evaluate import defend
 from vlmend.evaluate.cells import EvalConfig
 from vlmend.evaluate.run import generate_all
-from vlmend.money import Purse, estimate
+from vlmend.money import Purse, Usage, estimate
 from vlmend.store.run import RESPONSES
 from vlmend.types import Backend, Changeable, Decoding, Example, Response
 
@@ -23,7 +23,8 @@ from vlmend.types import Backend, Changeable, Decoding, Example, Response
 class Counting:
     """A backend that stands for another one, counts what that would be asked, and answers nothing.
 
-    Behind a defence nothing is known but the first question of each talk; each counts as `calls` like it.
+    Behind a defence nothing is known but the first question of each talk; each counts as `calls` like it. A budget for
+    thinking may take a second call for an answer, which reads what the first wrote.
     """
 
     backend: Backend
@@ -46,7 +47,11 @@ class Counting:
         """No responses."""
         for example in examples:
             for _ in range(len(decoding.samples) * self.calls):
-                self.purse.expect(self.model, *estimate(example.prompt, decoding.max_new_tokens))
+                about, most = estimate(example.prompt, decoding.max_new_tokens)
+                self.purse.expect(self.model, about, most)
+                if decoding.thinking_budget:
+                    again = Usage(1, most.input + decoding.thinking_budget, most.output)
+                    self.purse.expect(self.model, Usage(), again)
         return iter(())
 
 
