@@ -83,6 +83,8 @@ def test_a_page_changes_no_set(run: Path, capsys: pytest.CaptureFixture[str]) ->
     lost = [loss for each in made(run) for loss in each.losses]
     assert lost
     assert page.count('"refused by the generator"') == len(lost)
+    for each in made(run):
+        assert [image.path.name for image in each.pictures if image.path] == [each.start] * bool(each.losses)
 
 
 def test_sets_hold_what_was_decided_and_go_on_doing_so(

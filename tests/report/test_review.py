@@ -256,12 +256,14 @@ def test_nothing_overflows(browser: Browser, tmp_path: Path, width: int) -> None
 @NO_BROWSER
 def test_a_page_goes_on_where_a_file_ended(browser: Browser, tmp_path: Path) -> None:
     begun = {"item-0": Decision("accept", by="Bo", when="2026-01-01"), "item-1": Decision("reject", when="2026-01-01")}
-    said = ReviewItem("lost", "", "I'm sorry, no.", "refused by the generator", ("look: it declined",))
+    shown = items()[0].images
+    said = ReviewItem("lost", "", "I'm sorry, no.", "refused by the generator", ("it declined",), pictures=shown)
     page = write_review([*items(), said], tmp_path / "review.html", "Begun", run=RUN, decisions=begun)
     browser.open(page)
     assert browser.text("#count").startswith("2 of 7 decided: 1 accepted, 1 rejected")
     assert "I'm sorry, no." in browser.text(card("lost"))
     assert not browser.run(f"document.querySelector('{card('lost')} .verbs')")
+    assert browser.run(f"document.querySelectorAll('{card('lost')} .picture').length") == len(shown) > 0
     browser.click(f"{card('item-1')} [data-verb=undo]")
     browser.open(page)
     assert browser.text("#count").startswith("1 of 7 decided: 1 accepted, 0 rejected")

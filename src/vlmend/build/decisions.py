@@ -79,6 +79,8 @@ def items(out: Path, sifted: Sifted) -> Iterator[ReviewItem]:
             yield ReviewItem(name, draft.set, draft.row, status, why, draft.row.meta)
         for number, loss in enumerate(each.losses):
             about: Mapping[str, str] = {"start": each.start, "stage": loss.stage}
-            yield ReviewItem(f"lost/{each.start}/{number}", "", loss.said, LOST[loss.kind], (loss.why,), about)
+            yield ReviewItem(
+                f"lost/{each.start}/{number}", "", loss.said, LOST[loss.kind], (loss.why,), about, each.pictures
+            )
         if each.failed:
             yield ReviewItem(f"failed/{each.start}", "", "", "failed", (each.failed,), {"start": each.start})

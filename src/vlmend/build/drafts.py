@@ -12,7 +12,7 @@ from vlmend.build.stage import Loss
 from vlmend.errors import DataError, StoreError
 from vlmend.store import Row, example_from_json, example_to_json
 from vlmend.store.files import stream_rows
-from vlmend.types import Example, Pair, digest
+from vlmend.types import Example, Image, Message, Pair, digest
 
 ITEMS = "items.jsonl"
 SIDES = ("chosen", "rejected")
@@ -20,12 +20,16 @@ SIDES = ("chosen", "rejected")
 
 @dataclass(frozen=True)
 class Made:
-    """What came of one start. `failed` is why it has to be asked again; then there is nothing else."""
+    """What came of one start. `failed` is why it has to be asked again; then there is nothing else.
+
+    `pictures` are the start's where something was lost, so that people see what about.
+    """
 
     start: str
     drafts: tuple[Draft, ...] = ()
     losses: tuple[Loss, ...] = ()
     failed: str = ""
+    pictures: tuple[Image, ...] = ()
 
     def to_json(self) -> Row:
         """The same as plain data."""
@@ -36,13 +40,23 @@ class Made:
             "drafts": drafts,
             "lost": losses,
             **({"failed": self.failed} if self.failed else {}),
+            **({"shown": example_to_json(_showing(self.pictures))["prompt"]} if self.pictures else {}),
         }
 
     @classmethod
     def from_json(cls, row: Row) -> Made:
         """Inverse of `to_json`."""
         drafts = tuple(Draft(each["set"], row_from_json(each["row"])) for each in row["drafts"])
-        return cls(row["start"], drafts, tuple(Loss(**each) for each in row["lost"]), row.get("failed", ""))
+        losses = tuple(Loss(**each) for each in row["lost"])
+        shown: tuple[Image, ...] = ()
+        if "shown" in row:
+            shown = example_from_json({**example_to_json(_showing(())), "prompt": row["shown"]}).images
+        return cls(row["start"], drafts, losses, row.get("failed", ""), shown)
+
+
+def _showing(pictures: tuple[Image, ...]) -> Example:
+    """Pictures in a form that the store has words for."""
+    return Example("", (Message("user", pictures),))
 
 
 def row_to_json(row: Example | Pair) -> Row:

@@ -126,7 +126,11 @@ def talked(pipeline: Pipeline, starts: Sequence[Start], cast_: Cast, desk: Desk,
             else:
                 course.go_on(said)
     desk.forget()
-    return (course.made for course in courses if course.made)
+    return (_shown(course.made, course.start) for course in courses if course.made)
+
+
+def _shown(made: Made, start: Start) -> Made:
+    return replace(made, pictures=start.pictures) if made.losses else made
 
 
 class Desk:

@@ -47,7 +47,7 @@ FIELDS: dict[type[Row], tuple[str, ...]] = {  # what may be edited, by the names
 class ReviewItem:
     """One drafted row: which set it is for, what became of it (`kept`, or what else), why, and how it was made.
 
-    Where no row came of it, `row` is what was said instead; it is shown, and there is nothing to decide.
+    Where no row came of it, `row` is what was said instead, about `pictures`; there is nothing to decide then.
     """
 
     id: str
@@ -56,6 +56,12 @@ class ReviewItem:
     status: str = KEPT
     why: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    pictures: tuple[Image, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All that is shown."""
+        return self.pictures if isinstance(self.row, str) else self.row.images
 
 
 @dataclass(frozen=True)
@@ -233,7 +239,7 @@ def _pieces(
                 if item.id in seen:
                     raise DataError(f"item {item.id!r} stands twice, so nobody could say which of them was decided on")
                 seen.add(item.id)
-                for image in () if isinstance(item.row, str) else item.row.images:
+                for image in item.images:
                     if (key := _name(image)) not in places:
                         fresh[key], places[key] = image, len(places)
             for key, url in zip(fresh, pool.map(partial(_thumbnail, side=side), fresh.values()), strict=True):
@@ -291,7 +297,8 @@ def _shown(item: ReviewItem, places: Mapping[str, int]) -> dict[str, Any]:
         "provenance": dict(item.provenance),
     }
     if isinstance(row, str):
-        return {**about, "kind": "text", "said": row, "turns": [], "category": "", "subcategory": "", "subset": ""}
+        turns = [turn(Message("user", item.pictures))]
+        return {**about, "kind": "text", "said": row, "turns": turns, "category": "", "subcategory": "", "subset": ""}
     shown: dict[str, Any] = {
         **about, "category": row.category, "subcategory": row.subcategory, "subset": row.subset,
         "turns": [turn(message) for message in row.prompt], "prompt": row.question,
