@@ -13,7 +13,7 @@ import pytest
 from vlmend import data
 from vlmend.backends import response_id
 from vlmend.backends.vllm import Vllm
-from vlmend.errors import ConfigError, ModelError
+from vlmend.errors import ConfigError, ModelError, UsageError
 from vlmend.models import engines
 from vlmend.registry import backend_for
 from vlmend.types import Decoding, Example, Finish, Image, Message
@@ -354,3 +354,8 @@ def test_an_answer_that_the_mark_leaves_no_room_for_is_cut(told: type[Storytelle
 def test_a_budget_leaves_room_for_an_answer() -> None:
     with pytest.raises(ConfigError, match="leaves nothing for the answer"):
         one(max_new_tokens=12, thinking_budget=12)
+
+
+def test_a_vllm_that_goes_on_behind_no_tokens_says_so() -> None:
+    with pytest.raises(UsageError, match="has no way to go on behind given tokens"):
+        one(max_new_tokens=12, thinking_budget=6)

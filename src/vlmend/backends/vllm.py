@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from vlmend.backends import response_id
-from vlmend.errors import ConfigError, DataError, ModelError
+from vlmend.errors import ConfigError, DataError, ModelError, UsageError
 from vlmend.models.engines import EngineSettings, Impl, engine, spelled, told
 from vlmend.models.places import adapter_folder, check_base, locate, vllm_rank, weights_hash
 from vlmend.reasoning import (
@@ -36,6 +36,7 @@ from vlmend.types import Decoding, Example, Finish, Message, Response, conversat
 
 WHOLE = Caps(max_bytes=2**40)
 LOG = logging.getLogger("vlmend")
+DOORS = ("_preprocess_chat", "_render_and_run_requests")  # of vLLM's LLM; there are no public ones
 PROMPT_END = 16  # tokens, in which the opening of reasoning shows
 LONGEST = 300  # characters of what an engine says of an error
 HELLO = Example("control", (Message("user", ("Hello.",)),))
@@ -118,6 +119,11 @@ class Vllm:
             raise ConfigError("vllm: num_beams and no_repeat_ngram_size cannot be kept")
         most = max((len(e.images) for e in examples), default=0)
         engine = self._started(most)
+        if decoding.thinking_budget and not all(hasattr(engine, door) for door in DOORS):
+            raise UsageError(
+                f"thinking_budget {decoding.thinking_budget}: {told()} has no way to go on behind given tokens that is"
+                " known here; that of vLLM 0.32 is"
+            )
         for start in range(0, len(examples), self.window):
             yield from self._answer(engine, examples[start : start + self.window], decoding)
 
