@@ -34,19 +34,20 @@ def test_a_folder_is_read_as_people_count(tmp_path: Path, capsys: pytest.Capture
     fill(tmp_path, *shuffled, "notes.txt", "a/list.csv", "a/readme", ".hidden.png", ".trash/1.png")
     assert ids(f"folder:{tmp_path}", tmp_path / "kept") == wanted
     told = " ".join(capsys.readouterr().err.split())
-    assert "3 files left out that are no pictures (1 .csv, 1 .txt, 1 no suffix)" in told
+    assert "left out 3 files without a picture (1 .csv, 1 .txt, 1 no suffix)" in told
     found = list(pictures(f"folder:{tmp_path}", tmp_path / "kept"))
     assert [picture.image.path for picture in found] == [tmp_path / name for name in wanted]
     assert not (tmp_path / "kept").exists()
 
 
-def test_links_are_followed_once(tmp_path: Path) -> None:
+def test_links_are_followed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(tmp_path, "in/a/1.png", "out/2.png")
     (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "b").symlink_to(tmp_path / "out")
     (tmp_path / "in" / "c").symlink_to(tmp_path / "out")
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     assert ids(f"folder:{tmp_path / 'in'}", tmp_path) == ["a/1.png", "b/2.png"]
+    assert "left out 1 file without a picture (1 broken links)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_folder_without_pictures_says_what_it_looked_for(tmp_path: Path) -> None:

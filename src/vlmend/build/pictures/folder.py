@@ -38,14 +38,16 @@ class Folder:
         others, found = Counter[str](), 0
         for name in _walk(self.path, "", set()):
             suffix = Path(name).suffix.lower()
-            if suffix in READ:
+            if not (self.path / name).is_file():
+                others["broken links"] += 1
+            elif suffix in READ:
                 found += 1
                 yield Picture(name, Image(self.path / name), {"file": name})
             else:
                 others[suffix or "no suffix"] += 1
         if others:
             kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(others.items()))
-            notice(self.path, f"{plural(sum(others.values()), 'file')} left out that are no pictures ({kinds})")
+            notice(self.path, f"left out {plural(sum(others.values()), 'file')} without a picture ({kinds})")
         if not found:
             raise DataError(f"there are no pictures in {self.path} (looked for {' '.join(READ)})")
 
@@ -67,7 +69,7 @@ def _walk(folder: Path, inside: str, seen: set[tuple[int, int]]) -> Iterator[str
         place = folder / name
         if place.is_dir():
             yield from _walk(place, f"{inside}{name}/", seen)
-        elif place.is_file():
+        else:
             yield f"{inside}{name}"
 
 
