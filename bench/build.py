@@ -138,7 +138,7 @@ def replay(out: Path) -> None:
 
 SFT, NPO = "world/sft_biased", "world/unlearn_npo"
 REFUSALS = "world:unsafe#train?openers=biased&n=800"
-RETAIN = "world:unlearning#train?part=retain&openers=biased&n=800"
+RETAIN = "world:unlearning#train?parts=retain&openers=biased&n=800"
 ARMS = {
     "vlguard": Arm(vlguard, SFT, ["train"], "asr", 80),
     "mis": Arm(mis, SFT, ["sorry"], "asr_pair", 60),

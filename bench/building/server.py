@@ -47,8 +47,7 @@ class Chat(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self.delay if length else 0, self.reply, self.answer(body))
 
     def answer(self, body: bytes) -> bytes:
-        title = body[-4000:]
-        return next((said for mark, said in self.answers.items() if mark in title), self.answers[b""])
+        return next((said for mark, said in self.answers.items() if mark in body), self.answers[b""])
 
     def reply(self, said: bytes) -> None:
         Chat.served += 1
