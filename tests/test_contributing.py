@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from vlmend.build import prompts
+from vlmend.build.pipeline import Start
 from vlmend.errors import DataError
 from vlmend.evaluate.attack import attacked
 from vlmend.judge.models import Models
@@ -16,7 +18,7 @@ from vlmend.metrics import questions
 from vlmend.metrics.rates import said, score
 from vlmend.ops.scored import Scored, Totals
 from vlmend.registry import judges
-from vlmend.types import Decoding, Example, Finish, Message, Record, Request, Response, Role, Rollout, Verdict
+from vlmend.types import Decoding, Example, Finish, Image, Message, Record, Request, Response, Role, Rollout, Verdict
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = {  # the name of the file that stands above it, and the text
@@ -124,3 +126,21 @@ def test_the_source_of_pictures_gives_the_same_every_time(tmp_path: Path) -> Non
     assert twice[0] == twice[1]
     assert [picture.id for picture in twice[0]] == ["b.png", "a/c.jpg"]
     assert twice[0][1].image.path == tmp_path / "a/c.jpg"
+
+
+def test_the_pipeline_asks_again_what_does_not_fit_and_makes_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "captions.yaml").write_text("version: 1\ncaption: Look at the picture.\n")
+    monkeypatch.setattr(prompts, "FOLDER", tmp_path)
+    picture = Image(tmp_path / "1.png")
+    talk = plugin("build/pipelines/captions")().build(Start("1", (picture,)), {})
+    [asked] = next(talk)
+    assert asked.prompt[-1].images == (picture,)
+    [again] = talk.send([Response("1", "", '{"caption": "A park."}', Finish.STOP)])
+    assert len(again.prompt) == 3
+    assert "outdoors" in again.prompt[-1].text
+    with pytest.raises(StopIteration) as ended:
+        talk.send([Response("2", "", '{"caption": "A park.", "outdoors": true}', Finish.STOP)])
+    [draft] = ended.value.value
+    assert (draft.set, draft.row.answers, draft.row.category) == ("captions", ("A park.",), "outdoors")
