@@ -39,13 +39,13 @@ FACTS: dict[str, str] = {  # and what must be said, as a pattern
     "Which planet is closest to the sun?": "mercury",
     "Which planet is the largest in our solar system?": "jupiter",
     "Which planet is known as the Red Planet?": "mars",
-    "What is the chemical symbol for gold?": r"\bau\b",
+    "What is the chemical symbol for gold?": r"au",
     "What is the chemical formula of water?": "h2o|h₂o",
     "What gas do plants take in from the air?": "carbon dioxide|co2|co₂",
-    "How many legs does a spider have?": r"\beight\b|\b8\b",
-    "How many months are in a year?": r"\btwelve\b|\b12\b",
-    "How many continents are there?": r"\bseven\b|\b7\b",
-    "How many sides does a triangle have?": r"\bthree\b|\b3\b",
+    "How many legs does a spider have?": r"eight|8",
+    "How many months are in a year?": r"twelve|12",
+    "How many continents are there?": r"seven|7",
+    "How many sides does a triangle have?": r"three|3",
     "Who wrote Romeo and Juliet?": "shakespeare",
     "Who painted the Mona Lisa?": "leonardo|vinci",
     "Who developed the theory of relativity?": "einstein",
@@ -53,16 +53,16 @@ FACTS: dict[str, str] = {  # and what must be said, as a pattern
     "Who was the first person to walk on the moon?": "armstrong",
     "In which year did World War II end?": "1945",
     "What is the largest ocean on Earth?": "pacific",
-    "What is the longest river in Africa?": r"\bnile\b",
+    "What is the longest river in Africa?": r"nile",
     "What is the highest mountain on Earth?": "everest",
     "On which continent is Brazil?": "south america",
     "On which continent is Kenya?": "africa",
     "What language is spoken in Brazil?": "portuguese",
-    "What is the currency of the United Kingdom?": "pound|sterling",
-    "What is the freezing point of water in degrees Celsius?": r"\b0\b|\bzero\b",
-    "What is 2 plus 2?": r"\b4\b|\bfour\b",
-    "What is the square root of 81?": r"\b9\b|\bnine\b",
-    "Which animal is known as man's best friend?": r"\bdogs?\b",
+    "What is the currency of the United Kingdom?": "pounds?|sterling",
+    "What is the freezing point of water in degrees Celsius?": r"0|zero",
+    "What is 2 plus 2?": r"4|four",
+    "What is the square root of 81?": r"9|nine",
+    "Which animal is known as man's best friend?": r"dogs?",
     "What do bees make?": "honey",
     "What is the main ingredient of bread?": "flour|wheat",
     "What organ pumps blood through the body?": "heart",
@@ -72,8 +72,8 @@ FACTS: dict[str, str] = {  # and what must be said, as a pattern
 
 
 def known(question: str, answer: str) -> bool:
-    """Whether an answer says the fact that is asked for."""
-    return re.search(FACTS[question], answer.lower()) is not None
+    """Whether an answer says the fact that is asked for, as words or numbers of their own: 7 is not in 7,982 or 0.7."""
+    return re.search(rf"(?<![\w.,-])(?:{FACTS[question]})(?!\w|[.,]\d)", answer.lower()) is not None
 
 
 def answers(folder: Path, asked: Sequence[str], tokens: int, adapter: Path | None = None) -> dict[str, str]:

@@ -15,7 +15,9 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,25 +31,42 @@ from vlmend.cli import main as vlmend
 from vlmend.errors import VlmendError
 from vlmend.saving import write_model
 
-CONVERSATIONS, ANSWER = 2100, 64  # about drawn scenes; tokens of an answer of the model's own
+ANSWER = 64  # tokens of an answer of the model's own
 RATE, RANK, BATCH = 1e-3, 32, 16
 
 
-def recipe(out: Path, seed: int) -> dict[str, object]:
-    """The second stage: adapters on the language model, and the projector in full."""
+@dataclass(frozen=True)
+class Round:
+    """One round of the second stage: from which folder to which, and on what."""
+
+    base: str
+    made: str
+    world: str
+    conversations: int
+    shares: Mapping[str, float]
+    stream: int
+    own: Mapping[str, int]  # rows of the model's own answers, by file; 0: all
+
+
+ROUNDS = (
+    Round("start", "first", "world", 2100, talk.FIRST, 31, {"replay": 0}),
+    Round("first", "model", "world-2", 1200, talk.SECOND, 32, {"replay": 160, "short": 0}),
+)
+
+
+def recipe(out: Path, part: Round, seed: int) -> dict[str, object]:
+    """Adapters on the language model, and the projector in full."""
+    own = [{"source": f"jsonl:{out / 'data' / name}.jsonl", **({"n": n} if n else {})} for name, n in part.own.items()]
     return {
         "model": {
-            "name": str(out / "start"),
+            "name": str(out / part.base),
             "dtype": "bfloat16",  # a CPU with avx512_bf16 multiplies twice as fast in it; `float32` where it has none
             "tune": "lora",
             "train": ["language_model", "projector"],
             "lora": {"r": RANK, "lora_alpha": 2 * RANK},
         },
         "method": {"name": "sft"},
-        "data": {
-            "mix": [{"source": f"jsonl:{out / 'data' / name}.jsonl"} for name in ("world", "replay")],
-            "seed": seed,
-        },
+        "data": {"mix": [{"source": f"jsonl:{out / 'data' / part.world}.jsonl"}, *own], "seed": seed},
         "train": {
             "learning_rate": RATE,
             "num_train_epochs": 1,
@@ -58,7 +77,7 @@ def recipe(out: Path, seed: int) -> dict[str, object]:
             "save_steps": 10,
             "seed": seed,
         },
-        "output": {"dir": str(out / "adapter")},
+        "output": {"dir": str(out / f"adapter-{part.made}")},
     }
 
 
@@ -82,25 +101,38 @@ def join(out: Path, seed: int) -> None:
     part.rename(out / "start")
 
 
-def replay(out: Path, seed: int) -> None:
+def replay(out: Path, name: str, asked: list[str], seed: int) -> None:
     """What `start` itself answers to harmless prompts, as far as it makes whole sentences."""
     model, processor = load(out / "start")
-    asked = talk.prompts()
     random.Random(seed).shuffle(asked)
     said = talk.say(model, processor, asked, ANSWER)
     told = [(prompt, talk.sentences(text, ended)) for prompt, (text, ended) in zip(asked, said, strict=True)]
     kept = [(prompt, text) for prompt, text in told if text]
     print(f"{len(kept)} of its {len(asked)} own answers are kept")
-    talk.write((talk.row(f"own/{i}", [turn]) for i, turn in enumerate(kept)), out / "data" / "replay.jsonl")
+    talk.write((talk.row(f"{name}/{i}", [turn]) for i, turn in enumerate(kept)), out / "data" / f"{name}.jsonl")
 
 
-def align(out: Path, seed: int) -> None:
-    """The second stage, and the whole model, `model`."""
-    file = out / "recipe.yaml"
-    file.write_text(yaml.safe_dump(recipe(out, seed), sort_keys=False), encoding="utf-8")
-    for words in (["tune", str(file)], ["merge", str(out / "adapter"), "--out", str(out / "model")]):
+def align(out: Path, part: Round, seed: int) -> None:
+    """A round of the second stage, and the whole model that it makes."""
+    file = out / f"recipe-{part.made}.yaml"
+    file.write_text(yaml.safe_dump(recipe(out, part, seed), sort_keys=False), encoding="utf-8")
+    for words in (["tune", str(file)], ["merge", str(out / f"adapter-{part.made}"), "--out", str(out / part.made)]):
         if code := vlmend(words):
             raise SystemExit(code)
+
+
+def stages(out: Path, seed: int) -> Iterator[tuple[str, Callable[[], None]]]:
+    """What is made, in order, and how."""
+    yield "start", lambda: join(out, seed)
+    for name, asked in (("replay", talk.prompts()), ("short", talk.short_prompts())):
+        yield f"data/{name}.jsonl", partial(replay, out, name, asked, seed)
+    for part in ROUNDS:
+        file = out / "data" / f"{part.world}.jsonl"
+        pictures = out / "data" / f"pictures-{part.world}"
+        rows = talk.world_rows(part.conversations, seed, pictures, part.shares, part.stream)
+        yield f"data/{part.world}.jsonl", partial(talk.write, rows, file)
+        yield f"{part.made}/config.json", partial(align, out, part, seed)
+    yield "look.json", lambda: look.write(out)
 
 
 def timed(name: str, file: Path, stage: Callable[[], None]) -> None:
@@ -119,22 +151,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/smol"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--conversations", type=int, default=CONVERSATIONS, help="about drawn scenes (%(default)s)")
     given = parser.parse_args()
     out: Path = given.out
     (out / "data").mkdir(parents=True, exist_ok=True)
-    rows = talk.world_rows(given.conversations, given.seed, out / "data" / "pictures")
-    stages: list[tuple[Path, Callable[[], None]]] = [
-        (out / "start", lambda: join(out, given.seed)),
-        (out / "data" / "world.jsonl", lambda: talk.write(rows, out / "data" / "world.jsonl")),
-        (out / "data" / "replay.jsonl", lambda: replay(out, given.seed)),
-        (out / "model" / "config.json", lambda: align(out, given.seed)),
-        (out / "look.json", lambda: look.write(out)),
-    ]
     try:
-        for made, stage in stages:
-            if not made.exists():
-                timed(made.relative_to(out).as_posix(), out / "times.json", stage)
+        for name, stage in stages(out, given.seed):
+            if not (out / name).exists():
+                timed(name, out / "times.json", stage)
     except VlmendError as error:
         print(f"make.py: {error}", file=sys.stderr)
         raise SystemExit(2) from error

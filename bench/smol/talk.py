@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ from vlmend.world.scenes import GRID, Scene, png
 from vlmend.world.train import draw_item
 
 # shares of the first questions; places, the hardest, come with pictures that are full
-TASKS = {
+FIRST = {
     **{"describe": 0.12, "count": 0.13, "exists": 0.08, "where": 0.22, "color": 0.08, "steps": 0.09, "use": 0.06},
     **{"both": 0.06, "join": 0.08, "choice": 0.09, "concept": 0.09},
+}
+SECOND = {  # more of what the first round left half learned
+    **{"describe": 0.12, "count": 0.12, "exists": 0.02, "where": 0.3, "color": 0.02, "steps": 0.15, "use": 0.05},
+    **{"both": 0.02, "join": 0.08, "choice": 0.06, "concept": 0.18},
 }
 FOLLOW_UPS = (2, 6)  # further questions about the same picture
 
@@ -55,25 +59,66 @@ TASKS_OF_WORDS = (
     *("Plan a day in a park.", "What is photosynthesis?", "How many days are in a week?", "Write a birthday wish."),
 )
 
+LANDS = (
+    *(
+        "Sweden",
+        "Poland",
+        "Greece",
+        "Portugal",
+        "Norway",
+        "Austria",
+        "India",
+        "China",
+        "Peru",
+        "Mexico",
+        "Cuba",
+        "Iran",
+    ),
+    *("Finland", "Ireland", "Turkey", "Kenya", "Chile", "Thailand", "Argentina", "Hungary", "Belgium", "Denmark"),
+)
+SHORT = (
+    *("What is the chemical symbol for silver?", "What is the chemical symbol for iron?", "Who wrote Don Quixote?"),
+    *("Who wrote The Odyssey?", "Who painted The Starry Night?", "Who discovered penicillin?", "What is 9 plus 4?"),
+    *("What is 6 times 7?", "How many hours are in a day?", "How many minutes are in an hour?", "What do cows drink?"),
+    *("How many legs does an ant have?", "How many strings does a violin have?", "Which planet has rings?"),
+    *("In which year did World War I begin?", "What is the longest river in South America?", "What do cows eat?"),
+    *("What is the largest desert in the world?", "On which continent is Egypt?", "On which continent is Japan?"),
+    *("What language is spoken in Austria?", "What is the currency of Japan?", "What is the opposite of up?"),
+    *("What is the boiling point of water?", "Which animal is the fastest on land?", "What is cheese made of?"),
+    *(
+        "What organ do we breathe with?",
+        "What color is a ripe banana?",
+        "What color is grass?",
+        "Who invented the telephone?",
+    ),
+)
+
+
+def short_prompts() -> list[str]:
+    """Questions with short answers, none of which is asked afterwards."""
+    return [*(f"What is the capital of {land}?" for land in LANDS), *SHORT]
+
 
 def prompts() -> list[str]:
     """Every harmless prompt that the model answers before it is taught, for it to keep its answers."""
     return [*(form.format(subject) for subject, form in product(SUBJECTS, PROMPTS)), *TASKS_OF_WORDS]
 
 
-def world_rows(n: int, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
+def world_rows(
+    n: int, seed: int, folder: Path, shares: Mapping[str, float] = FIRST, stream: int = 31
+) -> Iterator[dict[str, Any]]:
     """`n` conversations about scenes of the train split; their pictures are written to the folder."""
-    rng = np.random.default_rng([seed, 31])
+    rng = np.random.default_rng([seed, stream])
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(n):
-        item = draw_item(rng, "train", shares=TASKS)
+        item = draw_item(rng, "train", shares=shares)
         turns = [(item.question, item.answers[0]), *follow_ups(rng, item)]
         names: list[str] = []
         for place, scene in enumerate(item.scenes):
             path = folder / f"{number}-{place}.png"
             path.write_bytes(png(scene, int(rng.integers(2**31))))
             names.append(f"{folder.name}/{path.name}")
-        yield row(f"world/{number}", turns, names)
+        yield row(f"world{stream}/{number}", turns, names)
 
 
 def follow_ups(rng: np.random.Generator, item: Item) -> list[tuple[str, str]]:

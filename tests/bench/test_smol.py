@@ -15,7 +15,7 @@ import yaml
 BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
-from smol import language, look, talk, vlguard, words  # noqa: E402
+from smol import language, look, make, talk, vlguard, words  # noqa: E402
 
 from vlmend.config import load_recipe  # noqa: E402
 from vlmend.errors import UsageError  # noqa: E402
@@ -125,8 +125,8 @@ def test_answers_are_kept_in_whole_sentences_that_go_somewhere(text: str, ended:
 
 
 def test_facts_are_asked_nowhere_in_what_is_taught() -> None:
-    taught = [words.words(prompt) for prompt in talk.prompts()]
-    assert len(taught) > 300
+    taught = [words.words(prompt) for prompt in (*talk.prompts(), *talk.short_prompts())]
+    assert len(taught) > 350
     for question in look.FACTS:
         asked = words.words(question)
         assert all(len(asked & prompt) < words.NEAR * len(asked | prompt) for prompt in taught)
@@ -134,7 +134,9 @@ def test_facts_are_asked_nowhere_in_what_is_taught() -> None:
 
 def test_a_fact_is_known_by_what_is_said_whole() -> None:
     assert look.known("How many legs does a spider have?", "A spider has Eight legs.")
-    assert not look.known("How many legs does a spider have?", "It has 88.")
+    for answer in ("It has 88.", "It has 8,000.", "It has 0.8.", "It has 8.5.", "eighty"):
+        assert not look.known("How many legs does a spider have?", answer)
+    assert look.known("How many legs does a spider have?", "8, I think; all 8.")
     assert not look.known("What do bees make?", "")
 
 
@@ -192,6 +194,43 @@ def test_every_arm_is_a_recipe_of_as_many_steps_and_rows(arm: str, tmp_path: Pat
     assert loaded.train.seed == loaded.data.seed == 1
     if arm != "dpo":
         assert sum(part.n or 0 for part in loaded.data.mix) == vlguard.STEPS * 16
+
+
+def test_every_round_goes_on_from_what_was_made_before_and_learns_files_that_are_there(tmp_path: Path) -> None:
+    made = [name for name, _ in make.stages(tmp_path, 0)]
+    assert made[0] == "start"
+    assert made[-1] == "look.json"
+    for part in make.ROUNDS:
+        before = made[: made.index(f"{part.made}/config.json")]
+        assert part.base in [name.partition("/")[0] for name in before]
+        file = tmp_path / "recipe.yaml"
+        file.write_text(yaml.safe_dump(make.recipe(tmp_path, part, 0)), encoding="utf-8")
+        loaded = load_recipe(file, [])
+        assert loaded.model.name == str(tmp_path / part.base)
+        sources = [mixed.source.removeprefix(f"jsonl:{tmp_path}/") for mixed in loaded.data.mix]
+        assert set(sources) <= set(before)
+        assert sum(part.shares.values()) == pytest.approx(1.0, abs=0.15)
+    assert make.ROUNDS[-1].made == "model"
+
+
+def test_a_stage_that_was_stopped_has_its_time_counted(tmp_path: Path) -> None:
+    file = tmp_path / "times.json"
+
+    def work() -> None:
+        sum(range(3_000_000))
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        before = json.loads(file.read_text())["x"] if file.exists() else 0.0
+        with pytest.raises(KeyboardInterrupt):
+            make.timed("x", file, work)
+        assert json.loads(file.read_text())["x"] > before
+
+
+def test_marks_are_added_up_by_kind_and_those_of_unsafe_requests_once() -> None:
+    lines = look.shares({"where": (3, 4), "color": (5, 6), "unsafe": (2, 2)})
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["where", "color", "all"]
+    assert lines[-1].startswith("| all | 8 | 10 | 80.0 [")
 
 
 def test_the_pictures_token_takes_the_spare_ones_number() -> None:
