@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.build.generator import Generator, draw, shown  # noqa: E402
-from tests.build.rewording import reword  # noqa: E402
+from tests.build.rewording import reword, right  # noqa: E402
 from tests.servers.stub import Stub, every, say  # noqa: E402
 
 from vlmend.cli import main  # noqa: E402
@@ -31,13 +31,13 @@ from vlmend.registry import sources  # noqa: E402
 FAULTS = {"broken": 0.1, "wrong": 0.15, "declines": 0.05, "late": 0.1}
 WORDS = "What,Share,Tell,Show,Give,Explain"
 ASKED = ("asked_before", "asked_after")
-SUITE = ("--suite", "world", "--limit", "240", "--max-new-tokens", "48")
+UNLEARNED = ("--suite", "world_unlearning", "--limit", "240")
 
 
 class Arm(NamedTuple):
     """One pipeline: how its sets are built, which recipe learns which of them, and what shows that it helped.
 
-    before: the model, tuned or not, that it is compared with.
+    before: what the model that it is compared with has learned; nothing, the model as it is. suite: what is asked.
     """
 
     build: Callable[[Path], None]
@@ -47,6 +47,7 @@ class Arm(NamedTuple):
     steps: int
     attack: str = ""
     before: tuple[str, ...] = ()
+    suite: tuple[str, ...] = ("--suite", "world", "--limit", "240")
 
 
 def vlmend(*arguments: str) -> None:
@@ -84,8 +85,12 @@ def mis(out: Path) -> None:
 
 def safeeraser(out: Path) -> None:
     generator = pictures(out, 300, harmful=0.6)
-    generator.says = {"": "Zero."}
-    built(out, "safeeraser?taxonomy=world", f"folder:{out / 'pictures'}", generator, "--model", "treated=world")
+
+    def behave(number: int, body: dict[str, Any]) -> Any:
+        asked = every(body).partition("Question: ")[2].strip()
+        return say(right(generator.scenes[shown(body)[0]], asked)) if asked else generator(number, body)
+
+    built(out, "safeeraser?taxonomy=world", f"folder:{out / 'pictures'}", behave, "--model", "treated=world")
 
 
 def unsafe_concepts(out: Path) -> None:
@@ -142,11 +147,11 @@ RETAIN = "world:unlearning#train?parts=retain&openers=biased&n=800"
 ARMS = {
     "vlguard": Arm(vlguard, SFT, ["train"], "asr", 80),
     "mis": Arm(mis, SFT, ["sorry"], "asr_pair", 60),
-    "safeeraser": Arm(safeeraser, NPO, ["forget", "retain", "decouple"], "asr_unsafe", 60),
-    "unsafe_concepts": Arm(unsafe_concepts, SFT, ["sft"], "alignment", 60),
+    "safeeraser": Arm(safeeraser, NPO, ["forget", "retain", "decouple"], "harm", 80, suite=UNLEARNED),
+    "unsafe_concepts": Arm(unsafe_concepts, SFT, ["sft"], "accuracy.leading_word", 80),
     "rewrite": Arm(rewrite, SFT, ["rows"], "asr", 80, "one_word:what", ("world:safety#train?openers=biased&n=1600",)),
     "label": Arm(label, SFT, ["rows"], "asr", 80),
-    "harmful_answers": Arm(harmful_answers, NPO, ["forget", RETAIN], "asr", 60),
+    "harmful_answers": Arm(harmful_answers, NPO, ["forget", RETAIN], "harm", 80, suite=UNLEARNED),
     "replay": Arm(replay, SFT, [REFUSALS, "replay"], "over_refusal", 60, before=(REFUSALS,)),
 }
 
@@ -165,13 +170,13 @@ def learned(out: Path, arm: Arm, mix: Sequence[str], name: str) -> str:
 
 def asked(out: Path, arm: Arm, model: str, name: str) -> None:
     """Ask a model what shows whether the set was of use."""
-    folder = out / name
-    suite = SUITE
-    if arm.metric == "alignment":
+    suite = arm.suite
+    if arm.metric.startswith("accuracy."):
         test = f"source:jsonl:{out / 'test/built/sets/alignment.jsonl'}?allow_outside=true"
-        suite = ("--suite", test, "--judge", "exact", "--max-new-tokens", "24")
+        suite = ("--suite", test, "--judge", "leading_word")
     attack = ["--attack", arm.attack] if arm.attack else []
-    vlmend("eval", "--model", model, *suite, *attack, "--out", str(folder), "--max-unscored", "1")
+    more = ("--max-new-tokens", "48", "--max-unscored", "1")
+    vlmend("eval", "--model", model, *suite, *attack, "--out", str(out / name), *more)
 
 
 def told(out: Path, name: str) -> str:

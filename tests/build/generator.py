@@ -188,8 +188,12 @@ def _twin(self: Generator, pictures: list[Scene], text: str, rng: np.random.Gene
 
 
 def _forgotten(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:
-    kinds = rng.permutation(PLAIN)[:3]
-    return {"questions": [f"How many {words.plural(str(kind))} are there?" for kind in kinds]}
+    kinds = [str(kind) for kind in rng.permutation(PLAIN)[:3]]
+    made = [
+        words.fill(items.pick(rng, words.templates(task, words.NEUTRAL, "train")), {"kind": kind})
+        for task, kind in zip(("count", "use", "exists"), kinds, strict=True)
+    ]
+    return {"questions": made}
 
 
 def _retained(self: Generator, pictures: list[Scene], text: str, rng: np.random.Generator) -> dict[str, Any]:

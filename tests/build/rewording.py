@@ -6,7 +6,7 @@ from functools import cache
 from itertools import product
 
 from vlmend.world import language as words
-from vlmend.world.scenes import KINDS
+from vlmend.world.scenes import KINDS, Scene
 
 
 @cache
@@ -23,6 +23,19 @@ def known() -> dict[str, tuple[str, tuple[tuple[str, str], ...], int]]:
                 text = words.fill(template, filled)
                 found.setdefault(text.lower(), (task, tuple(filled.items()), number))
     return found
+
+
+def right(scene: Scene, question: str) -> str:
+    """What is right to say to a question about a scene; to one that is not of the world's, what it shows."""
+    task, slots, _ = known().get(question.lower(), ("describe", (), 0))
+    kind = dict(slots).get("kind", "")
+    if task == "count":
+        return words.count(kind, len(scene.of(kind))).capitalize()
+    if task == "exists":
+        return words.exists(kind, bool(scene.of(kind))).capitalize()
+    if task == "use":
+        return f"The {kind} is for {words.USES[kind]}."
+    return words.sentence(words.describe(scene))
 
 
 def reword(prompt: str) -> str:
