@@ -97,6 +97,19 @@ def number_of(start: str) -> int:
     return int(digest(start)[:16], 16) >> 1
 
 
+def losses(out: Path) -> list[Row]:
+    """Of every kind of loss, by stage, how often it came about and the first with why; the most frequent first."""
+    found: dict[tuple[str, str], Row] = {}
+    for each in made(out):
+        failed = [("failed", "start", each.failed)] if each.failed else []
+        for kind, stage, why in (*failed, *((loss.kind, loss.stage, loss.why) for loss in each.losses)):
+            row = found.setdefault(
+                (kind, stage), {"kind": kind, "stage": stage, "count": 0, "of": each.start, "why": why}
+            )
+            row["count"] += 1
+    return sorted(found.values(), key=lambda row: -row["count"])
+
+
 def made(out: Path) -> Iterator[Made]:
     """What came of every start, one by one, in the order in which they were first asked.
 

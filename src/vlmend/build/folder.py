@@ -11,19 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from vlmend.build.drafts import ITEMS
+from vlmend.build.run import CALLS
 from vlmend.build.sift import Rules, Sifted, kept
 from vlmend.data.dataset import read_any
 from vlmend.data.export import Written, write
 from vlmend.errors import StoreError
-from vlmend.store import read_json, write_json
+from vlmend.store import Journal, read_json, write_json
 
 ABOUT, SETS = "build.json", "sets"
 
 
 def claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder this run's, or check that it is. Raises StoreError naming the setting that differs."""
+    """Make the folder this run's, or check that it is. Raises StoreError naming the setting that differs.
+
+    A run that came to nothing, as one with a mistyped source, has no claim on its folder.
+    """
     path = out / ABOUT
     if not path.exists():
         if out.is_dir() and any(out.iterdir()):
@@ -31,12 +36,30 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
         write_json(path, {"settings": dict(settings)})
         return
     known = settings_of(out)
+    if known == settings:
+        return
+    with Journal(out / ITEMS) as journal:  # nobody is at work there
+        if not (out / CALLS).exists() and not journal.rows():
+            write_json(path, {"settings": dict(settings)})
+            return
     for key in (*settings, *known):
         if settings.get(key) != known.get(key):
-            raise StoreError(
-                f"{out} holds another run: {key} is {known.get(key)!r} there, {settings.get(key)!r} asked for; choose"
-                " another folder"
-            )
+            differs = _difference(key, known.get(key), settings.get(key))
+            raise StoreError(f"{out} holds another run: {differs}; choose another folder")
+
+
+def _difference(key: str, there: Any, asked: Any) -> str:
+    """How a setting differs, in words; of a hash nobody could tell anything."""
+    if key == "made_of":
+        return "its pipeline's words or options were others"
+    if key == "company" and isinstance(there, dict) and isinstance(asked, dict):
+        parts = cast("dict[str, list[list[str]]]", there), cast("dict[str, list[list[str]]]", asked)
+        part = next(part for part in (*parts[0], *parts[1]) if parts[0].get(part) != parts[1].get(part))
+        names = [" and ".join(name for name, _ in some.get(part, ())) or "nobody" for some in parts]
+        if names[0] == names[1]:
+            return f"{part} {names[0]} had other settings, or another revision, there"
+        return f"{part} is {names[0]} there, {names[1]} asked for"
+    return f"{key} is {there!r} there, {asked!r} asked for"
 
 
 def settings_of(out: Path) -> dict[str, Any]:

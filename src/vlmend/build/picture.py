@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vlmend.data.export.album import kind_of
-from vlmend.registry import picture_sources
+from vlmend.errors import UsageError
+from vlmend.registry import picture_sources, sources
 from vlmend.store import write_atomic
 from vlmend.types import Image, TakesSpec
 
@@ -49,6 +50,9 @@ def pictures(spec: str, folder: Path, *, dry: bool = False) -> Iterator[Picture]
 
     `dry`: where that would cost something, stand-ins.
     """
+    name = spec.partition(":")[0]
+    if name not in picture_sources.names() and name in sources.names():
+        raise UsageError(f"{name} is a source of rows; what its rows show is source:{spec}")
     source: PictureSource = picture_sources.from_spec(spec)
     yield from source.stand_ins() if dry and isinstance(source, StandsIn) else source.pictures(folder)
 

@@ -23,6 +23,11 @@ class Start:
     meta: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
+    def shown(self) -> tuple[Image, ...]:
+        """All pictures that somebody may be shown: its own and the row's."""
+        return (*self.pictures, *(self.row.images if self.row else ()))
+
+    @property
     def example(self) -> Example:
         """The row. Raises DataError where it begins with pictures."""
         if self.row is None:

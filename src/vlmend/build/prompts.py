@@ -56,8 +56,8 @@ def load(pipeline: str, own: Path | None = None) -> Prompts:
 def _read(path: Path) -> Prompts:
     try:
         data = plain_yaml.parse(path.read_text(encoding="utf-8"), f"prompts {path}")
-    except OSError as error:
-        raise ConfigError(f"prompts {path} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompts {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     texts = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     version = texts.pop("version", None)
     if not isinstance(version, int) or not texts or not all(isinstance(text, str) and text for text in texts.values()):
@@ -66,7 +66,13 @@ def _read(path: Path) -> Prompts:
 
 
 def _places(path: Path, name: str, text: str) -> set[str]:
+    found: set[str] = set()
     try:
-        return {place for _, place, _, _ in Formatter().parse(text) if place is not None}
+        for _, place, form, conversion in Formatter().parse(text):
+            if form or conversion:
+                raise ValueError(f"{{{place}}} has more in it than a name")
+            if place is not None:
+                found.add(place)
     except ValueError as error:
         raise ConfigError(f"{path}: prompt {name!r}: {error}; a brace that is meant is written twice") from error
+    return found

@@ -24,7 +24,8 @@ def worth(out: Path, sifted: Sifted, written: Mapping[str, Written]) -> dict[str
     sets: dict[str, Any] = {}
     for name, drafts in sifted.drafts.items():
         left_out = dict(sifted.reasons.get(name, {}))
-        sets[name] = {"drafts": drafts, "left_out": left_out, **quality(kept(out, sifted, name), name)}
+        found = quality(kept(out, sifted, name), name)
+        sets[name] = {"drafts": drafts, "left_out": left_out, **found, "rows": sifted.kept[name]}
         if name in written:
             sets[name]["file"] = written[name].spec
     return sets

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,8 +38,13 @@ def calls_of(out: Path) -> Cache:
 
 @dataclass
 class Tally:
-    """What a session did: starts by what became of them, and calls by stage that were asked, or known already."""
+    """What a session did: starts by what became of them, and calls by stage that were asked, or known already.
 
+    given: pictures or rows of the source, as far as it was read. Rows that a pipeline does not begin with, such as
+    those to refuse where answers are replayed, are passed over.
+    """
+
+    given: int = 0
     starts: Counter[str] = field(default_factory=Counter[str])
     asked: Counter[str] = field(default_factory=Counter[str])
     known: Counter[str] = field(default_factory=Counter[str])
@@ -57,10 +62,10 @@ class _Course:
     def begin(self) -> None:
         """To the first questions; pictures that nobody could be shown end it."""
         try:
-            for picture in (*self.start.pictures, *(self.start.row.images if self.start.row else ())):
-                _ = picture.header, picture.sha256
+            for picture in self.start.shown:
+                _ = picture.sha256
         except DataError as error:
-            self.made = Made(self.start.id, losses=(Loss("start", "unfit", str(error)),))
+            self.made = _unfit(self.start, error)
         else:
             self.go_on(None)
 
@@ -76,9 +81,32 @@ class _Course:
             self.made = Made(self.start.id, losses=(lost.loss,))
 
     def fail(self, why: str) -> None:
-        """It has to be asked again another time."""
+        """It has to be asked again another time, unless one of its pictures is no picture after all."""
         self.talk.close()
         self.made = Made(self.start.id, failed=why)
+        try:
+            for picture in self.start.shown:
+                picture.open()
+        except DataError as error:
+            self.made = _unfit(self.start, error)
+
+
+def _unfit(start: Start, error: DataError) -> Made:
+    return Made(start.id, losses=(Loss("start", "unfit", str(error)),))
+
+
+def readable(given: Iterable[Start], aside: list[Made], tally: Tally | None = None) -> Iterator[Start]:
+    """What can be shown. What cannot, by its pictures' headers, is put aside before it could stand beside others."""
+    for start in given:
+        if tally:
+            tally.given += 1
+        try:
+            for picture in start.shown:
+                _ = picture.header
+        except DataError as error:
+            aside.append(replace(_unfit(start, error), pictures=start.pictures))
+        else:
+            yield start
 
 
 def build(
@@ -92,17 +120,22 @@ def build(
         "pipeline": pipeline.version,
         **{f"by_{part}": ", ".join(name for name, _ in some) for part, some in company.items()},
     }
-    starts = islice(pipeline.starts(given), limit)
+    aside: list[Made] = []
+    starts = islice(pipeline.starts(readable(given, aside, tally)), limit)
     with Journal(out / ITEMS) as journal:
         desk = Desk(company, models, calls_of(out), tally)
-        while window := list(islice(starts, WINDOW)):
+        while (window := list(islice(starts, WINDOW))) or aside:
             todo = [start for start in window if number_of(start.id) not in finished]
-            tally.starts["done before"] += len(window) - len(todo)
-            for made in talked(pipeline, todo, cast_, desk, progress):
+            bad = [each for each in aside if number_of(each.start) not in finished]
+            tally.starts["done before"] += len(window) - len(todo) + len(aside) - len(bad)
+            aside.clear()
+            for made in chain(bad, talked(pipeline, todo, cast_, desk, progress)):
                 traced = tuple(tracing(draft, {**provenance, "parents": made.start}) for draft in made.drafts)
                 made = replace(made, drafts=traced)
                 tally.starts[_outcome(made)] += 1
                 journal.append(made.to_json())
+    if pipeline.begins == "rows" and (over := tally.given - tally.starts.total()):
+        tally.starts["passed over"] = over
     return tally
 
 

@@ -149,7 +149,7 @@ class Stage(Generic[T]):
             text, found, why = self.read(cast(Response, response), check)
             if found is not None:
                 return found
-            answered, wrong = Message("assistant", (text,)), Message("user", (AGAIN.format(why=why),))
+            answered, wrong = Message("assistant", (text,)), Message("user", (AGAIN.format(why=why.rstrip(".")),))
             prompt = (*prompt, answered, wrong) if text else prompt
         raise Lost(Loss(self.name, "unfit", why, text))
 

@@ -13,20 +13,21 @@ import typer
 
 from vlmend.cli import _paid
 from vlmend.cli._common import Json, JudgeModel, console, percent, print_json
-from vlmend.errors import UnknownName, UsageError
+from vlmend.errors import DataError, UnknownName, UsageError
 from vlmend.terminal import plural, table
 
 if TYPE_CHECKING:
+    from vlmend.build.drafts import Made
     from vlmend.build.pipeline import Part, Pipeline, Start
     from vlmend.build.run import Company, Tally
     from vlmend.build.sift import Sifted
     from vlmend.data.export import Written
-    from vlmend.judge.models import Models
     from vlmend.money import Purse
     from vlmend.types import Backend
 
 SOURCE = "Pictures (folder:DIR, hub:REPO@COMMIT, world:N), or rows of any source, as the pipeline begins with."
-GENERATOR, PICTURES = "generator", "pictures"
+SHOWN = 200  # characters of why something was lost
+GENERATOR, PICTURES, SECOND = "generator", "pictures", "--second"
 
 
 def build(
@@ -58,7 +59,9 @@ def build(
     """Make a data set from SOURCE with a generator, keep every call, and say what the set is worth."""
     from vlmend import registry
     from vlmend.build import folder
+    from vlmend.build.agreement import agreement
     from vlmend.build.run import build as run
+    from vlmend.build.run import readable
     from vlmend.build.sift import Rules, sift
     from vlmend.data.dataset import read_any
     from vlmend.evaluate.judging import JudgeSettings
@@ -66,13 +69,16 @@ def build(
 
     chosen: Pipeline = registry.pipelines.from_spec(pipeline)
     named = _cast(chosen.parts, generator, model or (), pipeline)
-    purse, company = _company(named, budget, prices, batch, dry=dry_run)
+    asked = {**named, **({SECOND: [second]} if second else {})}
+    purse, everybody = _company(asked, budget, prices, batch, dry=dry_run)
+    company = {part: everybody[part] for part in named}
+    others = everybody.get(SECOND, ())
     rules = Rules(language, longest, [item for spec in test or () for item in read_any(spec)])
     models = JudgeSettings(model=judge_model).models(purse)
     if dry_run:
         with TemporaryDirectory() as there:  # nothing of a run's folder is begun
             given = _given(chosen, source, Path(there), dry=True)
-            _tell_cost(chosen, islice(chosen.starts(given), limit), company, purse, json_)
+            _tell_cost(chosen, given, limit, company, purse, (others[0][0] if others else "", second_sample), json_)
         return
     settings = {
         "pipeline": pipeline,
@@ -85,14 +91,17 @@ def build(
     folder.claim(out, settings)
     with Stages(quiet=json_) as stages:
         tally = run(chosen, _given(chosen, source, out), company, models, out, stages, limit)
+        if not tally.starts.total() - tally.starts["passed over"]:
+            over = tally.starts["passed over"]
+            met = f"{plural(over, 'row')} there, none of the kind" if over else f"too few {chosen.begins} there"
+            raise DataError(f"{source} has nothing that pipeline {pipeline.partition('?')[0]} could begin with: {met}")
         sifted = sift(out, rules)
         written = folder.write_sets(out, sifted)
         report = _report(tally, sifted, written, out)
-        if second:
-            some = islice(chosen.starts(_given(chosen, source, out)), second_sample)
-            report["agreement"] = _agreement(
-                chosen, some, company, second, models, out, stages, (budget, prices, batch)
-            )
+        for other in others:
+            some = islice(chosen.starts(readable(_given(chosen, source, out), [])), limit)
+            agreed = agreement(chosen, islice(some, second_sample), company, other, models, out, stages)
+            report["agreement"] = [asdict(row) for row in agreed]
     report["cost"] = purse.to_json()
     report["rules"] = {"language": language, "longest": longest, "test": list(test or ())}
     folder.note(out, report)
@@ -159,58 +168,74 @@ def _given(pipeline: Pipeline, source: str, out: Path, *, dry: bool = False) -> 
             yield Start(shown.id, shown.images, shown)
 
 
-def _tell_cost(pipeline: Pipeline, starts: Iterator[Start], company: Company, purse: Purse, as_json: bool) -> None:
+def _tell_cost(
+    pipeline: Pipeline, given: Iterator[Start], limit: int | None, company: Company, purse: Purse,
+    second: tuple[str, int], as_json: bool,
+) -> None:  # fmt: skip
     from vlmend.build.cost import expected
+    from vlmend.build.run import readable
 
-    count = expected(pipeline, starts, company, purse)
+    aside: list[Made] = []
+    count = expected(pipeline, islice(pipeline.starts(readable(given, aside)), limit), company, purse, *second)
     if not as_json:
         typer.echo(f"{plural(count, 'start')}, {plural(len(pipeline.stages), 'stage')} at most; nothing was asked")
+        if aside:
+            typer.echo(f"{len(aside):,} cannot be shown, such as {aside[0].start}: {aside[0].losses[0].why}")
     _paid.show_bill(purse, as_json)
-
-
-def _agreement(
-    pipeline: Pipeline, starts: Iterator[Start], company: Company, second: str, models: Models, out: Path, stages: Any,
-    paid: tuple[str, Path | None, bool],
-) -> list[dict[str, Any]]:  # fmt: skip
-    from vlmend.build.agreement import agreement
-
-    _, other = _company({"second": [second]}, *paid, dry=False)
-    return [asdict(row) for row in agreement(pipeline, starts, company, other["second"][0], models, out, stages)]
 
 
 def _report(tally: Tally, sifted: Sifted, written: Mapping[str, Written], out: Path) -> dict[str, Any]:
     """What became of starts, calls and drafts, and what each set is worth."""
+    from vlmend.build.drafts import losses
     from vlmend.build.quality import worth
 
     calls = {"asked": dict(tally.asked), "known": dict(tally.known)}
-    return {"starts": dict(tally.starts), "calls": calls, "sets": worth(out, sifted, written)}
+    return {
+        "starts": dict(tally.starts), "lost": losses(out), "calls": calls, "sets": worth(out, sifted, written)
+    }  # fmt: skip
 
 
 def _show(report: Mapping[str, Any], written: Mapping[str, Written], out: Path) -> None:
-    told = ", ".join(f"{what} {count:,}" for what, count in report["starts"].items() if count)
+    words = {"nothing": "nothing in them to build on", "passed over": "passed over, as not for this pipeline,"}
+    told = ", ".join(f"{words.get(what, what)} {count:,}" for what, count in report["starts"].items() if count)
     typer.echo(f"starts: {told or 'none'}")
-    calls = table("stage", "asked", "known already")
+    for row in report["lost"]:
+        where = "" if row["stage"] == "start" else f" at {row['stage']}"
+        again = "; the same command asks again" if row["kind"] in ("failed", "unscored") else ""
+        why = _line(row["why"])
+        typer.echo(f"{row['kind']}{where}: {row['count']:,}, such as {_line(row['of'])}: {why}{again}")
+    calls = table("calls", "stage", "asked", "known already")
     for stage in dict.fromkeys((*report["calls"]["asked"], *report["calls"]["known"])):
         asked, known = (report["calls"][which].get(stage, 0) for which in ("asked", "known"))
         calls.add_row(stage, f"{asked:,}", f"{known:,}")
-    console().print(calls)
-    sets = table("set", "drafts", "kept", "left out", "questions, distinct", "variety")
+    if calls.row_count:
+        console().print(calls)
+    sets = table("sets", "set", "drafts", "kept", "left out", "questions, distinct", "variety")
     for name, row in report["sets"].items():
         reasons = ", ".join(f"{reason} {count}" for reason, count in row["left_out"].items())
         variety = "" if row.get("variety") is None else f"{row['variety']:.2f}"
         sets.add_row(
             name, f"{row['drafts']:,}", f"{row['rows']:,}", reasons, f"{row.get('distinct_questions', 0):,}", variety
         )
-    console().print(sets)
+    if sets.row_count:
+        console().print(sets)
     for name, row in report["sets"].items():
         if "audit" in row:
             typer.echo(f"audit of {name}: {row['audit']['headline']}")
     for row in report.get("agreement", ()):
-        share = percent(row["equal"] / row["pairs"]) if row["pairs"] else "nothing to compare"
+        share = f"{percent(row['equal'] / row['pairs'])} %" if row["pairs"] else "nothing to compare"
+        asked = f" (of {row['asked']} asked)" if row["asked"] > row["pairs"] else ""
         kappa = "" if row["kappa"] is None else f", kappa {row['kappa']:.2f}"
         typer.echo(
-            f"two generators on {row['stage']}.{row['key']}: {row['equal']} of {row['pairs']} equal, {share}{kappa}"
+            f"two generators on {row['stage']}.{row['key']}: {row['equal']} of {row['pairs']}{asked} equal, "
+            f"{share}{kappa}"
         )
     for name, file in written.items():
         typer.echo(f"{name}: {file.spec}")
     typer.echo(f"look through it: vlmend review {out}")
+
+
+def _line(text: str) -> str:
+    """What a model or a file's name says, on one line of a terminal, which none of it may steer."""
+    plain = "".join(each if each.isprintable() else " " for each in text)
+    return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]}…"

@@ -94,6 +94,6 @@ def schema_way(asker: Asker) -> str:
             text: Any = asker.chat("Say hello.", 40, **write(PROBE))["choices"][0]["message"]["content"]
             if json.loads(text) == {"kept": "yes"}:
                 return name
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (KeyError, IndexError, TypeError, ValueError, RecursionError):
             continue
     return ""

@@ -91,7 +91,7 @@ def outcome(
         return _not_answered(status, headers, _json(content))
     try:
         return Answered(read(json.loads(content)), seconds, quota_wait(headers))
-    except ValueError:
+    except (ValueError, RecursionError):
         return Again("the answer is no JSON")
     except Unreadable as error:
         kind = "chat completion" if read is read_reply else "reply that was asked for"
@@ -115,5 +115,5 @@ def _not_answered(status: int, headers: Mapping[str, str], body: Any) -> Outcome
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return content.decode("utf-8", "replace").strip()

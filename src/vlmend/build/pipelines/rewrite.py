@@ -70,8 +70,8 @@ class Rewrite(Worded):
         return REWRITES[self.to], SAME
 
     def starts(self, given: Iterable[Start]) -> Iterator[Start]:
-        """Every row that asks something."""
-        return (start for start in given if start.example.question.strip())
+        """Every row."""
+        return iter(given)
 
     def build(self, start: Start, cast: Cast) -> Making[list[Draft | Loss]]:
         """The row with its other words; where they are lost, the row as it is, if the whole set is wanted."""
@@ -94,11 +94,13 @@ class Rewrite(Worded):
             "language": {"language": KNOWN.get(self.language, "")},
         }
         stage = REWRITES[self.to]
+        if not row.question.strip():
+            raise Lost(Loss(stage.name, "unfit", "the row asks nothing"))
         said = yield from stage.ask(
             self.texts, fields={"question": row.question, **fields[self.to]},
-            check=lambda given: self._wrong(given.text, row.question, word),
+            check=lambda given: self._wrong(_bare(given.text), row.question, word),
         )  # fmt: skip
-        text = said.text.strip().strip('"“”').strip()
+        text = _bare(said.text)
         found = yield from SAME.ask(self.texts, fields={"question": row.question, "other": text})
         if not found.same:
             raise Lost(Loss(SAME.name, "rejected", "it means something else", text))
@@ -110,7 +112,9 @@ class Rewrite(Worded):
         return WORDS if self.word == "balanced" else tuple(self.word.split(","))
 
     def _wrong(self, text: str, question: str, word: str) -> str:
-        if "\n" in text.strip():
+        if not plain(text):
+            return "it asks nothing"
+        if "\n" in text:
             return "it is more than one line"
         if plain(text) == plain(question):
             return "it is the request as it was"
@@ -120,6 +124,11 @@ class Rewrite(Worded):
         if self.to == "language" and (found.unknown or found.code not in ("", self.language)):
             return f"it is not in {KNOWN[self.language]}"
         return ""
+
+
+def _bare(text: str) -> str:
+    """Without the quotation marks around all of it that some generators write."""
+    return text.strip().strip('"“”').strip()
 
 
 plugin = Rewrite
