@@ -127,8 +127,11 @@ def test_the_form_names_every_key() -> None:
 
 
 def test_a_schema_is_asked_for_unless_text_is() -> None:
-    assert json.loads(STAGE.decoding.schema)["required"] == ["number", "why"]
-    assert Stage("stage", Said).decoding.schema == ""
+    assert json.loads(STAGE.decoding().schema)["required"] == ["number", "why"]
+    assert Stage("stage", Said).decoding().schema == ""
+    asked = STAGE.ask(TEXTS, fields={"things": "x"}, options={"why": ("a", "b")})
+    [question] = next(asked)
+    assert json.loads(question.decoding.schema)["properties"]["why"]["enum"] == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", [n for n in pipelines.names() if n not in ("harmful_answers", "replay")])

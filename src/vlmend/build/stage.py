@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -91,6 +92,20 @@ Making = Generator[Sequence[Question | Check], Sequence[Response | Verdict], R]
 """Yields what is to be asked at once, is sent what was said to each, in order, and returns what comes of it."""
 
 
+Options = Mapping[str, Sequence[str]]
+"""By key of an answer, the texts that it may hold."""
+NO_OPTIONS: Options = MappingProxyType({})
+
+
+@cache
+def _schema(gives: type[Given], options: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+    """The JSON schema of an answer, its keys in the order in which they are to be said."""
+    schema = gives.model_json_schema()
+    for key, texts in options:
+        schema["properties"][key]["enum"] = list(texts)
+    return json.dumps(schema)
+
+
 def _nothing_wrong(given: Any) -> str:
     del given
     return ""
@@ -115,10 +130,9 @@ class Stage(Generic[T]):
     compared: tuple[str, ...] = ()
     shows: int | None = None
 
-    @cached_property
-    def decoding(self) -> Decoding:
-        """How an answer is asked for."""
-        schema = "" if self.gives is Said else json.dumps(self.gives.model_json_schema(), sort_keys=True)
+    def decoding(self, options: Options = NO_OPTIONS) -> Decoding:
+        """How an answer is asked for; options are all that a key may hold, for servers that keep to a schema."""
+        schema = "" if self.gives is Said else _schema(self.gives, tuple((k, tuple(v)) for k, v in options.items()))
         warm = self.temperature > 0
         return Decoding(
             max_new_tokens=self.longest, do_sample=warm, temperature=self.temperature if warm else 1.0, schema=schema
@@ -126,9 +140,10 @@ class Stage(Generic[T]):
 
     def ask(
         self, texts: Mapping[str, str], *pictures: Image, fields: Mapping[str, str],
-        check: Callable[[T], str] = _nothing_wrong,
+        check: Callable[[T], str] = _nothing_wrong, options: Options = NO_OPTIONS,
     ) -> Making[T]:  # fmt: skip
-        """Put the question about pictures. `fields` fill the prompt's places; `check` says what is wrong with a reply.
+        """Put the question about pictures. `fields` fill the prompt's places; `check` says what is wrong with a reply,
+        `options` what its keys may hold.
 
         Raises Lost where no answer fits, ConfigError where the prompt has a place that nothing fills.
         """
@@ -137,15 +152,16 @@ class Stage(Generic[T]):
         except KeyError as error:
             raise ConfigError(f"prompt {self.name!r} has no value for {{{error.args[0]}}}") from error
         form = "" if self.gives is Said else f"\n\n{form_of(self.gives)}"
-        return self.put((Message("user", (*pictures, f"{text}{form}")),), check=check)
+        return self.put((Message("user", (*pictures, f"{text}{form}")),), check=check, options=options)
 
     def put(
-        self, prompt: tuple[Message, ...], *, check: Callable[[T], str] = _nothing_wrong, which: int = 0
-    ) -> Making[T]:
+        self, prompt: tuple[Message, ...], *, check: Callable[[T], str] = _nothing_wrong, which: int = 0,
+        options: Options = NO_OPTIONS,
+    ) -> Making[T]:  # fmt: skip
         """Ask with a conversation as it stands; raises as `ask` does."""
-        why, text = "", ""
+        why, text, how = "", "", self.decoding(options)
         for _ in range(self.repairs + 1):
-            [response] = yield [Question(self.name, prompt, self.decoding, self.who, which)]
+            [response] = yield [Question(self.name, prompt, how, self.who, which)]
             text, found, why = self.read(cast(Response, response), check)
             if found is not None:
                 return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +65,11 @@ class UnderPolicy(Worded):
     def words(self, stage: str) -> str:
         """A stage's prompt with the policy in it; empty where there is none, as what the treated model is asked."""
         return self.texts.get(stage, "").replace("{policy}", self.policy.text())
+
+    @property
+    def options(self) -> Mapping[str, tuple[str, ...]]:
+        """What the key `category` of an answer may hold; empty where nothing is harmful."""
+        return {"category": ("", *self.policy.names)}
 
     def misnamed(self, category: str) -> str:
         """What is wrong with the category that an answer names; nothing where it is one of the policy's."""

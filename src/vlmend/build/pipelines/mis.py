@@ -107,6 +107,7 @@ class MIS(UnderPolicy):
             *start.pictures,
             fields={"first": first.thing, "second": second.thing, "policy": policy},
             check=lambda given: self.misnamed(given.category) if given.harmful else "",
+            options=self.options,
         )
         if not found.harmful:
             return []

@@ -27,9 +27,9 @@ DECLINED = "I'm sorry, but I can't help with that."
 class Looked(Given):
     """Whether a picture alone is harmful, and under which category of the policy."""
 
+    why: str = Field(description="one sentence about what is shown")
     harmful: bool
     category: str = Field(description="of the policy, word for word; empty where the picture is harmless")
-    why: str = Field(description="one sentence about what is shown")
 
 
 class Forgotten(Given):
@@ -134,6 +134,7 @@ class SafeEraser(UnderPolicy):
             start.pictures[place],
             fields={"policy": self.policy.text()},
             check=lambda given: self.misnamed(given.category) if given.harmful else "",
+            options=self.options,
         )
 
     def _counted(self, given: Forgotten) -> str:

@@ -26,9 +26,9 @@ Subset = Literal["unsafe", "safe_unsafe", "safe_safe"]
 class Looked(Given):
     """Whether a picture alone is harmful, and under which category of the policy."""
 
+    why: str = Field(description="one sentence about what is shown")
     harmful: bool
     category: str = Field(description="of the policy, word for word; empty where the picture is harmless")
-    why: str = Field(description="one sentence about what is shown")
 
 
 class Asked(Given):
@@ -74,7 +74,9 @@ class VLGuard(UnderPolicy):
         """One row of a harmful picture, two of a safe one; a row that is lost does not lose the other."""
         del cast
         policy = self.policy.text()
-        seen = yield from LOOK.ask(self.texts, *start.pictures, fields={"policy": policy}, check=self._fits)
+        seen = yield from LOOK.ask(
+            self.texts, *start.pictures, fields={"policy": policy}, check=self._fits, options=self.options
+        )
         opener = opener_for(start.id, self.openers)
         if seen.harmful:
             told = yield from UNSAFE.ask(
@@ -101,6 +103,7 @@ class VLGuard(UnderPolicy):
                 *start.pictures,
                 fields={"policy": policy, "why": seen.why, "opener": opener.told},
                 check=lambda given: self.misnamed(given.category) or begins_with(opener, given),
+                options=self.options,
             )
             made.append(_row(start, "safe_unsafe", misused, misused.category, seen))
         except Lost as lost:
