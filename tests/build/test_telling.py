@@ -241,3 +241,22 @@ def test_no_depth_of_an_answer_ends_a_run(
         told = report(capsys, words, code=int(became == "failed"))
     assert told["starts"] == {"done before": 0, became: 2}
     assert [(row["kind"], row["count"]) for row in told["lost"]] == [(became, 2)]
+
+
+def test_a_row_about_a_picture_that_is_another_one_now_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = draw(tmp_path / "p", 5)
+    generator = Generator(scenes)
+    with Stub(generator) as stub:
+        words = command(stub, tmp_path / "p", tmp_path / "run")
+        before = report(capsys, words)["sets"]["train"]
+        calls = sum(generator.calls.values())
+        kept = [*read(f"jsonl:{tmp_path / 'run/sets/train.jsonl'}?allow_outside=true")]
+        (tmp_path / "p/0001.png").write_bytes((tmp_path / "p/0000.png").read_bytes())
+        (tmp_path / "p/0002.png").unlink()
+        after = report(capsys, words)["sets"]["train"]
+    assert sum(generator.calls.values()) == calls
+    lost = sum(row.meta["parents"] in ("0001.png", "0002.png") for row in kept)
+    assert after["left_out"]["picture"] >= lost > 0
+    assert after["rows"] == before["rows"] - lost

@@ -16,13 +16,14 @@ from vlmend.build.pipeline import Draft
 from vlmend.data.checks.sights import see
 from vlmend.data.checks.texts import check_texts, plain
 from vlmend.data.perceptual import Gallery
-from vlmend.errors import ConfigError
+from vlmend.errors import ConfigError, DataError
 from vlmend.judge.refusals.languages import KNOWN, language
 from vlmend.judge.refusals.opening import ruling
 from vlmend.report.review import KEPT, Decision, ReviewItem, decided
 from vlmend.types import Example, Image, Pair
 
 Item = Example | Pair
+SHOWN = 16  # pictures whose files are remembered to be there; the drafts of one start follow one another
 BAD = (
     "non_utf8", "garbled_text", "image_token", "control_token", "placeholder_question", "placeholder_answer",
     "repeated_option",
@@ -57,6 +58,7 @@ class Sifter:
     _pictures: frozenset[str] = frozenset()
     _gallery: Gallery | None = None
     _looked: dict[str, str] = field(default_factory=dict[str, str])
+    _there: dict[Image, str] = field(default_factory=dict[Image, str])
 
     def __post_init__(self) -> None:
         pictures = list(dict.fromkeys(image for item in self.rules.tests for image in item.images))
@@ -71,7 +73,20 @@ class Sifter:
     def __call__(self, draft: Draft) -> tuple[str, ...]:
         """Why a draft is left out; nothing where it is kept."""
         row = draft.row
+        if gone := [why for image in dict.fromkeys(row.images) if (why := self._gone(image))]:
+            return (f"picture: {gone[0]}",)
         return tuple([*self._text(row), *self._length(row), *self._again(draft), *self._leaks(row)])
+
+    def _gone(self, image: Image) -> str:
+        """Why a picture cannot be shown as it was: its file was removed, or is another one now."""
+        if image not in self._there:
+            try:
+                image.read()
+                found = ""
+            except DataError as error:
+                found = str(error)
+            self._there = {**(self._there if len(self._there) < SHOWN else {}), image: found}
+        return self._there[image]
 
     def _text(self, row: Item) -> Iterator[str]:
         for finding in check_texts([row], lambda text: ruling(text).refused):
