@@ -17,7 +17,7 @@ from vlmend.errors import ConfigError, DataError, ModelError, nearest
 from vlmend.money import Budget, Purse, load_prices
 from vlmend.reasoning import check_budget, first_step, second_step, told_apart
 from vlmend.servers.abilities import Asker, control_tokens, schema_way
-from vlmend.servers.address import OPENAI_HOST, Address, Connections, check_variable, key_of, kind_of, models
+from vlmend.servers.address import OPENAI_HOST, Address, Connections, check_variable, extra_of, key_of, kind_of, models
 from vlmend.servers.batch import Batches, Provider
 from vlmend.servers.chat import Answer, Kind, messages, sampling, takes_n
 from vlmend.servers.exchange import Exchange, Rules
@@ -85,13 +85,7 @@ class Openai:
 
     @cached_property
     def _extra(self) -> dict[str, Any]:
-        try:
-            extra = json.loads(self.extra or "{}")
-        except ValueError as error:
-            raise ConfigError(f"extra is not JSON: {self.extra!r}") from error
-        if not isinstance(extra, dict) or any(key in OURS for key in extra):
-            raise ConfigError(f"extra is a JSON object without {', '.join(OURS)}, not {self.extra!r}")
-        return extra
+        return extra_of(self.extra, OURS)
 
     @property
     def name(self) -> str:
@@ -273,11 +267,7 @@ class Openai:
         async def harmless(job: Job) -> Outcome | None:
             """What becomes of a harmless request of the same form, if it can be afforded."""
             control = replace(job, example=_control(job.example), samples=job.samples[:1])
-            if not self.account.reserve(control):
-                return None
-            found = await ask(control)
-            self.account.settle(control, found)
-            return found
+            return await self.account.trial(control, ask)
 
         rules = Rules(self.window, self.retries, self.patience, self.backoff)
         try:

@@ -19,7 +19,7 @@ from vlmend.build.picture import kept
 from vlmend.data.export.album import UNKNOWN, kind_of
 from vlmend.errors import ConfigError, ModelError
 from vlmend.money import Budget, Purse, load_prices
-from vlmend.servers.address import Address, Connections, check_variable, key_of
+from vlmend.servers.address import Address, Connections, check_variable, extra_of, key_of
 from vlmend.servers.chat import Answer, Reply, Unreadable, error_text
 from vlmend.servers.exchange import Exchange, Rules
 from vlmend.servers.ledger import Account
@@ -29,6 +29,7 @@ from vlmend.types import Finish, Image, Message, digest
 
 MOST_TOKENS = 8_192  # that one picture is charged as, by servers that count tokens
 HARMLESS = "A gray square."
+OURS = ("model", "prompt", "n", "seed")  # keys of a request that `extra` may not hold
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,7 @@ class OpenaiPainter:
 
     @cached_property
     def _extra(self) -> dict[str, Any]:
-        try:
-            extra = json.loads(self.extra or "{}")
-        except ValueError as error:
-            raise ConfigError(f"extra is not JSON: {self.extra!r}") from error
-        if not isinstance(extra, dict) or extra.keys() & {"model", "prompt", "n", "seed"}:
-            raise ConfigError(f"extra is a JSON object without model, prompt, n and seed, not {self.extra!r}")
-        return extra
+        return extra_of(self.extra, OURS)
 
     @cached_property
     def account(self) -> Account:
@@ -127,12 +122,7 @@ class OpenaiPainter:
 
         async def harmless(job: _Job) -> Outcome | None:
             del job
-            control = _Job(Sketch(HARMLESS))
-            if not self.account.reserve(control):
-                return None
-            found = await ask(control)
-            self.account.settle(control, found)
-            return found
+            return await self.account.trial(_Job(Sketch(HARMLESS)), ask)
 
         rules = Rules(self.window, self.retries, self.patience, self.backoff)
         jobs = (_Job(sketch) for sketch in sketches)

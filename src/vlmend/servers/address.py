@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vlmend.errors import ModelError
+from vlmend.errors import ConfigError, ModelError
 from vlmend.money import LOOPBACK
 from vlmend.servers.chat import Kind
 
@@ -78,6 +80,17 @@ def access(address: Address, key: str) -> dict[str, Any]:
         "headers": {"authorization": f"Bearer {key}"} if key else {},
         "trust_env": not address.here,  # a proxy has no way to this machine's own loopback
     }
+
+
+def extra_of(text: str, ours: Collection[str]) -> dict[str, Any]:
+    """The option `extra`: a JSON object that is added to every request. Raises ConfigError for keys that are ours."""
+    try:
+        extra = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigError(f"extra is not JSON: {text!r}") from error
+    if not isinstance(extra, dict) or any(key in ours for key in extra):
+        raise ConfigError(f"extra is a JSON object without {', '.join(ours)}, not {text!r}")
+    return extra
 
 
 class Connections:

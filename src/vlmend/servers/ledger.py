@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 from vlmend.errors import UsageError
 from vlmend.money import Purse, Usage, estimate
@@ -20,6 +20,9 @@ class Costed(Protocol):
     def longest(self) -> int:
         """The most tokens that its answers can have together."""
         ...
+
+
+J = TypeVar("J", bound=Costed)
 
 
 class Account:
@@ -43,6 +46,14 @@ class Account:
         """Replace what was set aside by what was used: nothing where no model ran."""
         most = self._reserved.pop(id(job), None) or estimate(job.prompt, job.longest)[1]
         self.purse.pay(self.model, _used(outcome, most))
+
+    async def trial(self, job: J, ask: Callable[[J], Awaitable[Outcome]]) -> Outcome | None:
+        """What becomes of a request that finds out whether the server is well; None where it cannot be afforded."""
+        if not self.reserve(job):
+            return None
+        found = await ask(job)
+        self.settle(job, found)
+        return found
 
     def spent(self) -> UsageError:
         """What to say when nothing more can be afforded."""
