@@ -501,13 +501,3 @@ def test_settings_that_cannot_be_meant() -> None:
             Openai("a@http://127.0.0.1:1/v1", **settings)  # type: ignore[arg-type]
     with Stub(echo) as stub, pytest.raises(ConfigError, match="'top_p'"):
         answers(backend(stub, omit="top_q"), questions(1))
-
-
-def test_a_second_round_goes_on_at_the_pace_of_the_first() -> None:
-    with Stub(lambda number, body: say("ok", delay=0.02)) as stub:
-        backend = Openai(f"tiny@{stub.url}", server="plain", window=16)
-        examples = [Example(f"{n}", (Message("user", (f"{n}",)),)) for n in range(64)]
-        list(backend.generate(examples, Decoding()))
-        stub.most = 0
-        list(backend.generate(examples[:16], Decoding(max_new_tokens=9)))
-    assert stub.most > 8  # and not 4, with which a server that is not known is asked

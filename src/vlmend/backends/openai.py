@@ -24,7 +24,6 @@ from vlmend.servers.exchange import Exchange, Rules
 from vlmend.servers.hurried import CONTINUED, CONTINUING, counted, ended, opened
 from vlmend.servers.ledger import Account
 from vlmend.servers.outcome import Answered, Outcome, Refused, post
-from vlmend.servers.pace import Pace
 from vlmend.servers.pictures import Caps
 from vlmend.store import cache_folder
 from vlmend.types import Decoding, Example, Finish, Image, Message, Response, digest
@@ -120,11 +119,6 @@ class Openai:
             return (control_tokens(self._asker, tokenizes=tokenizes),)
         except ModelError:  # nobody there: whoever asks will say so
             return ()
-
-    @cached_property
-    def _pace(self) -> Pace:
-        """How many requests at a time the server takes, as far as that is known."""
-        return Pace(self.window)
 
     @cached_property
     def _asker(self) -> Asker:
@@ -271,9 +265,7 @@ class Openai:
 
         rules = Rules(self.window, self.retries, self.patience, self.backoff)
         try:
-            yield from Exchange(
-                connection, jobs, ask, rules, self.account, control=harmless, spent=self.account.spent, pace=self._pace
-            )
+            yield from Exchange(connection, jobs, ask, rules, self.account, control=harmless, spent=self.account.spent)
         except ModelError as error:
             raise ModelError(self._explained(str(error))) from error
 

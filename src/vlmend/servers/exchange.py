@@ -70,8 +70,8 @@ class Exchange(Generic[J]):
     than `patience`, or fails GIVEN_UP jobs in a row, and `spent()` when the ledger affords no more; in each case only
     after what was on its way has arrived. What has arrived is handed on before anything new starts.
 
-    `pace` is what was learned of the server before. `control` asks something harmless in the form of a job, to find out
-    whether the server is at fault or the job; None where that cannot be afforded.
+    `control` asks something harmless in the form of a job, to find out whether the server is at fault or the job; None
+    where that cannot be afforded.
     """
 
     def __init__(
@@ -84,11 +84,10 @@ class Exchange(Generic[J]):
         *,
         control: Callable[[J], Coroutine[Any, Any, Outcome | None]],
         spent: Callable[[], VlmendError],
-        pace: Pace | None = None,
     ) -> None:
         self._to, self._jobs, self._ask, self._rules, self._ledger = to, jobs, ask, rules, ledger
         self._control, self._spent = control, spent
-        self.pace = pace or Pace(rules.window)
+        self.pace = Pace(rules.window)
         self._waiting: list[_Try[J]] = []
         self._flying: dict[Future[Outcome], _Try[J]] = {}
         self._arrived: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
