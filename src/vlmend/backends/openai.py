@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from vlmend.backends import refuse_budget, response_id
 from vlmend.errors import ConfigError, DataError, ModelError, nearest
-from vlmend.money import Budget, Purse, load_prices
 from vlmend.reasoning import check_budget, first_step, second_step, told_apart
 from vlmend.servers.abilities import Asker, control_tokens, schema_way
 from vlmend.servers.address import OPENAI_HOST, Address, Connections, check_variable, extra_of, key_of, kind_of, models
@@ -94,8 +93,7 @@ class Openai:
     @cached_property
     def account(self) -> Account:
         """What was spent, and what may be."""
-        budget = Budget.parse(self.budget) if self.budget else None
-        return Account(self.name, Purse(load_prices(self.prices), budget))
+        return Account.opened(self.name, self.budget, self.prices)
 
     @cached_property
     def fingerprint(self) -> str:

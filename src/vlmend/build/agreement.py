@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmend.build.drafts import done, number_of
 from vlmend.build.pipeline import Pipeline, Start
-from vlmend.build.run import Company, Desk, Progress, Tally, calls_of
+from vlmend.build.run import Company, Desk, Progress, Tally, calls_of, cast_of
 from vlmend.build.stage import GENERATOR, Lost, Question, Stage
 from vlmend.judge.models import Models
 from vlmend.metrics.agreement import cohen
@@ -74,7 +74,7 @@ def _compared(
     pipeline: Pipeline, start: Start, company: Company, desk: Desk, stages: dict[str, Stage[Any]]
 ) -> list[Question]:
     """The questions of the stages that are compared, as they were first put about a start that is done."""
-    talk = pipeline.build(start, {part: [name for name, _ in some] for part, some in company.items()})
+    talk = pipeline.build(start, cast_of(company))
     found: dict[str, Question] = {}
     try:
         waiting = next(talk)

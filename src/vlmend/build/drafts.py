@@ -59,16 +59,19 @@ def _showing(pictures: tuple[Image, ...]) -> Example:
     return Example("", (Message("user", pictures),))
 
 
+def _shared(row: Example | Pair) -> dict[str, Any]:
+    """What examples and pairs have in common."""
+    names = {each.name for each in fields(Example)} & {each.name for each in fields(Pair)}
+    return {name: getattr(row, name) for name in names}
+
+
 def row_to_json(row: Example | Pair) -> Row:
     """An example or a pair as plain data; its pictures are files."""
     if isinstance(row, Example):
         return example_to_json(row)
     if row.rejected_images is not None:
         raise DataError(f"{row.id}: a pair whose sides see other pictures has no place here")
-    shared = {
-        field.name: getattr(row, field.name) for field in fields(Pair) if field.name in Example.__dataclass_fields__
-    }
-    return {**example_to_json(Example(**shared)), **{side: getattr(row, side) for side in SIDES}}
+    return {**example_to_json(Example(**_shared(row))), **{side: getattr(row, side) for side in SIDES}}
 
 
 def row_from_json(row: Row) -> Example | Pair:
@@ -76,10 +79,7 @@ def row_from_json(row: Row) -> Example | Pair:
     example = example_from_json({name: value for name, value in row.items() if name not in SIDES})
     if "chosen" not in row:
         return example
-    shared: dict[str, Any] = {
-        field.name: getattr(example, field.name) for field in fields(Pair) if field.name in Example.__dataclass_fields__
-    }
-    return Pair(**shared, chosen=row["chosen"], rejected=row["rejected"])
+    return Pair(**_shared(example), chosen=row["chosen"], rejected=row["rejected"])
 
 
 def unsettled(row: Row) -> bool:

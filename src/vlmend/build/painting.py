@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from vlmend.build.picture import kept
 from vlmend.data.export.album import UNKNOWN, kind_of
 from vlmend.errors import ConfigError, ModelError
-from vlmend.money import Budget, Purse, load_prices
 from vlmend.servers.address import Address, Connections, check_variable, extra_of, key_of
 from vlmend.servers.chat import Answer, Reply, Unreadable, error_text
 from vlmend.servers.exchange import Exchange, Rules
@@ -99,8 +98,7 @@ class OpenaiPainter:
     @cached_property
     def account(self) -> Account:
         """What was spent, and what may be."""
-        budget = Budget.parse(self.budget) if self.budget else None
-        return Account(f"openai:{self.model}", Purse(load_prices(self.prices), budget))
+        return Account.opened(f"openai:{self.model}", self.budget, self.prices)
 
     @property
     def fingerprint(self) -> str:

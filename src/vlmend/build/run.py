@@ -31,6 +31,11 @@ Company = Mapping[str, Sequence[tuple[str, Backend]]]
 """By part the models that have it, by name."""
 
 
+def cast_of(company: Company) -> Cast:
+    """The names alone, as a pipeline knows them."""
+    return {part: [name for name, _ in some] for part, some in company.items()}
+
+
 def calls_of(out: Path) -> Cache:
     """Where a run's calls are kept."""
     return Cache(out / CALLS, "calls of this run")
@@ -115,10 +120,10 @@ def build(
 ) -> Tally:  # fmt: skip
     """Ask about every start that is not done, and note what came of it. Raises VlmendError where asking has to stop."""
     tally, finished = Tally(), done(out)
-    cast_: Cast = {part: [name for name, _ in some] for part, some in company.items()}
+    cast_ = cast_of(company)
     provenance = {
         "pipeline": pipeline.version,
-        **{f"by_{part}": ", ".join(name for name, _ in some) for part, some in company.items()},
+        **{f"by_{part}": ", ".join(names) for part, names in cast_.items()},
     }
     aside: list[Made] = []
     starts = islice(pipeline.starts(readable(given, aside, tally)), limit)

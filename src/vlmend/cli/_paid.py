@@ -59,10 +59,8 @@ def servers(configs: Sequence[EvalConfig], budget: str, prices: Path | None, bat
         found[model] = backend_of(config.model_copy(update={"model": spec}))
     purse = purse_of(found) if given else None
     for each in found.values():
-        account = getattr(each, "account", None)
-        if purse and account:
-            purse.check(account.model)
-            account.purse = purse
+        if purse:
+            _charge(each, purse)
     return found
 
 
@@ -73,11 +71,16 @@ def paying(model: str, purse: Purse, batch: bool) -> Backend:
     if batch and is_server(model):
         model += ("&" if "?" in model else "?") + "batch=yes"
     found = backend_for(model)
-    account = getattr(found, "account", None)
+    _charge(found, purse)
+    return found
+
+
+def _charge(model: Backend, purse: Purse) -> None:
+    """Have a model on a server paid from this purse. Raises UsageError for a budget that cannot be kept."""
+    account = getattr(model, "account", None)
     if account:
         purse.check(account.model)
         account.purse = purse
-    return found
 
 
 def dry_run(configs: Sequence[EvalConfig], servers: Mapping[str, Backend], prices: Path | None, as_json: bool) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from vlmend.errors import UsageError
-from vlmend.money import Purse, Usage, estimate
+from vlmend.money import Budget, Purse, Usage, estimate, load_prices
 from vlmend.servers.outcome import Again, Answered, Outcome
 from vlmend.types import Message
 
@@ -32,6 +33,11 @@ class Account:
         self.model, self.purse = model, purse
         self._reserved: dict[int, Usage] = {}
         purse.check(model)
+
+    @classmethod
+    def opened(cls, model: str, budget: str, prices: Path | None) -> Account:
+        """One with a purse of its own, as the options `budget` and `prices` have it."""
+        return cls(model, Purse(load_prices(prices), Budget.parse(budget) if budget else None))
 
     def reserve(self, job: Costed) -> bool:
         """Set aside the most that a request can use, if that fits."""
